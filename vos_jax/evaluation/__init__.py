@@ -1,0 +1,1 @@
+"""Scores, protocols, results, reports and comparison of segmentations."""
