@@ -1,0 +1,60 @@
+# make venv     a virtual environment in .venv with everything to train, evaluate and test
+# make demo     segment, train for a few minutes on made-up video, evaluate, report
+# make test     the quick test suite, on the CPU; compilations are kept for the next time
+# make pytorch  PyTorch too, for the comparison with it
+# make slow     the tests that make test leaves out, but for those that need a GPU
+# make lint     style and the one-way imports
+
+BASE_PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+STAMP := $(VENV)/.requirements
+ifneq ($(shell command -v uv),)
+  CREATE = uv venv --quiet --python $(BASE_PYTHON) $(VENV)
+  INSTALL = uv pip install --quiet --python $(PYTHON)
+else
+  CREATE = $(BASE_PYTHON) -m venv $(VENV)
+  INSTALL = $(PYTHON) -m pip install --quiet --disable-pip-version-check
+endif
+QUICK := not slow and not gpu and not pytorch and not browser
+
+.DEFAULT_GOAL := help
+.PHONY: help venv pytorch demo test slow lint format clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+venv: $(STAMP)
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo '$(BASE_PYTHON) is older than 3.11: make venv BASE_PYTHON=python3.12' >&2; exit 2; }
+	@test -x $(PYTHON) || $(CREATE) || { echo '$(CREATE) failed; install uv, or on Debian: apt-get install python3-venv' >&2; exit 2; }
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+pytorch: $(STAMP)
+	$(INSTALL) -r requirements-pytorch.txt
+
+demo: $(STAMP)
+	$(PYTHON) -m vos_jax.demo
+
+test: $(STAMP)
+	$(PYTHON) -m pytest -n 2 -m '$(QUICK)'
+
+slow: $(STAMP)
+	$(PYTHON) -m pytest -n 2 -m '(slow or pytorch or browser) and not gpu'
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .pytest_cache .ruff_cache .import_linter_cache .jax_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,88 @@
+"""What all tests share: JAX on the CPU, a compilation cache, reference data, a generator."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Before jax is imported anywhere. The GPU tests are run with JAX_PLATFORMS=cuda in the environment.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Shared by all workers and kept between runs: most of a test's time is compilation.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(REPOSITORY / '.jax_cache'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
+# Worker processes and subprocesses of tests find the package without an installation.
+os.environ['PYTHONPATH'] = os.pathsep.join(
+    filter(None, [str(REPOSITORY), os.environ.get('PYTHONPATH')])
+)
+
+
+def _reason_to_skip(marker):
+    """Why tests with this marker cannot run here, or None."""
+    if marker == 'pytorch' and importlib.util.find_spec('torch') is None:
+        return 'PyTorch is not installed: pip install -r requirements-pytorch.txt'
+    if marker == 'browser' and shutil.which('chromium') is None:
+        return 'no chromium on the path: apt-get install chromium chromium-driver'
+    if marker == 'gpu' and 'cpu' in os.environ['JAX_PLATFORMS']:
+        return 'JAX is held to the CPU: set JAX_PLATFORMS=cuda on a machine with a GPU'
+    return None
+
+
+def pytest_collection_modifyitems(items):
+    for marker in ('pytorch', 'browser', 'gpu'):
+        reason = _reason_to_skip(marker)
+        if reason is None:
+            continue
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope='session')
+def shared():
+    """Returns a function: path below the reference folder -> Path, or a skip that says why.
+
+    The folder is `../shared` beside the checkout, or the one named by VOS_SHARED.
+    """
+    root = Path(os.environ.get('VOS_SHARED', REPOSITORY.parent / 'shared'))
+
+    def find(path):
+        if not (root / path).exists():
+            pytest.skip(f'reference data {root / path} is absent; VOS_SHARED may name its folder')
+        return root / path
+
+    return find
+
+
+@pytest.fixture
+def rng():
+    """A NumPy generator that gives the same numbers in each run."""
+    return np.random.default_rng(20210625)
+
+
+@pytest.fixture
+def run_python():
+    """Returns a function that runs code in a Python process of its own: (code, *arguments, ...).
+
+    For tests that need what is fixed once a process has started, as 8 virtual devices:
+    `run_python(code, XLA_FLAGS='--xla_force_host_platform_device_count=8')`.
+    """
+
+    def run(code, *arguments, timeout_s=120, **environment):
+        return subprocess.run(
+            [sys.executable, '-c', code, *map(str, arguments)],
+            env={**os.environ, **environment},
+            cwd=REPOSITORY,
+            timeout=timeout_s,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
