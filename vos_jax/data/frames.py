@@ -1,0 +1,71 @@
+"""Frames on disk: JPEG through simplejpeg, PNG through Pillow, always RGB."""
+
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from vos_jax.data.files import write_atomically
+from vos_jax.errors import InputError
+
+SUFFIXES = ('.jpg', '.jpeg', '.png')
+
+
+def read_frame(path):
+    """Reads one frame.
+
+    Args:
+      path: JPEG or PNG file.
+
+    Returns:
+      u8[H, W, 3], RGB.
+    """
+    path = Path(path)
+    if path.suffix.lower() == '.png':
+        return _read_png(path)
+    try:
+        return decode_jpeg(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise InputError(f'{path}: this frame is missing; copy the data set again') from None
+
+
+def decode_jpeg(data, path):
+    """Decodes JPEG bytes; `path` is only for the message.
+
+    Returns:
+      u8[H, W, 3], RGB.
+    """
+    try:
+        return simplejpeg.decode_jpeg(data, colorspace='RGB')
+    except ValueError as error:
+        raise InputError(f'{path}: unreadable JPEG ({error}); copy the file again') from None
+
+
+def write_frame(path, frame, quality=90):
+    """Writes u8[H, W, 3] as a JPEG; the file appears whole or not at all."""
+    frame = np.ascontiguousarray(frame)
+    write_atomically(path, simplejpeg.encode_jpeg(frame, quality=quality, colorspace='RGB'))
+
+
+def read_size(path):
+    """Reads (height, width) of a frame from the head of its file."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise InputError(f'{path}: this frame is missing; copy the data set again') from None
+    except OSError as error:
+        raise InputError(f'{path}: unreadable frame ({error}); copy the file again') from None
+
+
+def _read_png(path):
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ('RGB', 'L', 'P', 'RGBA'):
+                raise InputError(f'{path}: frame of mode {image.mode}; save it as 8-bit RGB')
+            return np.array(image.convert('RGB'))
+    except FileNotFoundError:
+        raise InputError(f'{path}: this frame is missing; copy the data set again') from None
+    except (OSError, SyntaxError) as error:
+        raise InputError(f'{path}: unreadable frame ({error}); copy the file again') from None

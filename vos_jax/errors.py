@@ -1,0 +1,35 @@
+"""Errors of users' input, and how a command ends because of one."""
+
+import sys
+
+from absl import app, flags
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong: one line that says what, where, and what to do about it."""
+
+
+def run_main(main):
+    """Runs a command's `main(argv)`; wrong input becomes one line on stderr and exit code 2.
+
+    Flags are parsed here, so an unknown flag or setting ends in the same way. Any other exception is
+    a defect and keeps its traceback (exit code 1).
+    """
+    try:
+        app.run(main, flags_parser=_parse_flags)
+    except InputError as error:
+        print(f'error: {_one_line(error)}', file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse_flags(argv):
+    try:
+        return flags.FLAGS(argv)
+    # Config files and their overrides are read while flags are parsed: a misspelt setting is an
+    # AttributeError or KeyError, a missing config file an OSError, a value of another type the rest.
+    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise InputError(_one_line(error)) from error
+
+
+def _one_line(error):
+    return ' '.join(str(error).split())
