@@ -23,6 +23,15 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, [str(REPOSITORY), os.environ.get('PYTHONPATH')])
 )
 
+# A GPU machine may lack hypothesis. Its examples are the same in each run, on a busy machine too.
+if importlib.util.find_spec('hypothesis'):
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        'vos_jax', derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile('vos_jax')
+
 
 def _reason_to_skip(marker):
     """Why tests with this marker cannot run here, or None."""
