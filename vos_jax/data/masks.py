@@ -107,7 +107,9 @@ def _decode(path):
             stretch = _STRETCH.get(image.tile[0].args if image.tile else None, 1)
             labels = np.array(image, dtype=np.uint8)
     except FileNotFoundError:
-        raise InputError(f'{path}: this mask is missing; add it or correct the data folder') from None
+        raise InputError(
+            f'{path}: this mask is missing; add it or correct the data folder'
+        ) from None
     except UnidentifiedImageError:
         raise InputError(f'{path}: not an image; copy the mask again') from None
     except (OSError, SyntaxError, EOFError) as error:
@@ -125,7 +127,9 @@ def _check_form(image, path):
             'write the masks as PNG again from their source'
         )
     if image.mode not in ('P', 'L', '1'):
-        rule = _REFUSED.get(image.mode, f'image of mode {image.mode}, need one channel of 8-bit ids')
+        rule = _REFUSED.get(
+            image.mode, f'image of mode {image.mode}, need one channel of 8-bit ids'
+        )
         raise InputError(f'{path}: {rule}; see docs/data.md#masks')
 
 

@@ -1,0 +1,77 @@
+"""Which frames and objects make a clip (recipes.md, 'Sampling a clip')."""
+
+import numpy as np
+
+from vos_jax.data.masks import VOID
+
+
+def draw_frames(rng, num_frames, length, max_gap, reverse=0.5):
+    """Draws the frames of a clip.
+
+    Each gap is drawn from 1..max_gap; a video too short for that takes the largest gap that fits.
+    No frame comes twice, unless the video has fewer frames than the clip.
+
+    Args:
+      rng: np.random.Generator.
+      num_frames: frames of the video.
+      length: frames of the clip.
+      max_gap: largest gap between neighbours, at least 1.
+      reverse: probability of the opposite direction.
+
+    Returns:
+      int[T], indices of frames.
+    """
+    fitting = (num_frames - 1) // max(length - 1, 1)
+    if fitting < 1:
+        indices = np.arange(length) * (num_frames - 1) // max(length - 1, 1)
+    else:
+        gaps = rng.integers(1, min(max_gap, fitting) + 1, size=length - 1)
+        start = rng.integers(0, num_frames - gaps.sum())
+        indices = start + np.concatenate([[0], np.cumsum(gaps)]).astype(int)
+    return indices[::-1] if rng.random() < reverse else indices
+
+
+def count_pixels(labels):
+    """Pixels of each id, as int[256] with 0 for background and void."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    counts[[0, VOID]] = 0
+    return counts
+
+
+def choose_objects(rng, first_labels, num_slots, min_pixels):
+    """Puts the objects of a clip's first frame into random slots.
+
+    Args:
+      rng: np.random.Generator.
+      first_labels: u8[H, W], ids in the first frame, after the crop.
+      num_slots: K. Of more objects the most visible are kept.
+      min_pixels: an object that shows fewer is left out; it becomes background.
+
+    Returns:
+      (ids, num_left_out): ids is int[K], the id in each slot, 0 for a free one; num_left_out counts
+      the objects that were visible but found no slot.
+    """
+    counts = count_pixels(first_labels)
+    visible = np.flatnonzero(counts >= max(min_pixels, 1))
+    kept = visible[np.argsort(-counts[visible], kind='stable')][:num_slots]
+    ids = np.zeros(num_slots, int)
+    ids[rng.permutation(num_slots)[: len(kept)]] = kept
+    return ids, len(visible) - len(kept)
+
+
+def to_slots(labels, ids):
+    """Turns ids into slots.
+
+    Args:
+      labels: u8[...], ids, 255 void.
+      ids: int[K], the id in each slot, 0 for a free one.
+
+    Returns:
+      u8[...]: s + 1 where slot s is, 0 for background and ids without a slot, 255 for void.
+    """
+    table = np.zeros(256, np.uint8)
+    table[VOID] = VOID
+    for slot, object_id in enumerate(ids):
+        if object_id:
+            table[object_id] = slot + 1
+    return table[labels]

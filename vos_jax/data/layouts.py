@@ -1,0 +1,268 @@
+"""Data sets on disk: finds the frames and masks of each sequence and checks what can be checked.
+
+Nothing is decoded here but the head of a file, so listing takes milliseconds per sequence.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vos_jax.data import frames as frame_files
+from vos_jax.data import masks as mask_files
+from vos_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+    """One video.
+
+    Attributes:
+      name: its name in the data set.
+      frames: image files in time order.
+      masks: mask file for each annotated frame, by the frame's stem ('00005').
+      given: stems whose masks a model is shown, in time order.
+      required: stems a model must write.
+      first_ids: for each given stem the ids that appear there for the first time; None where the
+        one given mask shows all of them (DAVIS).
+      binary: masks are in 0/255 form.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: Mapping[str, Path]
+    given: tuple[str, ...]
+    required: tuple[str, ...]
+    first_ids: Mapping[str, tuple[int, ...]] | None = None
+    binary: bool = False
+
+    @functools.cached_property
+    def stems(self):
+        """Names of the frames without folder and suffix, in time order."""
+        return tuple(path.stem for path in self.frames)
+
+    @functools.cached_property
+    def size(self):
+        """(height, width) of the first frame."""
+        return frame_files.read_size(self.frames[0])
+
+    def read_frame(self, index):
+        """Reads frame `index` as u8[H, W, 3]."""
+        frame = frame_files.read_frame(self.frames[index])
+        if frame.shape[:2] != self.size:
+            raise InputError(
+                f'{self.frames[index]}: frame of size {frame.shape[1]}x{frame.shape[0]}, the first '
+                f'of its video is {self.size[1]}x{self.size[0]}; give all frames one size'
+            )
+        return frame
+
+    def read_labels(self, stem):
+        """Reads the annotation of frame `stem` as u8[H, W]: ids, 0 background, 255 void."""
+        return mask_files.read_labels(self.masks[stem], self.size, binary=self.binary)
+
+    def read_given(self, stem):
+        """Reads what a model is shown at `stem`: u8[H, W], the new ids, 0 elsewhere and for void."""
+        labels = self.read_labels(stem)
+        shown = mask_files.object_ids(labels)
+        if self.first_ids is not None:
+            shown = np.intersect1d(shown, self.first_ids[stem])
+        if not len(shown):
+            raise InputError(f'{self.masks[stem]}: {_why_empty(labels)}')
+        return np.where(np.isin(labels, shown), labels, np.uint8(0))
+
+
+def davis(root, split, year='2017', resolution=None, *, binary=False):
+    """Lists a split of a data set in the DAVIS layout (protocols.md, section 2.1).
+
+    Args:
+      root: folder that holds JPEGImages, Annotations and ImageSets.
+      split: name of the list, such as 'train' or 'val'.
+      year: '2016' or '2017': which list. Lists of image and mask pairs (the first release of 2016)
+        are read too.
+      resolution: folder below JPEGImages; None takes '480p', or the only one.
+      binary: accepts a data set whose masks hold only 0 and 255, as the first release of 2016. The
+        lists of 2016 accept it always, because their task has one object.
+
+    Returns:
+      Sequences in the order of the list. The first frame of each has a mask; others may have none.
+    """
+    root = _check_root(root)
+    resolution = resolution or _find_resolution(root / 'JPEGImages')
+    names = _read_list(root / 'ImageSets' / str(year) / f'{split}.txt')
+    images, annotations = root / 'JPEGImages' / resolution, root / 'Annotations' / resolution
+    if not annotations.is_dir():
+        raise InputError(f'{annotations}: folder is missing; the masks belong there')
+    found = [_davis_sequence(images / name, annotations / name) for name in names]
+    first_masks = [sequence.masks[sequence.given[0]] for sequence in found]
+    if not mask_files.is_binary(first_masks):
+        return found
+    if not (binary or str(year) == '2016'):
+        raise InputError(
+            f'{first_masks[0]}: only 0 and 255 here and in all first masks, need object ids; '
+            'ask for binary masks, or write 1 in place of 255'
+        )
+    return [dataclasses.replace(sequence, binary=True) for sequence in found]
+
+
+def youtube_vos(root, split, *, all_frames=False):
+    """Lists a split of YouTube-VOS (protocols.md, section 3.1).
+
+    Args:
+      root: folder that holds train, valid and test.
+      split: 'train', 'valid' or 'test'.
+      all_frames: takes the images of `<split>_all_frames` (30 fps) in place of every fifth.
+
+    Returns:
+      Sequences in the order of their names; `required` are the frames named in meta.json.
+    """
+    root = Path(root)
+    folder = root / split
+    videos = _read_meta(folder / 'meta.json')
+    images = (root / f'{split}_all_frames' if all_frames else folder) / 'JPEGImages'
+    return [
+        _youtube_sequence(images / name, folder / 'Annotations' / name, videos[name])
+        for name in sorted(videos)
+    ]
+
+
+def require_masks(sequences):
+    """Checks that every frame has a mask, which training needs; names the first that is missing."""
+    for sequence in sequences:
+        missing = [stem for stem in sequence.stems if stem not in sequence.masks]
+        if missing:
+            folder = next(iter(sequence.masks.values())).parent
+            raise InputError(
+                f'{folder / missing[0]}.png: this mask is missing ({len(missing)} of '
+                f'{len(sequence.frames)} in {sequence.name}); training needs one for each frame'
+            )
+
+
+def _davis_sequence(images, annotations):
+    frames = _list_files(images, frame_files.SUFFIXES)
+    masks = {path.stem: path for path in _list_files(annotations, ('.png',))}
+    stems = tuple(path.stem for path in frames)
+    _check_pairs(masks, stems, images)
+    if stems[0] not in masks:
+        raise InputError(
+            f'{annotations / stems[0]}.png: this mask is missing; '
+            'the mask of the first frame says which objects to follow'
+        )
+    return Sequence(images.name, frames, masks, given=stems[:1], required=stems)
+
+
+def _youtube_sequence(images, annotations, video):
+    frames = _list_files(images, frame_files.SUFFIXES)
+    masks = {path.stem: path for path in _list_files(annotations, ('.png',))}
+    stems = tuple(path.stem for path in frames)
+    _check_pairs(masks, stems, images)
+    first_ids, wanted = {}, set()
+    for object_id, fields in video['objects'].items():
+        named = sorted(fields['frames'], key=_natural_key)
+        first_ids[named[0]] = (*first_ids.get(named[0], ()), int(object_id))
+        wanted.update(named)
+    given = tuple(sorted(first_ids, key=_natural_key))
+    for stem in given:
+        if stem not in masks:
+            raise InputError(
+                f'{annotations / stem}.png: this mask is missing; meta.json says that an object '
+                'appears there'
+            )
+    required = tuple(stem for stem in stems if stem in wanted)
+    if len(required) < len(wanted):
+        lost = min(wanted - set(stems), key=_natural_key)
+        raise InputError(f'{images / lost}.jpg: this frame is missing; meta.json names it')
+    return Sequence(images.name, frames, masks, given, required, first_ids)
+
+
+def _check_root(root):
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f'{root}: no such folder; give the folder that holds JPEGImages')
+    missing = [
+        name for name in ('JPEGImages', 'Annotations', 'ImageSets') if not (root / name).is_dir()
+    ]
+    if not missing:
+        return root
+    nearby = [root.parent, root.parent.parent, *sorted(p for p in root.iterdir() if p.is_dir())]
+    better = [path for path in nearby if (path / 'JPEGImages').is_dir()]
+    hint = f'did you mean {better[0]}?' if better else 'see docs/data.md for the layout'
+    raise InputError(f'{root}: no folder {missing[0]} in it; {hint}')
+
+
+def _find_resolution(images):
+    names = sorted(path.name for path in images.iterdir() if path.is_dir())
+    if '480p' in names:
+        return '480p'
+    if len(names) == 1:
+        return names[0]
+    raise InputError(
+        f'{images}: need one folder of frames such as 480p, found {", ".join(names) or "none"}; '
+        'name one as the resolution'
+    )
+
+
+def _read_list(path):
+    """Names of the sequences in a list, in order; pairs `image mask` give the images' folders."""
+    if not path.is_file():
+        lists = sorted(
+            p.relative_to(path.parent.parent) for p in path.parent.parent.glob('*/*.txt')
+        )
+        there = ', '.join(map(str, lists)) or 'none'
+        raise InputError(f'{path}: this list is missing; lists there: {there}')
+    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    names = [Path(row[0]).parent.name if len(row) > 1 else row[0] for row in rows]
+    if not names:
+        raise InputError(f'{path}: empty list; one sequence name per line is needed')
+    return list(dict.fromkeys(names))
+
+
+def _read_meta(path):
+    if not path.is_file():
+        raise InputError(f'{path}: this file is missing; it comes with the data set')
+    try:
+        videos = json.loads(path.read_text())['videos']
+        for name, video in videos.items():
+            if not video['objects'] or not all(o['frames'] for o in video['objects'].values()):
+                raise InputError(f'{path}: video {name} has no object or an object without frames')
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{path}: not the form videos > name > objects > id > frames ({error!r}); download it again'
+        ) from None
+    return videos
+
+
+def _list_files(folder, suffixes):
+    if not folder.is_dir():
+        raise InputError(f'{folder}: folder is missing; copy this sequence or take it off the list')
+    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != '.']
+    if not files:
+        raise InputError(
+            f'{folder}: no {" or ".join(suffixes)} files in it; copy this sequence again'
+        )
+    return tuple(sorted(files, key=lambda path: _natural_key(path.stem)))
+
+
+def _check_pairs(masks, stems, images):
+    stray = sorted(set(masks) - set(stems))
+    if stray:
+        raise InputError(f'{masks[stray[0]]}: mask without a frame in {images}; names must agree')
+
+
+def _natural_key(stem):
+    """Sorts frame 10 after frame 9 where names have no leading zeros."""
+    return [
+        (int(part), part) if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', stem)
+    ]
+
+
+def _why_empty(labels):
+    if np.any(labels == mask_files.VOID):
+        return (
+            'no object in it, only 0 and 255 (void); if 255 means the object here, '
+            'the whole data set must be in 0/255 form'
+        )
+    return 'no object in it, but it is the mask that says which objects to follow; draw one'

@@ -1,0 +1,211 @@
+"""Training batches: a batch is a function of (settings, seed, step), nothing else.
+
+The position of a run is the number of its step. There is no iterator state to save: a resumed run
+asks for the batches from that step on, with any number of workers. The settings and their defaults
+are in settings.py.
+"""
+
+import cv2
+import grain
+import numpy as np
+from absl import logging
+
+from vos_jax.data import augment, clips, pasting
+from vos_jax.data.reader import Reader
+from vos_jax.data.settings import gap_at, read_settings
+from vos_jax.data.sources import Sources
+from vos_jax.errors import InputError
+
+_DRAWS = 10  # of a clip, until its first frame shows an object
+_ENDLESS = 2**40
+
+
+def make_batches(data, *, seed, start_step=0, process_index=0, process_count=1):
+    """Gives the batches of one process, from `start_step` on, without end.
+
+    The batches of all processes, joined in the order of the processes, are those of a single one.
+
+    Args:
+      data: `config.data`, see settings.DataSettings.
+      seed: int, 0 or more.
+      start_step: first step.
+      process_index: number of this process.
+      process_count: number of processes; divides `data.batch_size`.
+
+    Returns:
+      Iterator of dict(frames=u8[B, T, H, W, 3], labels=u8[B, T, H, W], objects=bool[B, K]), B being
+      the clips of this process. Labels are s + 1 for slot s, 0 for background, 255 for void.
+    """
+    settings = read_settings(data)
+    maker = BatchMaker(settings, seed, process_index, process_count)
+    steps = grain.MapDataset.range(start_step, _ENDLESS).map(maker)
+    reading = grain.ReadOptions(
+        num_threads=settings.num_threads, prefetch_buffer_size=settings.prefetch
+    )
+    batches = steps.to_iter_dataset(reading)
+    if settings.num_workers:
+        workers = grain.MultiprocessingOptions(
+            num_workers=settings.num_workers, per_worker_buffer_size=2
+        )
+        batches = batches.mp_prefetch(workers)
+    return iter(batches)
+
+
+class BatchMaker(grain.transforms.Map):
+    """Makes the batch of a step. All that is random follows from (seed, number of the element).
+
+    Args:
+      settings: settings.DataSettings.
+      seed, process_index, process_count: as for `make_batches`.
+    """
+
+    def __init__(self, settings, seed, process_index=0, process_count=1):
+        if settings.batch_size % process_count:
+            raise InputError(
+                f"'data.batch_size' is {settings.batch_size}; it must be a multiple of the "
+                f'{process_count} processes'
+            )
+        self._settings = settings
+        self._seed = seed
+        self._local_size = settings.batch_size // process_count
+        self._offset = process_index * self._local_size
+        self._sources = Sources(settings.sources, seed)
+        self._reader = Reader(settings.cache_mb)
+        self._broken = set()
+
+    def map(self, step):
+        """Batch of a step, as in `make_batches`."""
+        # OpenCV's own threads would fight with those of the pipeline and of the training step.
+        cv2.setNumThreads(1)
+        height, width = self._settings.crop
+        shape = (self._local_size, self._settings.clip_length, height, width)
+        frames, labels = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
+        objects = np.empty((self._local_size, self._settings.num_slots), bool)
+        first = int(step) * self._settings.batch_size + self._offset
+        for slot in range(self._local_size):
+            ids = self._fill(first + slot, frames[slot], labels[slot])
+            labels[slot] = clips.to_slots(labels[slot], ids)
+            objects[slot] = ids > 0
+        return {'frames': frames, 'labels': labels, 'objects': objects}
+
+    def _fill(self, index, frames, labels):
+        """Draws element `index` into frames and labels (ids); returns the id in each slot."""
+        rng = np.random.default_rng([self._seed, 1, index])
+        source, _, video = self._sources.locate(index)
+        sequence = self._sources.sequences[source][video]
+        for _ in range(_DRAWS):
+            try:
+                return self._fill_from(rng, source, sequence, index, frames, labels)
+            except InputError as error:
+                if not self._settings.skip_broken:
+                    raise
+                self._note_broken(sequence, error)
+                source, sequence = self._sources.draw(rng)
+        raise InputError(f'{_DRAWS} videos in a row are broken; the last is {sequence.name}')
+
+    def _fill_from(self, rng, source, sequence, index, frames, labels):
+        settings = self._settings
+        gap = gap_at(settings.gap, index // settings.batch_size)
+        for attempt in range(_DRAWS):
+            indices, matrices = self._draw_view(rng, source, sequence, gap, attempt)
+            if not self._shows_objects(sequence, indices[0], matrices[0], attempt):
+                continue
+            self._warp(sequence, indices, matrices, frames, labels)
+            for _ in range(settings.paste.objects):
+                if rng.random() < settings.paste.probability:
+                    self._paste(rng, gap, frames, labels)
+            ids, left_out = clips.choose_objects(
+                rng, labels[0], settings.num_slots, settings.min_pixels
+            )
+            if left_out:
+                self._note_left_out(sequence, left_out)
+            if ids.any():
+                augment.change_colours(rng, frames, settings.colour)
+                return ids
+        raise InputError(
+            f'{sequence.masks[sequence.stems[0]].parent}: no object of {settings.min_pixels} pixels '
+            f'in {_DRAWS} clips of {sequence.name}; take it off the list or lower data.min_pixels'
+        )
+
+    def _draw_view(self, rng, source, sequence, gap, attempt):
+        """Frames of a clip and their matrices; later attempts aim the crop at an object."""
+        settings = self._settings
+        indices = clips.draw_frames(
+            rng,
+            len(sequence.frames),
+            settings.clip_length,
+            max(1, gap // self._sources.strides[source]),
+            settings.reverse,
+        )
+        target = None
+        if attempt >= _DRAWS // 2:
+            target = _draw_object_pixel(rng, self._reader.labels(sequence, indices[0]))
+        linear = augment.draw_linear(rng, settings, sequence.size)
+        centre = augment.draw_centre(rng, linear, sequence.size, settings.crop, target)
+        return indices, augment.draw_matrices(rng, settings, linear, centre, len(indices))
+
+    def _shows_objects(self, sequence, index, matrix, attempt):
+        """Looks at the first mask alone, so that a useless draw costs no frames."""
+        settings = self._settings
+        labels = augment.warp_labels(self._reader.labels(sequence, index), matrix, settings.crop)
+        counts = clips.count_pixels(labels)
+        if attempt < settings.balanced_tries and counts.sum() < settings.balanced_pixels:
+            return False
+        return counts.max() >= max(settings.min_pixels, 1)
+
+    def _warp(self, sequence, indices, matrices, frames, labels):
+        for t, index in enumerate(indices):
+            augment.warp_frame(self._reader.frame(sequence, index), matrices[t], out=frames[t])
+            mask = self._reader.labels(sequence, index)
+            labels[t] = augment.warp_labels(mask, matrices[t], labels[t].shape)
+
+    def _paste(self, rng, gap, frames, labels):
+        """Pastes one object of any other clip, its middle at a random place of the first frame."""
+        settings = self._settings
+        source, donor = self._sources.draw(rng)
+        max_gap = max(1, gap // self._sources.strides[source])
+        indices = clips.draw_frames(rng, len(donor.frames), len(frames), max_gap, settings.reverse)
+        first = self._reader.labels(donor, indices[0])
+        candidates = np.flatnonzero(clips.count_pixels(first) >= max(settings.min_pixels, 1))
+        if not len(candidates):
+            return
+        chosen = rng.choice(candidates)
+        middle = np.argwhere(first == chosen).mean(axis=0)[::-1]
+        linear = augment.draw_linear(rng, settings, donor.size, settings.paste.scale)
+        place = rng.uniform(-0.5, 0.5, size=2) * np.array(settings.crop)[::-1]
+        matrices = augment.draw_matrices(
+            rng, settings, linear, middle - linear @ place, len(indices)
+        )
+        behind = rng.random() < settings.paste.behind
+        donor_frames = np.empty_like(frames)
+        donor_masks = np.empty(labels.shape, bool)
+        for t, index in enumerate(indices):
+            augment.warp_frame(self._reader.frame(donor, index), matrices[t], out=donor_frames[t])
+            mask = (self._reader.labels(donor, index) == chosen).astype(np.uint8)
+            donor_masks[t] = augment.warp_labels(mask, matrices[t], labels[t].shape, mirror=False)
+        new_id = pasting.free_id(labels)
+        pasting.paste_object(frames, labels, donor_frames, donor_masks, new_id, behind=behind)
+
+    def _note_broken(self, sequence, error):
+        if sequence.masks[sequence.stems[0]] not in self._broken:
+            self._broken.add(sequence.masks[sequence.stems[0]])
+            logging.warning('skipped a video, %d so far: %s', len(self._broken), error)
+
+    def _note_left_out(self, sequence, count):
+        logging.log_first_n(
+            logging.WARNING,
+            '%s shows %d objects more than the %d slots; the most visible are kept (said once)',
+            1,
+            sequence.name,
+            count,
+            self._settings.num_slots,
+        )
+
+
+def _draw_object_pixel(rng, labels):
+    """(x, y) of any pixel of any object, or None."""
+    pixels = np.flatnonzero((labels > 0) & (labels < 255))
+    if not len(pixels):
+        return None
+    y, x = divmod(int(rng.choice(pixels)), labels.shape[1])
+    return x, y

@@ -1,0 +1,147 @@
+"""Settings of the training data: names, defaults and meanings of everything below `config.data`."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+
+from vos_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One data set. `weight` is relative to the other sources."""
+
+    root: str
+    name: str = ''
+    kind: str = 'davis'  # 'davis' or 'youtube_vos'
+    split: str = 'train'
+    year: str = '2017'  # which list, 'davis' only
+    resolution: str | None = None  # folder below JPEGImages; None: 480p or the only one
+    weight: float = 1.0
+    stride: int = 1  # frames of the video between two stored ones; `gap` is divided by it
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitter:
+    """Largest change of each frame on top of the clip's warp, drawn for each frame by itself."""
+
+    rotation: float = 0.0  # degrees
+    scale: float = 0.0  # 0.1: between 1/1.1 and 1.1
+    shear: float = 0.0  # degrees
+    shift: float = 0.0  # fraction of the crop's sides
+
+
+@dataclasses.dataclass(frozen=True)
+class Colour:
+    """Largest change of the colours of a whole clip; all 0: none."""
+
+    brightness: float = 0.0  # 0.1: between 0.9 and 1.1
+    contrast: float = 0.0
+    saturation: float = 0.0
+    grey: float = 0.0  # probability of a grey clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Paste:
+    """Objects of other clips, pasted over the clip with their own motion and ids."""
+
+    probability: float = 0.0  # of each of the `objects`
+    objects: int = 1  # at most so many
+    behind: float = 0.3  # probability that it goes behind the objects of the clip
+    scale: tuple[float, float] = (0.7, 1.3)  # of the pasted object, relative as `scale` below
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Everything below `config.data`."""
+
+    sources: tuple[Source, ...]
+    batch_size: int  # clips, over all processes
+    crop: tuple[int, int]  # height, width in pixels
+    clip_length: int = 4  # frames
+    num_slots: int = 3  # objects at most; of more, the most visible are kept
+    min_pixels: int = 64  # an object counts if the first frame shows so many after the crop
+    gap: tuple[tuple[int, int], ...] = ((0, 1),)  # (from this step on, largest gap in frames)
+    reverse: float = 0.5  # probability of playing the clip backwards
+    flip: float = 0.5  # probability of a mirrored clip
+    scale: tuple[float, float] = (1.0, 1.5)  # enlargement, drawn on a log scale, relative to:
+    scale_of: str = 'cover'  # 'cover': frame just covers the crop; 'source': pixels of the file
+    stretch: float = 0.0  # 0.1: width against height between 1/1.1 and 1.1
+    rotation: float = 0.0  # degrees, both ways
+    shear: float = 0.0  # degrees, both ways
+    balanced_pixels: int = 0  # the first crop is drawn again until it shows so much foreground,
+    balanced_tries: int = 5  # at most so often
+    jitter: Jitter = Jitter()
+    colour: Colour = Colour()
+    paste: Paste = Paste()
+    num_workers: int = 0  # processes; 0: threads of this process
+    num_threads: int = 2  # per process
+    prefetch: int = 4  # batches held ready per process
+    cache_mb: int = 0  # decoded frames and masks kept in memory, per process
+    skip_broken: bool = False  # a video with unreadable files is replaced by another draw
+
+
+def read_settings(data):
+    """Makes settings of `config.data`, a ConfigDict or nested dict; a misspelt name is an error.
+
+    `sources` is a list of groups, or one group for each name: `sources.davis.root=...`.
+    """
+    groups = data['sources'] if 'sources' in data else ()
+    if isinstance(groups, Mapping) or hasattr(groups, 'items'):
+        groups = [{'name': name, **dict(group.items())} for name, group in groups.items()]
+    sources = tuple(
+        _group(Source, group, f'data.sources[{index}]') for index, group in enumerate(groups)
+    )
+    fields = dict(data.items())
+    for name, kind in (('jitter', Jitter), ('colour', Colour), ('paste', Paste)):
+        fields[name] = _group(kind, fields.get(name) or {}, f'data.{name}')
+    fields['sources'] = sources
+    settings = _group(DataSettings, fields, 'data')
+    _check(settings)
+    return settings
+
+
+def gap_at(schedule, step):
+    """Largest gap at a step: that of the last pair (from_step, gap) with from_step <= step."""
+    return [gap for start, gap in schedule if start <= step][-1]
+
+
+def _group(kind, values, where):
+    known = [field.name for field in dataclasses.fields(kind)]
+    values = {name: _plain(value) for name, value in values.items()}
+    for name in values:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise InputError(f"'{where}.{name}' is not a setting; nearest: '{where}.{nearest}'")
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
+    for name in needed:
+        if name not in values:
+            raise InputError(f"'{where}.{name}' is not set; it has no default")
+    return kind(**values)
+
+
+def _plain(value):
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _check(settings):
+    def refuse(name, rule):
+        raise InputError(f"'data.{name}' is {getattr(settings, name)!r}; {rule}")
+
+    if not settings.sources:
+        refuse('sources', 'need at least one data set')
+    if any(source.weight < 0 for source in settings.sources):
+        refuse('sources', 'no weight may be negative')
+    if not any(source.weight for source in settings.sources):
+        refuse('sources', 'one weight must be above 0')
+    for name in ('batch_size', 'clip_length', 'num_slots', 'num_threads', 'prefetch'):
+        if getattr(settings, name) < 1:
+            refuse(name, 'at least 1')
+    if not settings.gap or settings.gap[0][0] != 0 or min(gap for _, gap in settings.gap) < 1:
+        refuse('gap', 'pairs (from step, largest gap) that start at step 0, gaps at least 1')
+    if sorted(settings.gap) != list(settings.gap):
+        refuse('gap', 'the steps must rise')
+    if len(settings.crop) != 2 or min(settings.crop) < 1:
+        refuse('crop', 'height and width in pixels')
+    if settings.scale_of not in ('cover', 'source'):
+        refuse('scale_of', "one of 'cover', 'source'")
