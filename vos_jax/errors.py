@@ -12,8 +12,8 @@ class InputError(ValueError):
 def run_main(main):
     """Runs a command's `main(argv)`; wrong input becomes one line on stderr and exit code 2.
 
-    Flags are parsed here, so an unknown flag or setting ends in the same way. Any other exception is
-    a defect and keeps its traceback (exit code 1).
+    Flags are parsed here, so an unknown flag or setting ends in the same way. Any other exception
+    is a defect and keeps its traceback (exit code 1).
     """
     try:
         app.run(main, flags_parser=_parse_flags)
@@ -26,7 +26,7 @@ def _parse_flags(argv):
     try:
         return flags.FLAGS(argv)
     # Config files and their overrides are read while flags are parsed: a misspelt setting is an
-    # AttributeError or KeyError, a missing config file an OSError, a value of another type the rest.
+    # AttributeError or KeyError, a missing config file an OSError, a wrong type one of the rest.
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(_one_line(error)) from error
 

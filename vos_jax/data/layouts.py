@@ -65,7 +65,7 @@ class Sequence:
         return mask_files.read_labels(self.masks[stem], self.size, binary=self.binary)
 
     def read_given(self, stem):
-        """Reads what a model is shown at `stem`: u8[H, W], the new ids, 0 elsewhere and for void."""
+        """Reads what a model is shown at `stem`: u8[H, W], the new ids, 0 for all else."""
         labels = self.read_labels(stem)
         shown = mask_files.object_ids(labels)
         if self.first_ids is not None:
@@ -230,7 +230,8 @@ def _read_meta(path):
                 raise InputError(f'{path}: video {name} has no object or an object without frames')
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f'{path}: not the form videos > name > objects > id > frames ({error!r}); download it again'
+            f'{path}: not the form videos > name > objects > id > frames ({error!r}); '
+            'download it again'
         ) from None
     return videos
 

@@ -137,8 +137,8 @@ def _check_values(labels, path):
     num_values = np.count_nonzero(_counts(labels))
     if num_values > MAX_VALUES:
         raise InputError(
-            f'{path}: {num_values} different values, at most {MAX_VALUES} are ids: an anti-aliased or '
-            'lossy mask; write ids without smoothing, see docs/data.md#masks'
+            f'{path}: {num_values} different values, at most {MAX_VALUES} are ids: an anti-aliased '
+            'or lossy mask; write ids without smoothing, see docs/data.md#masks'
         )
 
 

@@ -1,4 +1,4 @@
-"""Pasting an object of another clip over a clip: single-object video then trains several objects."""
+"""Pasting an object of another clip over a clip: one-object video then trains several objects."""
 
 import cv2
 import numpy as np
@@ -9,9 +9,9 @@ from vos_jax.data.masks import VOID
 def paste_object(frames, labels, donor_frames, donor_masks, new_id, *, behind=False):
     """Pastes an object, with its motion, over a clip.
 
-    The object covers what lies under it, or goes behind the objects of the clip; the labels say what
-    is seen. Its edge is softened by one pixel inwards, so that no colour of its old background
-    comes along.
+    The object covers what lies under it, or goes behind the objects of the clip; the labels say
+    what is seen. Its edge is softened by one pixel inwards, so that no colour of its old
+    background comes along.
 
     Args:
       frames: u8[T, H, W, 3], changed in place.

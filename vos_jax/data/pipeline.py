@@ -5,6 +5,9 @@ asks for the batches from that step on, with any number of workers. The settings
 are in settings.py.
 """
 
+import gc
+import weakref
+
 import cv2
 import grain
 import numpy as np
@@ -48,7 +51,32 @@ def make_batches(data, *, seed, start_step=0, process_index=0, process_count=1):
             num_workers=settings.num_workers, per_worker_buffer_size=2
         )
         batches = batches.mp_prefetch(workers)
-    return iter(batches)
+    return Batches(iter(batches))
+
+
+class Batches:
+    """Iterator of batches that ends its threads and processes when closed, or left to itself.
+
+    Args:
+      iterator: grain.DatasetIterator.
+    """
+
+    def __init__(self, iterator):
+        # At exit this runs while Python still works; Grain's own `__del__` comes too late for that
+        # and prints a traceback for each array in its buffers.
+        self._held = [iterator]
+        self.close = weakref.finalize(self, _close, self._held)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._held[0])
+
+
+def _close(held):
+    held.pop().close()
+    gc.collect()  # the rest of its buffers, which lie in reference cycles
 
 
 class BatchMaker(grain.transforms.Map):
@@ -123,8 +151,9 @@ class BatchMaker(grain.transforms.Map):
                 augment.change_colours(rng, frames, settings.colour)
                 return ids
         raise InputError(
-            f'{sequence.masks[sequence.stems[0]].parent}: no object of {settings.min_pixels} pixels '
-            f'in {_DRAWS} clips of {sequence.name}; take it off the list or lower data.min_pixels'
+            f'{sequence.masks[sequence.stems[0]].parent}: no object of {settings.min_pixels} '
+            f'pixels in {_DRAWS} clips of {sequence.name}; take it off the list or lower '
+            'data.min_pixels'
         )
 
     def _draw_view(self, rng, source, sequence, gap, attempt):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
 
 from vos_jax.errors import InputError
 
@@ -86,8 +85,8 @@ def read_settings(data):
 
     `sources` is a list of groups, or one group for each name: `sources.davis.root=...`.
     """
-    groups = data['sources'] if 'sources' in data else ()
-    if isinstance(groups, Mapping) or hasattr(groups, 'items'):
+    groups = data.get('sources', ())
+    if hasattr(groups, 'items'):
         groups = [{'name': name, **dict(group.items())} for name, group in groups.items()]
     sources = tuple(
         _group(Source, group, f'data.sources[{index}]') for index, group in enumerate(groups)
@@ -125,23 +124,18 @@ def _plain(value):
 
 
 def _check(settings):
-    def refuse(name, rule):
-        raise InputError(f"'data.{name}' is {getattr(settings, name)!r}; {rule}")
-
-    if not settings.sources:
-        refuse('sources', 'need at least one data set')
-    if any(source.weight < 0 for source in settings.sources):
-        refuse('sources', 'no weight may be negative')
-    if not any(source.weight for source in settings.sources):
-        refuse('sources', 'one weight must be above 0')
-    for name in ('batch_size', 'clip_length', 'num_slots', 'num_threads', 'prefetch'):
-        if getattr(settings, name) < 1:
-            refuse(name, 'at least 1')
-    if not settings.gap or settings.gap[0][0] != 0 or min(gap for _, gap in settings.gap) < 1:
-        refuse('gap', 'pairs (from step, largest gap) that start at step 0, gaps at least 1')
-    if sorted(settings.gap) != list(settings.gap):
-        refuse('gap', 'the steps must rise')
-    if len(settings.crop) != 2 or min(settings.crop) < 1:
-        refuse('crop', 'height and width in pixels')
-    if settings.scale_of not in ('cover', 'source'):
-        refuse('scale_of', "one of 'cover', 'source'")
+    weights = [source.weight for source in settings.sources]
+    steps, gaps = zip(*settings.gap, strict=True) if settings.gap else ((), ())
+    rules = [
+        ('sources', weights and min(weights) >= 0 < max(weights), 'weights from 0 on, one above 0'),
+        ('gap', steps[:1] == (0,) and sorted(set(steps)) == list(steps), 'steps that rise from 0'),
+        ('gap', gaps and min(gaps) >= 1, 'gaps of at least 1'),
+        ('crop', len(settings.crop) == 2 and min(settings.crop) >= 1, 'height and width in pixels'),
+        ('scale', 0 < settings.scale[0] <= settings.scale[-1], 'lowest and highest, above 0'),
+        ('scale_of', settings.scale_of in ('cover', 'source'), "'cover' or 'source'"),
+    ]
+    counts = ('batch_size', 'clip_length', 'num_slots', 'num_threads', 'prefetch')
+    rules += [(name, getattr(settings, name) >= 1, 'at least 1') for name in counts]
+    for name, is_right, rule in rules:
+        if not is_right:
+            raise InputError(f"'data.{name}' is {getattr(settings, name)!r}; needed: {rule}")
