@@ -1,0 +1,167 @@
+"""Forms of masks that other programs write and that are read on request.
+
+The usual form, one PNG of ids per frame, is read by `vos_jax.data.masks`. Nothing here guesses:
+what is not exactly of the named form is refused.
+"""
+
+import functools
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vos_jax.data import masks
+from vos_jax.errors import InputError
+
+
+def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Reads a colour image whose colours are exactly those of a palette: u8[H, W] ids.
+
+    Both palettes in use are tried as a whole (protocol notes: that of the official tools, and the
+    one with 191 in place of 192 and greys from 22 on); no colour is rounded to another.
+    """
+    codes = _codes(_open_colours(path))
+    _check_size(path, codes.shape, size)
+    used = np.unique(codes)
+    for palette in (masks.PALETTE, _second_palette()):
+        colour_codes, ids = np.unique(_codes(palette), return_index=True)
+        if np.isin(used, colour_codes).all():
+            return ids[np.searchsorted(colour_codes, codes)].astype(np.uint8)
+    strange = [f'#{code:06x}' for code in np.setdiff1d(used, _codes(masks.PALETTE))]
+    raise InputError(
+        f'{path}: {len(strange)} colours are not in the palette ({", ".join(strange[:4])}); '
+        'write object ids in place of colours'
+    )
+
+
+def read_objects(folder: Path, stem: str, size: tuple[int, int], overlap: str) -> np.ndarray:
+    """Merges `<folder>/<id>/<stem>.png`, one binary mask for each object: u8[H, W] ids.
+
+    Args:
+      overlap: 'error', or which id keeps a pixel that two of them claim: 'first' or 'last'.
+    """
+    labels = np.zeros(size, np.uint8)
+    for object_id, files in _list_objects(folder).items():
+        if stem not in files:
+            if stem < min(files):
+                continue  # an object that appears later
+            raise InputError(f'{folder}/{object_id}/{stem}.png: this mask is missing; add it')
+        mask = masks.read_labels(files[stem], size) > 0
+        claimed = mask & (labels > 0)
+        if overlap == 'error' and claimed.any():
+            raise InputError(
+                f'{files[stem]}: {np.count_nonzero(claimed)} pixels belong to an earlier object '
+                'too; say who keeps them with --overlap=first or --overlap=last'
+            )
+        labels[mask & ~claimed if overlap == 'first' else mask] = object_id
+    return labels
+
+
+def read_array(path: Path, stem: str, stems: tuple[str, ...], size: tuple[int, int]) -> np.ndarray:
+    """Reads one frame of a file [T, H, W] of ids.
+
+    Args:
+      path: `.npy` or `.npz`; an npz holds one array of masks and may hold `frames`, their names.
+      stem: the frame wanted.
+      stems: the names of the frames, where the file has none.
+    """
+    labels, names = _load_array(path)
+    names = stems if names is None else names
+    if len(names) != len(labels):
+        raise InputError(
+            f'{path}: {len(labels)} masks for {len(names)} frames; '
+            'add their names as the array `frames` of an npz'
+        )
+    if stem not in names:
+        raise InputError(f'{path}: no mask named {stem}; add it')
+    _check_size(path, labels.shape[1:], size)
+    frame = labels[names.index(stem)]
+    if frame.min() < 0 or frame.max() > masks.VOID:
+        raise InputError(f'{path}: ids must lie in 0..255, frame {stem} has others; correct it')
+    return frame.astype(np.uint8)
+
+
+def find_array(root: Path, name: str) -> Path:
+    """Gives the file of a sequence: `<name>.npz`, or `<name>.npy` where that is not there."""
+    path = root / f'{name}.npz'
+    return path if path.is_file() else root / f'{name}.npy'
+
+
+def _open_colours(path):
+    try:
+        with Image.open(path) as image:
+            if image.mode == 'RGBA' and image.getextrema()[3] == (255, 255):
+                image = image.convert('RGB')
+            if image.format not in ('PNG', None) or image.mode != 'RGB':
+                raise InputError(
+                    f'{path}: {image.format or ""} image of mode {image.mode}, '
+                    '--form=rgb reads opaque RGB PNG; write such files'
+                )
+            return np.array(image)
+    except FileNotFoundError:
+        raise InputError(f'{path}: this mask is missing; add it') from None
+    except (OSError, SyntaxError) as error:
+        raise InputError(f'{path}: unreadable mask ({error}); write it again') from None
+
+
+def _codes(colours):
+    """One number for each colour: u8[..., 3] -> i64[...]."""
+    return colours.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+
+
+def _second_palette():
+    palette = masks.PALETTE.copy()
+    palette[palette == 192] = 191
+    palette[22:] = np.arange(22, 256)[:, None]
+    return palette
+
+
+@functools.lru_cache(maxsize=4)
+def _list_objects(folder):
+    """{id: {stem: file}} of a sequence, ids ascending; a sequence is read frame after frame."""
+    folders = [path for path in folder.iterdir() if path.is_dir()]
+    strange = [path for path in folders if not (path.name.isdigit() and 0 < int(path.name) < 255)]
+    if strange or not folders:
+        raise InputError(
+            f'{strange[0] if strange else folder}: need one folder for each object, named by its '
+            'id 1..254; see docs/evaluation.md#masks-of-another-program'
+        )
+    found = {
+        int(path.name): {file.stem: file for file in path.glob('*.png')}
+        for path in sorted(folders, key=lambda path: int(path.name))
+    }
+    for object_id, files in found.items():
+        if not files:
+            raise InputError(f'{folder}/{object_id}: no masks (.png) in it; add or remove it')
+    return found
+
+
+@functools.lru_cache(maxsize=2)
+def _load_array(path):
+    """(labels [T, H, W], names or None) of a file."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f'{path}: this file is missing; add it') from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f'{path}: unreadable array ({error}); write it again') from None
+    arrays = {'masks': loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    names = arrays.pop('frames', None)
+    if len(arrays) != 1:
+        raise InputError(f'{path}: arrays {", ".join(arrays) or "none"}; need one of masks')
+    (labels,) = arrays.values()
+    if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f'{path}: {labels.dtype}{list(labels.shape)}, need integer ids [T, H, W]; '
+            'probabilities must be turned into ids by the program that made them'
+        )
+    return labels, None if names is None else tuple(str(name) for name in names)
+
+
+def _check_size(path, found, size):
+    if tuple(found) != tuple(size):
+        raise InputError(
+            f'{path}: mask of size {found[1]}x{found[0]}, its annotation is {size[1]}x{size[0]}; '
+            'write masks in the size of the annotation'
+        )

@@ -1,0 +1,230 @@
+"""What each protocol asks: frames to segment, masks given, frames and objects scored.
+
+The rules are those of the DAVIS and YouTube-VOS benchmarks; docs/evaluation.md lists them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vos_jax.data import layouts, masks
+from vos_jax.errors import InputError
+from vos_jax.evaluation import annotations
+
+DAVIS = ('davis2016', 'davis2017')
+YOUTUBE = ('youtube_vos2018', 'youtube_vos2019')
+LOCAL = 'youtube_vos_local'
+NAMES = (*DAVIS, *YOUTUBE, LOCAL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a protocol asks of one sequence.
+
+    Attributes:
+      sequence: its frames, the masks given to the model and the frames it must write.
+      ids: the objects, in the order of the rows of the scores.
+      scored: for each scored frame (by stem, in time order) the ids scored there; empty where the
+        annotations are not public.
+      merged: all ids are one object, id 1 (DAVIS-2016).
+      groups: 'seen' or 'unseen' for each id, where the protocol tells them apart.
+    """
+
+    sequence: layouts.Sequence
+    ids: tuple[int, ...]
+    scored: Mapping[str, tuple[int, ...]]
+    merged: bool = False
+    groups: Mapping[int, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.sequence.name
+
+    def read_truth(self, stem: str) -> np.ndarray:
+        """Reads an annotation as u8[H, W]: void is background, as the official task has it."""
+        labels = self.sequence.read_labels(stem)
+        labels[labels == masks.VOID] = 0
+        return _merge(labels, self.merged)
+
+    def read_given(self, stem: str) -> np.ndarray:
+        """Reads what a model is shown at `stem`: u8[H, W], new ids."""
+        return _merge(self.sequence.read_given(stem), self.merged)
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A protocol on one split of a data set.
+
+    Attributes:
+      name: one of NAMES.
+      split: the list of sequences.
+      root: folder of the data set.
+      mode: what must be stated beside the scores: the folder of the frames, sparse or dense.
+      tasks: one for each sequence.
+    """
+
+    name: str
+    split: str
+    root: Path
+    mode: str
+    tasks: tuple[Task, ...]
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the annotations needed for scores are there."""
+        return any(task.scored for task in self.tasks)
+
+    @property
+    def label(self) -> str:
+        """Names protocol, split and mode in one word, for files."""
+        return '-'.join(filter(None, (self.name, self.split, self.mode)))
+
+    @property
+    def folder_in_zip(self) -> str:
+        """Folder above the sequences in a zip for the server; DAVIS wants none."""
+        return '' if self.name in DAVIS else 'Annotations/'
+
+
+def load(
+    name: str,
+    root: str | Path,
+    split: str | None = None,
+    *,
+    resolution: str | None = None,
+    dense: bool = False,
+    need_frames: bool = True,
+    videos: str | Path | None = None,
+    unseen: str | Path | None = None,
+) -> Protocol:
+    """Lists the sequences of a split and checks that what the protocol needs is there.
+
+    Args:
+      name: one of NAMES.
+      root: folder of the data set.
+      split: None takes 'val' (DAVIS), 'valid' (YouTube-VOS) or 'train' (local hold-out).
+      resolution: DAVIS: folder below JPEGImages and Annotations; None takes 480p or the only one.
+      dense: YouTube-VOS: predict on all frames, not on every fifth.
+      need_frames: False lists the annotations only, which is enough to score masks.
+      videos: local hold-out: file with the names of the videos held out, one per line.
+      unseen: local hold-out: file with the categories that training has not seen, one per line.
+    """
+    if name in DAVIS:
+        return _load_davis(name, Path(root), split or 'val', resolution, need_frames)
+    if name in YOUTUBE:
+        return _load_youtube(name, Path(root), split or 'valid', dense)
+    if name == LOCAL:
+        return _load_local(Path(root), split or 'train', dense, videos, unseen)
+    raise InputError(f'--protocol={name} is not known; take one of {", ".join(NAMES)}')
+
+
+def _load_davis(name, root, split, resolution, need_frames):
+    year = name.removeprefix('davis')
+    if need_frames:
+        sequences = layouts.davis(root, split, year, resolution)
+    else:
+        sequences = annotations.list_davis(root, split, year, resolution)
+    mode = sequences[0].masks[sequences[0].given[0]].parent.parent.name
+    tasks = tuple(_davis_task(sequence, merged=name == 'davis2016') for sequence in sequences)
+    return Protocol(name, split, root, mode, tasks)
+
+
+def _davis_task(sequence, merged):
+    """First and last frame are not scored; objects are 1 up to the largest id of the first mask."""
+    first = sequence.read_labels(sequence.given[0])
+    num_objects = 1 if merged else int(masks.object_ids(first).max(initial=0))
+    ids = tuple(range(1, num_objects + 1))
+    if len(sequence.masks) == 1:  # test-dev: only the first annotation is public
+        return Task(sequence, ids, {}, merged)
+    inner = sequence.stems[1:-1]
+    missing = [stem for stem in inner if stem not in sequence.masks]
+    folder = sequence.masks[sequence.given[0]].parent
+    if missing:
+        raise InputError(
+            f'{folder / missing[0]}.png: this annotation is missing; without it '
+            f'{sequence.name} cannot be scored, copy the data set again'
+        )
+    if not inner:
+        raise InputError(
+            f'{folder}: {len(sequence.frames)} frames; the first and the last are not scored, so '
+            'at least 3 are needed; take it off the list'
+        )
+    return Task(sequence, ids, dict.fromkeys(inner, ids), merged)
+
+
+def _load_youtube(name, root, split, dense):
+    """The server holds the annotations: nothing is scored here."""
+    tasks = tuple(
+        Task(sequence, _ids(sequence), {})
+        for sequence in layouts.youtube_vos(root, split, all_frames=dense)
+    )
+    return Protocol(name, split, root, _density(dense), tasks)
+
+
+def _load_local(root, split, dense, videos, unseen):
+    """Annotated frames after each object's first are scored, the last one too."""
+    sequences = layouts.youtube_vos(root, split, all_frames=dense)
+    if videos:
+        sequences = _select(sequences, Path(videos))
+    categories = _read_categories(root / split / 'meta.json') if unseen else None
+    unseen = _read_names(Path(unseen)) if unseen else None
+    tasks = tuple(_local_task(sequence, categories, unseen) for sequence in sequences)
+    return Protocol(LOCAL, split, root, _density(dense), tasks)
+
+
+def _local_task(sequence, categories, unseen):
+    ids = _ids(sequence)
+    order = {stem: index for index, stem in enumerate(sequence.stems)}
+    first = {i: order[stem] for stem in sequence.given for i in sequence.first_ids[stem]}
+    scored = {}
+    for stem in sequence.required:
+        present = tuple(i for i in ids if first[i] < order[stem])
+        if present and stem in sequence.masks:
+            scored[stem] = present
+    groups = None
+    if unseen is not None:
+        groups = {i: 'unseen' if categories[sequence.name][i] in unseen else 'seen' for i in ids}
+    return Task(sequence, ids, scored, groups=groups)
+
+
+def _select(sequences, path):
+    by_name = {sequence.name: sequence for sequence in sequences}
+    names = _read_names(path)
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise InputError(f'{path}: video {unknown[0]} is not in meta.json; correct the list')
+    return [by_name[name] for name in names]
+
+
+def _read_categories(path):
+    videos = json.loads(path.read_text())['videos']
+    try:
+        return {
+            name: {int(i): fields['category'] for i, fields in video['objects'].items()}
+            for name, video in videos.items()
+        }
+    except KeyError:
+        raise InputError(f'{path}: objects without a category; --unseen needs them') from None
+
+
+def _read_names(path):
+    if not path.is_file():
+        raise InputError(f'{path}: no such file; need one name per line')
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not names:
+        raise InputError(f'{path}: empty list; need one name per line')
+    return names
+
+
+def _ids(sequence):
+    return tuple(sorted(i for ids in sequence.first_ids.values() for i in ids))
+
+
+def _density(dense):
+    return 'dense' if dense else 'sparse'
+
+
+def _merge(labels, merged):
+    return (labels > 0).astype(np.uint8) if merged else labels

@@ -1,0 +1,87 @@
+"""Scores the masks of a protocol, sequence by sequence, in worker processes."""
+
+import concurrent.futures
+import dataclasses
+import math
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from vos_jax.evaluation.metrics import SequenceScores, score_frame
+from vos_jax.evaluation.predictions import Predictions
+from vos_jax.evaluation.protocols import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceResult:
+    """The scores of one sequence and what a report needs beside them.
+
+    Attributes:
+      name: the sequence.
+      ids: the objects, one row each.
+      stems: the scored frames, one column each.
+      scores: J and F, f64[n, frames], NaN where an object is not scored.
+      area: f64[n, frames], share of the annotated frame that the object covers.
+      missing: ids that no scored prediction shows.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    stems: tuple[str, ...]
+    scores: SequenceScores
+    area: np.ndarray
+    missing: tuple[int, ...]
+
+
+def score_task(task: Task, predictions: Predictions) -> SequenceResult:
+    """Scores one sequence as its protocol says; void is background, absent objects are empty."""
+    rows = {object_id: row for row, object_id in enumerate(task.ids)}
+    scores = np.full((2, len(task.ids), len(task.scored)), math.nan)
+    area = np.zeros(scores.shape[1:])
+    missing = set(task.ids) if task.scored else set()
+    for column, (stem, ids) in enumerate(task.scored.items()):
+        truth, pred = task.read_truth(stem), predictions.read(task, stem)
+        of_ids = [rows[object_id] for object_id in ids]
+        scores[:, of_ids, column] = score_frame(pred, truth, ids)
+        area[of_ids, column] = [np.count_nonzero(truth == i) / truth.size for i in ids]
+        missing -= {object_id for object_id in missing if np.any(pred == object_id)}
+    return SequenceResult(
+        task.name,
+        task.ids,
+        tuple(task.scored),
+        SequenceScores(*scores),
+        area,
+        tuple(sorted(missing)),
+    )
+
+
+def score_tasks(
+    tasks: Sequence[Task], predictions: Predictions, num_workers: int | None = None
+) -> Iterator[SequenceResult]:
+    """Scores sequences in worker processes; yields them as they are done, in no fixed order."""
+    num_workers = min(num_workers or os.cpu_count() or 1, len(tasks))
+    if num_workers <= 1:
+        yield from (score_task(task, predictions) for task in tasks)
+        return
+    # The longest first, so that no worker is left alone with one at the end.
+    ordered = sorted(tasks, key=lambda task: -len(task.scored) * len(task.ids))
+    with make_workers(num_workers) as workers:
+        futures = [workers.submit(score_task, task, predictions) for task in ordered]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        finally:
+            workers.shutdown(wait=False, cancel_futures=True)
+
+
+def make_workers(num_workers: int) -> concurrent.futures.ProcessPoolExecutor:
+    """Starts worker processes, fresh ones: a fork of a process with JAX threads may hang."""
+    return concurrent.futures.ProcessPoolExecutor(
+        num_workers,
+        mp_context=multiprocessing.get_context('spawn'),
+        initializer=cv2.setNumThreads,
+        initargs=(1,),  # the processes fill the cores already
+    )
