@@ -1,0 +1,343 @@
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vos_jax.errors import InputError
+from vos_jax.training.checkpoints import Checkpoints, read_variables, restore_or_init
+
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
+
+
+@flax.struct.dataclass
+class State:
+    """A training state as the loop has it: arrays, optimizer, static parts, absent parts."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    ema: Any
+    opt_state: Any
+    name: str = flax.struct.field(pytree_node=False, default='giel')
+
+
+def make_state(value=0.0, width=4, with_ema=False):
+    params = {'key': {'kernel': jnp.full((2, width), value, jnp.float32), 'bias': jnp.arange(3.0)}}
+    return State(
+        step=jnp.int32(value),
+        params=params,
+        batch_stats={'bn': {'mean': jnp.full(3, value, jnp.bfloat16)}},
+        ema=jax.tree.map(lambda x: x + 1, params) if with_ema else None,
+        opt_state=OPTIMIZER.init(params),
+    )
+
+
+def assert_same(found, needed):
+    assert jax.tree.structure(found) == jax.tree.structure(needed)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(needed)):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def write_run(workdir, steps, keep=3):
+    with Checkpoints(workdir, keep=keep) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, make_state(step))
+
+
+def restore(workdir, target=None):
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.restore(jax.eval_shape(make_state) if target is None else target)
+
+
+def folder(workdir, step):
+    return Path(workdir) / 'checkpoints' / 'latest' / str(step)
+
+
+def largest_file(path):
+    return max((p for p in path.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def test_state_and_record_come_back(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(7, make_state(7), {'note': 'x'})
+    state, record = restore(tmp_path)
+    assert_same(state, make_state(7))
+    assert (record['step'], record['note']) == (7, 'x')
+
+
+def test_a_new_run_has_nothing_to_restore(tmp_path):
+    assert restore(tmp_path) is None
+
+
+def test_the_newest_are_kept(tmp_path):
+    write_run(tmp_path, [1, 2, 3, 4], keep=2)
+    assert sorted(p.name for p in folder(tmp_path, 1).parent.iterdir()) == ['3', '4']
+
+
+def test_saving_the_same_step_again_is_harmless(tmp_path):
+    write_run(tmp_path, [1])
+    write_run(tmp_path, [1, 2])
+    assert restore(tmp_path)[1]['step'] == 2
+
+
+def test_a_python_number_in_the_state_is_saved(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, {'step': 3})
+    state, _ = restore(tmp_path, jax.eval_shape(lambda: {'step': 0}))
+    assert state['step'] == 3
+
+
+def test_a_donated_state_is_saved_as_it_was(tmp_path):
+    @jax.jit
+    def init():
+        return {'w': jnp.zeros(2_000_000)}
+
+    step = jax.jit(lambda state: {'w': state['w'] + 1}, donate_argnums=0)
+    state = init()
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(0, state)
+        for _ in range(20):
+            state = step(state)
+    restored, _ = restore(tmp_path, jax.eval_shape(init))
+    assert not np.asarray(restored['w']).any()
+
+
+def test_best_by_score_stays_when_newer_are_worse(tmp_path):
+    with Checkpoints(tmp_path, keep_best=1) as checkpoints:
+        for step, jf in [(1, 0.3), (2, 0.9), (3, 0.8), (4, 0.1)]:
+            checkpoints.save_best(step, {'params': make_state(step).params}, jf)
+            checkpoints.save(step, make_state(step))
+    variables, record = read_variables(tmp_path)
+    assert (record['step'], record['jf']) == (2, 0.9)
+    assert_same(variables, {'params': make_state(2).params})
+    assert read_variables(tmp_path, 'latest')[1]['step'] == 4
+
+
+def test_the_newest_is_evaluated_where_no_best_is(tmp_path):
+    write_run(tmp_path, [1, 2])
+    variables, record = read_variables(tmp_path)
+    assert record['step'] == 2
+    state = make_state(2)
+    assert_same(variables, {'params': state.params, 'batch_stats': state.batch_stats})
+
+
+def test_averaged_weights_are_what_is_evaluated(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, make_state(5, with_ema=True))
+    variables, _ = read_variables(tmp_path)
+    assert_same(variables['params'], make_state(5, with_ema=True).ema)
+
+
+def test_reading_variables_of_no_run_says_what_a_workdir_is(tmp_path):
+    with pytest.raises(InputError, match='no checkpoint; --workdir names'):
+        read_variables(tmp_path)
+
+
+def test_an_empty_folder_is_no_checkpoint(tmp_path):
+    write_run(tmp_path, [1])
+    folder(tmp_path, 8).mkdir()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        _, record = checkpoints.restore(make_state())
+        assert record['step'] == 1
+        checkpoints.save(8, make_state(8))
+    assert restore(tmp_path)[1]['step'] == 8
+
+
+def test_an_empty_folder_alone_is_a_new_run(tmp_path):
+    folder(tmp_path, 8).mkdir(parents=True)
+    assert restore(tmp_path) is None
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    for position in range(len(content) // 4, len(content), 16):
+        content[position] ^= 0x40
+    path.write_bytes(bytes(content))
+
+
+def truncate_data(checkpoint):
+    truncate(largest_file(checkpoint / 'state'))
+
+
+def change_data(checkpoint):
+    flip(largest_file(checkpoint / 'state'))
+
+
+def lose_manifest(checkpoint):
+    (checkpoint / 'state' / 'manifest.ocdbt').unlink()
+
+
+def lose_record(checkpoint):
+    (checkpoint / 'record' / 'metadata').unlink()
+
+
+def empty_record(checkpoint):
+    (checkpoint / 'record' / 'metadata').write_bytes(b'')
+
+
+@pytest.mark.parametrize(
+    'harm', [truncate_data, change_data, lose_manifest, lose_record, empty_record]
+)
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, harm):
+    write_run(tmp_path, [1, 2])
+    harm(folder(tmp_path, 2))
+    state, record = restore(tmp_path)
+    assert_same(state, make_state(1))
+    assert record['step'] == 1
+    assert re.search(r'latest/2 cannot be read.*going on from step 1', caplog.text, re.DOTALL)
+
+
+def test_one_changed_bit_in_the_data_is_noticed(tmp_path):
+    value = np.float32(1234.5)
+    tree = {'w': jnp.asarray(np.random.default_rng(0).normal(size=50_000).astype(np.float32))}
+    tree['w'] = tree['w'].at[25_000].set(value)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, tree)
+    path = largest_file(folder(tmp_path, 1) / 'state')
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match='latest/1: damaged'):
+        restore(tmp_path, tree)
+
+
+def test_after_falling_back_the_damaged_step_is_saved_anew(tmp_path):
+    write_run(tmp_path, [1, 2])
+    truncate(largest_file(folder(tmp_path, 2) / 'state'))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.restore(make_state())
+        checkpoints.save(2, make_state(20))
+    assert_same(restore(tmp_path)[0], make_state(20))
+    assert (folder(tmp_path, 2).parent / '2.damaged').is_dir()
+
+
+def test_where_none_can_be_read_nothing_is_started_or_renamed(tmp_path):
+    write_run(tmp_path, [1, 2])
+    for step in (1, 2):
+        truncate(largest_file(folder(tmp_path, step) / 'state'))
+    with pytest.raises(InputError, match='latest/2: damaged, and there is no older checkpoint'):
+        restore(tmp_path)
+    assert folder(tmp_path, 1).is_dir()
+    assert folder(tmp_path, 2).is_dir()
+
+
+def test_damaged_weights_are_not_evaluated(tmp_path):
+    write_run(tmp_path, [1, 2])
+    flip(largest_file(folder(tmp_path, 2) / 'state'))
+    with pytest.raises(InputError, match='latest/2: damaged'):
+        read_variables(tmp_path)
+
+
+def test_another_model_is_refused_by_leaf_shapes_and_remedy(tmp_path):
+    write_run(tmp_path, [1])
+    with pytest.raises(InputError) as caught:
+        restore(tmp_path, make_state(width=5))
+    assert str(caught.value) == (
+        f"checkpoint {folder(tmp_path, 1)} has 'opt_state/1/0/mu/key/kernel' of shape [2, 4], "
+        f'this config needs [2, 5] (and 2 more); use the config stored in {tmp_path}, '
+        'or a new --workdir'
+    )
+
+
+def test_a_leaf_that_the_checkpoint_lacks_is_named(tmp_path):
+    write_run(tmp_path, [1])
+    with pytest.raises(InputError, match="has no 'ema/key/bias', which this config needs"):
+        restore(tmp_path, make_state(with_ema=True))
+
+
+def test_order_of_starting_checkpoint_then_weights_then_random(tmp_path):
+    def warm_start(state):
+        return state.replace(params=jax.tree.map(lambda x: x + 100, state.params))
+
+    def start(**options):
+        with Checkpoints(tmp_path) as checkpoints:
+            return restore_or_init(checkpoints, make_state, **options)
+
+    assert_same(start()[0], make_state())
+    assert_same(start(warm_start=warm_start)[0], warm_start(make_state()))
+    write_run(tmp_path, [3])
+    state, step = start(warm_start=warm_start)
+    assert_same(state, make_state(3))
+    assert step == 3
+
+
+SAVE_AND_SAVE = """
+import sys
+import jax.numpy as jnp
+from vos_jax.training.checkpoints import Checkpoints
+
+with Checkpoints(sys.argv[1]) as checkpoints:
+    for step in range(1, 1000):
+        checkpoints.save(step, {'w': jnp.full(4_000_000, float(step))})
+        print('saving', step, flush=True)
+"""
+
+
+@pytest.mark.parametrize('saves', [1, 3])
+def test_a_run_killed_while_it_saves_goes_on_from_a_whole_checkpoint(tmp_path, saves):
+    process = subprocess.Popen(
+        [sys.executable, '-c', SAVE_AND_SAVE, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(saves):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)  # the save just announced goes on in the background
+    process.communicate()
+    restored = restore(tmp_path, {'w': jnp.zeros(4_000_000)})
+    if restored is not None:
+        state, record = restored
+        assert record['step'] >= saves - 1
+        np.testing.assert_array_equal(state['w'], float(record['step']))
+    else:
+        assert saves == 1
+    assert not list(tmp_path.rglob('*tmp*'))
+
+
+RESTORE_ON_TWO = """
+import sys
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from vos_jax.training.checkpoints import Checkpoints
+
+def sharded(devices):
+    mesh = jax.make_mesh((devices,), ('data',), axis_types=(AxisType.Auto,),
+                         devices=jax.devices()[:devices])
+    return jax.device_put(np.arange(16.0, dtype=np.float32), NamedSharding(mesh, P('data')))
+
+with Checkpoints(sys.argv[1]) as checkpoints:
+    checkpoints.save(1, {'w': sharded(8)})
+with Checkpoints(sys.argv[1]) as checkpoints:
+    state, _ = checkpoints.restore({'w': sharded(2)})
+assert len(state['w'].sharding.device_set) == 2
+np.testing.assert_array_equal(state['w'], np.arange(16.0))
+"""
+
+
+def test_a_checkpoint_of_eight_devices_restores_onto_two(tmp_path, run_python):
+    flags = '--xla_force_host_platform_device_count=8'
+    result = run_python(RESTORE_ON_TWO, tmp_path, XLA_FLAGS=flags)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_module_needs_no_data_or_config_library(run_python):
+    code = (
+        'import sys, vos_jax.training.checkpoints\n'
+        "print({'clu', 'grain', 'ml_collections', 'tensorflow'} & set(sys.modules))"
+    )
+    assert run_python(code).stdout.strip() == 'set()'

@@ -1,0 +1,322 @@
+"""Checkpoints of a run: the newest ones, to go on from, and the best by J&F.
+
+`WORKDIR/checkpoints/latest/STEP` holds the whole training state, `.../best/STEP` what was
+evaluated. Each holds a record as well: the step, which is the position in the data too (batch i is
+a function of the seed and i), and shape, dtype and checksum of each array. Orbax writes under a
+temporary name and renames; what it does not see, a damaged or half-copied file, the checksums do.
+"""
+
+import shutil
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from flax import traverse_util
+from jax.experimental import multihost_utils
+
+from vos_jax.errors import InputError
+from vos_jax.weights import check
+
+
+def restore_or_init(checkpoints, init, warm_start=None):
+    """Gives the state to train from. In this order:
+
+    1. the run's own newest checkpoint that can be read;
+    2. the weights that the config names, put into a random state by `warm_start`;
+    3. random.
+
+    Args:
+      checkpoints: `Checkpoints` of the run.
+      init: function without arguments that gives a random state (called in cases 2 and 3 only).
+      warm_start: function state -> state, or None.
+
+    Returns:
+      state, and the number of steps it has been trained for.
+    """
+    restored = checkpoints.restore(jax.eval_shape(init))
+    if restored is not None:
+        state, record = restored
+        return state, record['step']
+    state = init()
+    return (warm_start(state) if warm_start else state), 0
+
+
+class Checkpoints:
+    """Saves and restores the state of one run; a context manager that waits for its last save."""
+
+    def __init__(self, workdir, keep=2, keep_best=1):
+        """
+        Args:
+          workdir: folder of the run.
+          keep: how many of the newest checkpoints stay; 2 or more, so that there is one to fall
+            back to.
+          keep_best: how many of the best stay.
+        """
+        self._workdir = Path(workdir)
+        root = self._workdir.absolute() / 'checkpoints'
+        if jax.process_index() == 0:
+            _remove_unfinished(root)
+        self._latest = ocp.CheckpointManager(
+            root / 'latest', options=ocp.CheckpointManagerOptions(max_to_keep=keep)
+        )
+        self._best = ocp.CheckpointManager(
+            root / 'best',
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep_best, best_fn=lambda metrics: metrics['jf'], best_mode='max'
+            ),
+        )
+
+    def save(self, step, state, extra=None):
+        """Saves the state in the background, as the newest.
+
+        Args:
+          step: number of steps done, thus also the number of the next batch.
+          state: pytree of arrays.
+          extra: dict of JSON values for the record.
+        """
+        _save(self._latest, step, state, extra)
+
+    def save_best(self, step, variables, jf, extra=None):
+        """Saves what was evaluated; it stays while its J&F is among the best.
+
+        Args:
+          step: number of steps done.
+          variables: pytree of arrays, for `read_variables`: {'params': ..., 'batch_stats': ...}.
+          jf: J&F, a fraction.
+          extra: dict of JSON values for the record.
+        """
+        _save(self._best, step, variables, {**(extra or {}), 'jf': jf}, metrics={'jf': float(jf)})
+
+    def latest_step(self):
+        """Step of the newest checkpoint, or None. It may turn out damaged when it is restored."""
+        steps = [step for step in self._latest.all_steps() if not self._is_empty(step)]
+        return max(steps, default=None)
+
+    def restore(self, target):
+        """Restores the newest checkpoint that can be read.
+
+        A damaged one is said loudly and renamed to STEP.damaged once an older one has been read.
+        An empty folder, as a copy that was broken off leaves it, is removed.
+
+        Args:
+          target: pytree of arrays or ShapeDtypeStructs; where these have a sharding, the arrays
+            are restored onto it, whatever they were saved from.
+
+        Returns:
+          state, with the structure of `target`, and the record (dict); or None without checkpoints.
+
+        Raises:
+          InputError: where the checkpoint is of another model, or none can be read.
+        """
+        damaged = []
+        for step in sorted(self._latest.all_steps(), reverse=True):
+            if self._is_empty(step):
+                self._set_aside([step])
+                continue
+            try:
+                state, record = self._read(step, target)
+            except InputError:
+                raise
+            except Exception as error:  # what Orbax raises for damaged files is a plain Exception
+                logging.error('%s cannot be read: %s', self._folder(step), _first_line(error))
+                damaged.append(step)
+                continue
+            if damaged:
+                logging.error('going on from step %d, the newest that can be read', step)
+                self._set_aside(damaged)
+            return state, record
+        if damaged:
+            raise InputError(
+                f'{self._folder(damaged[0])}: damaged, and there is no older checkpoint that can '
+                'be read; copy it again, or train in a new --workdir'
+            )
+        return None
+
+    def wait(self):
+        """Returns when all saves are on the disk."""
+        self._latest.wait_until_finished()
+        self._best.wait_until_finished()
+
+    def close(self):
+        """Waits, then ends the threads that save."""
+        self._latest.close()
+        self._best.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def _folder(self, step):
+        return self._workdir / 'checkpoints' / 'latest' / str(step)
+
+    def _is_empty(self, step):
+        return not any(self._folder(step).iterdir())
+
+    def _read(self, step, target):
+        record = _read_record(self._folder(step))
+        needed = _named_leaves(target)
+        check(
+            _described(record),
+            needed,
+            f'checkpoint {self._folder(step)}',
+            f'use the config stored in {self._workdir}, or a new --workdir',
+        )
+        leaves = _read_arrays(self._folder(step), needed)
+        _verify(leaves, record)
+        ordered = [leaves[name] for name in needed]
+        return jax.tree.unflatten(jax.tree.structure(target), ordered), record
+
+    def _set_aside(self, steps):
+        if jax.process_index() == 0:
+            for step in steps:
+                folder = self._folder(step)
+                if self._is_empty(step):
+                    folder.rmdir()
+                else:
+                    shutil.rmtree(folder.with_name(f'{step}.damaged'), ignore_errors=True)
+                    folder.rename(folder.with_name(f'{step}.damaged'))
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices('checkpoints set aside')
+        self._latest.reload()
+
+
+def read_variables(workdir, which='best'):
+    """Reads the variables of a run's checkpoint for evaluation, onto the first local device.
+
+    Args:
+      workdir: folder of the run.
+      which: 'best' (by J&F on the held-out split; the newest where none was evaluated) or 'latest'.
+
+    Returns:
+      variables: {'params': ..., 'batch_stats': ...}; the averaged weights stand for `params` where
+      the state has them (as `ema`). And the record (dict).
+
+    Raises:
+      InputError: where there is no checkpoint or it is damaged.
+    """
+    folder = _find(Path(workdir) / 'checkpoints', which)
+    try:
+        record = _read_record(folder)
+        needed = {
+            name: leaf
+            for name, leaf in _described(record).items()
+            if name.split('/')[0] in ('params', 'batch_stats', 'ema')
+        }
+        leaves = _read_arrays(folder, needed)
+        _verify(leaves, record)
+    except Exception as error:  # what Orbax raises for damaged files is a plain Exception
+        raise InputError(
+            f'{folder}: damaged ({_first_line(error)}); copy it again, or use another checkpoint'
+        ) from error
+    variables = traverse_util.unflatten_dict(leaves, sep='/')
+    averaged = variables.pop('ema', None)
+    return {**variables, 'params': averaged or variables['params']}, record
+
+
+def _find(root, which):
+    folders = {'best': ('best', 'latest'), 'latest': ('latest',)}
+    if which not in folders:
+        raise InputError(f"checkpoint '{which}' is not one of {', '.join(folders)}")
+    for name in folders[which]:
+        steps = [path for path in root.glob(f'{name}/*') if path.name.isdigit()]
+        steps = [path for path in steps if any(path.iterdir())]
+        if name == 'best' and steps:
+            return max(steps, key=lambda path: (_read_record(path)['jf'], int(path.name)))
+        if steps:
+            return max(steps, key=lambda path: int(path.name))
+    raise InputError(f'{root}: no checkpoint; --workdir names the folder of a run of train.py')
+
+
+def _save(manager, step, tree, extra, metrics=None):
+    if step in manager.all_steps():
+        return  # the same run came by here before: the same state
+    leaves = _named_leaves(tree)
+    record = {**(extra or {}), 'step': int(step), 'leaves': _describe(leaves)}
+    manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(leaves), record=ocp.args.JsonSave(record)
+        ),
+        metrics=metrics,
+        force=True,  # when to save is decided by the loop
+    )
+
+
+def _named_leaves(tree):
+    """Dict of leaves by '/'-joined name, in the order in which the tree has them."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator='/'): (
+            leaf if hasattr(leaf, 'shape') else jnp.asarray(leaf)
+        )
+        for path, leaf in leaves
+    }
+
+
+def _describe(leaves):
+    return {
+        name: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype), 'crc32': _checksum(leaf)}
+        for name, leaf in leaves.items()
+    }
+
+
+def _described(record):
+    return {
+        name: jax.ShapeDtypeStruct(about['shape'], about['dtype'])
+        for name, about in record['leaves'].items()
+    }
+
+
+def _checksum(leaf):
+    """CRC-32 of the bytes, or None for an array of which this process has only a part."""
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        return None
+    host = np.ascontiguousarray(np.asarray(leaf))
+    return zlib.crc32(host.reshape(-1).view(np.uint8))
+
+
+def _verify(leaves, record):
+    for name, leaf in leaves.items():
+        expected = record['leaves'][name]['crc32']
+        if expected is not None and _checksum(leaf) not in (expected, None):
+            raise ValueError(f"'{name}' differs from its checksum")
+
+
+def _read_record(folder):
+    checkpointer = ocp.Checkpointer(ocp.JsonCheckpointHandler())
+    return checkpointer.restore(folder.absolute() / 'record', args=ocp.args.JsonRestore())
+
+
+def _read_arrays(folder, needed):
+    """Reads the arrays that `needed` names; others are left where they are."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = {
+        name: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=getattr(leaf, 'sharding', None) or here
+        )
+        for name, leaf in needed.items()
+    }
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
+        folder.absolute() / 'state',
+        args=ocp.args.PyTreeRestore(
+            target,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+            partial_restore=True,
+        ),
+    )
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _remove_unfinished(root):
+    """Removes what saves that were killed have left behind."""
+    for folder in root.glob('*/*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(folder, ignore_errors=True)

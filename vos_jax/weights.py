@@ -1,0 +1,128 @@
+"""Weights as one file: arrays by name, the config they belong to, and what else should be known.
+
+The file is a NumPy archive (.npz) without pickled objects. Checkpoints of a run, with the optimizer
+and the step, are `vos_jax.training.checkpoints`.
+"""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import traverse_util
+
+from vos_jax import settings
+from vos_jax.data.files import write_atomically
+from vos_jax.errors import InputError
+
+_METADATA = '__metadata__'
+_FORMAT = 1
+_DTYPES = ('float32', 'float16')
+
+
+class Weights(NamedTuple):
+    """What a weights file holds."""
+
+    variables: dict[str, Any]  # nested: {'params': {...}, 'batch_stats': {...}}
+    config: dict[str, Any]
+    extra: dict[str, Any]
+
+
+def export_weights(path, variables, config, extra=None, dtype='float32'):
+    """Writes variables and config as one file.
+
+    Args:
+      path: the file, *.npz; it appears whole or not at all.
+      variables: nested dict of arrays, as Flax gives it.
+      config: ConfigDict or nested dict of plain values.
+      extra: dict of plain values: training data, steps, figures, commit.
+      dtype: 'float32', or 'float16' for half the size; only float arrays are cast.
+
+    Raises:
+      ValueError: for another dtype, or a weight that float16 cannot hold.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype '{dtype}' is not one of {', '.join(_DTYPES)}")
+    arrays = {name: _stored(name, array, dtype) for name, array in named(variables).items()}
+    about = settings.dumps({'format': _FORMAT, 'config': config, 'extra': extra or {}})
+    arrays[_METADATA] = np.frombuffer(about.encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def _stored(name, array, dtype):
+    array = np.asarray(array)
+    if array.dtype.kind in 'iub':
+        return array
+    # By way of float32: NumPy's files do not know bfloat16.
+    with np.errstate(over='ignore'):  # told below, with the name
+        stored = array.astype(np.float32).astype(dtype)
+    if not np.isfinite(stored).all():
+        raise ValueError(f"'{name}' has values that are not finite in {dtype}")
+    return stored
+
+
+def load_weights(path):
+    """Reads a file of `export_weights`; float16 becomes float32.
+
+    Returns:
+      Weights: variables (nested dict of NumPy arrays), config and extra (nested dicts).
+
+    Raises:
+      InputError: where the file is missing, damaged or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f'{path}: no such file; weights are written by train.py and export')
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        about = settings.loads(arrays.pop(_METADATA).tobytes().decode())
+        config, extra = about['config'], about['extra']
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f'{path}: not a whole weights file of vos_jax; copy it again') from error
+    arrays = {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in arrays.items()
+    }
+    return Weights(traverse_util.unflatten_dict(arrays, sep='/'), config, extra)
+
+
+def named(variables):
+    """Dict of arrays by '/'-joined name: {'params': {'key': x}} -> {'params/key': x}."""
+    return traverse_util.flatten_dict(dict(variables), sep='/')
+
+
+def check(found, needed, where, remedy):
+    """Refuses arrays of another model.
+
+    Args:
+      found, needed: dicts of arrays (or of anything with `shape` and `dtype`) by name.
+      where: what the arrays were found in, as 'checkpoint runs/a/4000'.
+      remedy: what to do instead.
+
+    Raises:
+      InputError: names the first array that differs, and how many there are.
+    """
+    complaints = [
+        complaint
+        for name in sorted(found.keys() | needed.keys())
+        if (complaint := _complaint(name, found.get(name), needed.get(name)))
+    ]
+    if complaints:
+        more = f' (and {len(complaints) - 1} more)' if len(complaints) > 1 else ''
+        raise InputError(f'{where} {complaints[0]}{more}; {remedy}')
+
+
+def _complaint(name, found, needed):
+    if found is None:
+        return f"has no '{name}', which this config needs"
+    if needed is None:
+        return f"has '{name}', which this config does not know"
+    if tuple(found.shape) != tuple(needed.shape):
+        return f"has '{name}' of shape {list(found.shape)}, this config needs {list(needed.shape)}"
+    if found.dtype != needed.dtype:
+        return f"has '{name}' in {found.dtype}, this config needs {needed.dtype}"
+    return None
