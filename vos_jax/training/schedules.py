@@ -1,0 +1,116 @@
+"""Schedules: functions of the global step, so a resumed run goes on where it was.
+
+The learning rates of the recipes, values that grow with the training (curricula), and how rate and
+steps scale with the batch.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from vos_jax.errors import InputError
+
+SCHEDULES = ('constant', 'cosine', 'poly')
+
+
+def learning_rate(name, base, steps, *, warmup=0, end=0.0, power=1.0):
+    """Learning rate by step: `base` decayed over all steps, times a linear warm-up.
+
+    Args:
+      name: 'constant'; 'cosine', half a cosine from base to end; 'poly',
+        end + (base - end) (1 - step/steps)^power.
+      base: the highest rate.
+      steps: number of steps of the run, warm-up included; later steps keep the last rate.
+      warmup: the first steps, whose rate is (step + 1)/warmup of the decayed one: no step is lost
+        to a rate of 0.
+      end: rate after the last step (cosine, poly).
+      power: of poly; 1 is linear.
+
+    Returns:
+      Function step -> f32[].
+
+    Raises:
+      InputError: for an unknown name, or a warm-up longer than the run.
+
+    >>> rate = learning_rate('poly', 0.1, steps=100, warmup=4)
+    >>> [round(float(rate(step)), 4) for step in (0, 3, 50, 100)]
+    [0.025, 0.097, 0.05, 0.0]
+    """
+    if name not in SCHEDULES:
+        raise InputError(f"schedule '{name}' is not one of {', '.join(SCHEDULES)}")
+    if not 0 <= warmup <= steps:
+        raise InputError(f'warm-up of {warmup} steps does not fit a run of {steps} steps')
+    decayed = {
+        'constant': lambda: optax.constant_schedule(base),
+        'cosine': lambda: optax.cosine_decay_schedule(base, steps, alpha=end / base),
+        'poly': lambda: optax.polynomial_schedule(base, end, power, steps),
+    }[name]()
+    if warmup == 0:
+        return decayed
+    factor = optax.linear_schedule(1 / warmup, 1 + 1 / warmup, warmup)
+    return lambda step: decayed(step) * jnp.minimum(factor(step), 1.0)
+
+
+def piecewise_linear(points):
+    """A value that moves in straight lines between given steps, and stays outside of them.
+
+    Args:
+      points: ((step, value), ...), steps rising.
+
+    Returns:
+      Function step -> f32[].
+
+    >>> gap = piecewise_linear(((0, 1), (100, 5)))
+    >>> [float(gap(step)) for step in (0, 50, 100, 1000)]
+    [1.0, 3.0, 5.0, 5.0]
+    """
+    steps, values = zip(*points, strict=True)
+    if any(a >= b for a, b in itertools.pairwise(steps)):
+        raise InputError(f'steps of a schedule must rise, these do not: {list(steps)}')
+    steps, values = jnp.array(steps, jnp.float32), jnp.array(values, jnp.float32)
+    return lambda step: jnp.interp(step, steps, values)
+
+
+class Scaled(NamedTuple):
+    """A recipe's rate and steps at another batch, and the line that says so."""
+
+    rate: float
+    steps: int
+    text: str
+
+
+def scaled_for_batch(rate, steps, batch, reference_batch, optimizer):
+    """Scales a recipe to another global batch: as many clips in all, so fewer and larger steps.
+
+    The rate goes with the batch for SGD, with its square root for Adam. Never applied silently: the
+    caller prints `text`.
+
+    Args:
+      rate, steps: of the recipe, at `reference_batch` clips.
+      batch: clips per step of this run.
+      optimizer: 'sgd', 'adam' or 'adamw'.
+
+    Returns:
+      Scaled.
+
+    >>> print(scaled_for_batch(1e-5, 160_000, 64, 16, 'adam').text)
+    batch 64 instead of 16: learning rate 1e-05 -> 2e-05 (square root, adam), steps 160000 -> 40000
+    """
+    exponents = {
+        'sgd': (1.0, 'linear'),
+        'adam': (0.5, 'square root'),
+        'adamw': (0.5, 'square root'),
+    }
+    if optimizer not in exponents:
+        raise InputError(f"optimizer '{optimizer}' is not one of {', '.join(exponents)}")
+    exponent, rule = exponents[optimizer]
+    ratio = batch / reference_batch
+    scaled_rate, scaled_steps = rate * ratio**exponent, max(1, round(steps / ratio))
+    text = (
+        f'batch {batch} instead of {reference_batch}: '
+        f'learning rate {rate:.3g} -> {scaled_rate:.3g} ({rule}, {optimizer}), '
+        f'steps {steps} -> {scaled_steps}'
+    )
+    return Scaled(scaled_rate, scaled_steps, text)
