@@ -15,15 +15,6 @@ from vos_jax.data.frames import write_frame
 from vos_jax.data.masks import write_labels
 from vos_jax.errors import InputError, run_main
 
-_OUT = flags.DEFINE_string('out', None, 'Folder for the data set.', required=True)
-_TRAIN = flags.DEFINE_integer('num_train', 60, 'Training sequences.', lower_bound=1)
-_VAL = flags.DEFINE_integer('num_val', 8, 'Validation sequences.', lower_bound=1)
-_FRAMES = flags.DEFINE_integer('frames', 24, 'Frames of each sequence.', lower_bound=3)
-_HEIGHT = flags.DEFINE_integer('height', 240, 'Height in pixels.', lower_bound=32)
-_WIDTH = flags.DEFINE_integer('width', 428, 'Width in pixels.', lower_bound=32)
-_OBJECTS = flags.DEFINE_integer('max_objects', 3, 'Objects at most.', lower_bound=1, upper_bound=9)
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed.', lower_bound=0)
-
 _RECORD = 'synthetic.json'
 _MIN_SHARE = 0.004  # of the image, that an object shows in the first frame
 
@@ -96,22 +87,34 @@ def main(argv):
     """Writes the data set that the flags describe."""
     if len(argv) > 1:
         raise InputError(f"'{argv[1]}' is no flag; flags are written --name=value")
-    size = (_HEIGHT.value, _WIDTH.value)
+    wanted = flags.FLAGS
     print(
-        f'writing {_TRAIN.value} + {_VAL.value} sequences of {_FRAMES.value} frames, '
-        f'{size[1]}x{size[0]}, to {_OUT.value}'
+        f'writing {wanted.num_train} + {wanted.num_val} sequences of {wanted.frames} frames, '
+        f'{wanted.width}x{wanted.height}, to {wanted.out}'
     )
     write_dataset(
-        _OUT.value,
-        _TRAIN.value,
-        _VAL.value,
-        _FRAMES.value,
-        size,
-        _SEED.value,
-        _OBJECTS.value,
+        wanted.out,
+        wanted.num_train,
+        wanted.num_val,
+        wanted.frames,
+        (wanted.height, wanted.width),
+        wanted.seed,
+        wanted.max_objects,
         report=lambda line: print(line, flush=True),
     )
-    print(f'data set in {_OUT.value}')
+    print(f'data set in {wanted.out}')
+
+
+def _define_flags():
+    # Not at the top: other programs import this module and have flags of their own.
+    flags.DEFINE_string('out', None, 'Folder for the data set.', required=True)
+    flags.DEFINE_integer('num_train', 60, 'Training sequences.', lower_bound=1)
+    flags.DEFINE_integer('num_val', 8, 'Validation sequences.', lower_bound=1)
+    flags.DEFINE_integer('frames', 24, 'Frames of each sequence.', lower_bound=3)
+    flags.DEFINE_integer('height', 240, 'Height in pixels.', lower_bound=32)
+    flags.DEFINE_integer('width', 428, 'Width in pixels.', lower_bound=32)
+    flags.DEFINE_integer('max_objects', 3, 'Objects at most.', lower_bound=1, upper_bound=9)
+    flags.DEFINE_integer('seed', 0, 'Seed.', lower_bound=0)
 
 
 def _draw_visible(rng, num_frames, size, max_objects):
@@ -158,4 +161,5 @@ def _is_ours(root):
 
 
 if __name__ == '__main__':
+    _define_flags()
     run_main(main)
