@@ -39,6 +39,7 @@ def free_id(labels):
 
 def _blend(frame, donor, mask):
     """Lays donor over frame where mask is set; weights run from about 2/3 at its edge to 1."""
-    weights = cv2.blur(mask.astype(np.float32), (3, 3)) * mask
+    outside = cv2.BORDER_CONSTANT  # the box ends where the object does
+    weights = cv2.blur(mask.astype(np.float32), (3, 3), borderType=outside) * mask
     mixed = frame + weights[..., None] * (donor.astype(np.float32) - frame)
     frame[...] = np.rint(mixed).astype(np.uint8)

@@ -1,0 +1,83 @@
+"""Which frames and objects make a clip."""
+
+import numpy as np
+import pytest
+
+from vos_jax.data import clips
+
+
+@pytest.mark.parametrize('max_gap', [1, 2, 5])
+def test_gaps_are_drawn_from_one_to_the_largest(rng, max_gap):
+    gaps = set()
+    for _ in range(300):
+        indices = clips.draw_frames(rng, 60, 4, max_gap, reverse=0.0)
+        assert indices.min() >= 0
+        assert indices.max() < 60
+        gaps |= set(np.diff(indices).tolist())
+    assert gaps == set(range(1, max_gap + 1))
+
+
+def test_every_frame_can_start_and_end_a_clip(rng):
+    drawn = [clips.draw_frames(rng, 6, 4, 1, reverse=0.0) for _ in range(200)]
+    assert {tuple(indices) for indices in drawn} == {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)}
+
+
+def test_a_short_video_takes_the_largest_gap_that_fits(rng):
+    for _ in range(200):
+        indices = clips.draw_frames(rng, 8, 4, 25, reverse=0.0)
+        assert np.all(np.diff(indices) >= 1)
+        assert np.all(np.diff(indices) <= 2)  # 7 steps for 3 gaps
+
+
+def test_frames_repeat_only_in_a_video_shorter_than_the_clip(rng):
+    for num_frames in range(4, 20):
+        for _ in range(30):
+            assert len(set(clips.draw_frames(rng, num_frames, 4, 25).tolist())) == 4
+    assert clips.draw_frames(rng, 2, 4, 25, reverse=0.0).tolist() == [0, 0, 0, 1]
+    assert clips.draw_frames(rng, 1, 4, 25).tolist() == [0, 0, 0, 0]
+
+
+def test_clips_of_one_frame(rng):
+    assert {int(clips.draw_frames(rng, 3, 1, 2)[0]) for _ in range(100)} == {0, 1, 2}
+
+
+def test_reversal_plays_the_clip_backwards(rng):
+    assert np.all(np.diff(clips.draw_frames(rng, 9, 4, 1, reverse=1.0)) == -1)
+    backwards = [clips.draw_frames(rng, 9, 4, 1, reverse=0.5)[0] > 2 for _ in range(400)]
+    signs = [np.diff(clips.draw_frames(rng, 9, 4, 1, reverse=0.5))[0] for _ in range(400)]
+    assert 150 < sum(sign < 0 for sign in signs) < 250  # 5 standard deviations of 400 coins
+    assert any(backwards)
+
+
+def test_only_objects_visible_enough_are_chosen(rng, draw):
+    labels = draw('111.', '22.v', '3v..')
+    ids, left_out = clips.choose_objects(rng, labels, num_slots=3, min_pixels=2)
+    assert sorted(ids.tolist()) == [0, 1, 2]
+    assert left_out == 0
+
+
+def test_of_too_many_objects_the_most_visible_are_kept(rng, draw):
+    labels = draw('1223', '.223', '..4.')
+    ids, left_out = clips.choose_objects(rng, labels, num_slots=2, min_pixels=1)
+    assert sorted(ids.tolist()) == [2, 3]
+    assert left_out == 2
+
+
+def test_objects_go_into_random_slots(rng, draw):
+    found = {
+        tuple(clips.choose_objects(rng, draw('12'), num_slots=3, min_pixels=1)[0].tolist())
+        for _ in range(300)
+    }
+    assert len(found) == 6  # 3 places for object 1, 2 for object 2
+    assert all(sorted(ids) == [0, 1, 2] for ids in found)
+
+
+def test_no_object_leaves_all_slots_free(rng, draw):
+    ids, left_out = clips.choose_objects(rng, draw('.v'), num_slots=2, min_pixels=1)
+    assert ids.tolist() == [0, 0]
+    assert left_out == 0
+
+
+def test_ids_become_slots_and_void_stays_void(draw):
+    slots = clips.to_slots(draw('12.', '37v'), np.array([7, 0, 1]))
+    np.testing.assert_array_equal(slots, draw('3..', '.1v'))

@@ -1,0 +1,163 @@
+"""Masks on disk, forms and refusals of protocols.md, section 6."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vos_jax.data import masks
+from vos_jax.errors import InputError
+
+
+def test_palette_follows_the_voc_rule():
+    known = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        3: (128, 128, 0),
+        4: (0, 0, 128),
+        7: (128, 128, 128),
+        8: (64, 0, 0),
+        9: (192, 0, 0),
+        255: (224, 224, 192),
+    }
+    assert masks.PALETTE.shape == (256, 3)
+    assert {i: tuple(map(int, masks.PALETTE[i])) for i in known} == known
+
+
+def test_writing_then_reading_gives_the_ids_back(tmp_path, rng):
+    ids = np.concatenate([rng.choice(255, 63, replace=False), [255]]).astype(np.uint8)
+    labels = rng.choice(ids, (37, 53))
+    masks.write_labels(tmp_path / 'a' / 'mask.png', labels)
+    np.testing.assert_array_equal(masks.read_labels(tmp_path / 'a' / 'mask.png'), labels)
+    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['mask.png']
+
+
+def test_a_written_file_is_indexed_with_the_palette(tmp_path, draw):
+    masks.write_labels(tmp_path / 'mask.png', draw('.1', '2v'))
+    with Image.open(tmp_path / 'mask.png') as image:
+        assert image.mode == 'P'
+        np.testing.assert_array_equal(image.getpalette(), masks.PALETTE.ravel())
+        assert image.convert('RGB').getpixel((1, 0)) == (128, 0, 0)
+
+
+def test_the_palette_of_a_read_file_is_never_used(tmp_path, draw):
+    image = Image.fromarray(draw('.1', '2v'))
+    image.putpalette(list(range(255, -1, -1)) * 3)
+    image.save(tmp_path / 'mask.png')
+    np.testing.assert_array_equal(masks.read_labels(tmp_path / 'mask.png'), draw('.1', '2v'))
+
+
+def test_grey_values_are_ids(tmp_path, draw):
+    Image.fromarray(draw('.1', '2v')).save(tmp_path / 'mask.png')
+    np.testing.assert_array_equal(masks.read_labels(tmp_path / 'mask.png'), draw('.1', '2v'))
+
+
+def test_one_bit_is_id_one(tmp_path, draw):
+    Image.fromarray(draw('.1', '1.').astype(bool)).save(tmp_path / 'mask.png')
+    np.testing.assert_array_equal(masks.read_labels(tmp_path / 'mask.png'), draw('.1', '1.'))
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4])
+def test_ids_of_small_indexed_files(tmp_path, draw, bits):
+    image = Image.fromarray(draw('.1', '1.'))
+    image.putpalette(masks.PALETTE.tobytes())
+    image.save(tmp_path / 'mask.png', bits=bits)
+    np.testing.assert_array_equal(masks.read_labels(tmp_path / 'mask.png'), draw('.1', '1.'))
+
+
+@pytest.mark.parametrize(('bits', 'top'), [(2, 3), (4, 9)])
+def test_grey_of_few_bits_is_not_stretched(tmp_path, bits, top):
+    labels = np.arange(top + 1, dtype=np.uint8)[None]
+    (tmp_path / 'mask.png').write_bytes(_grey_png(labels, bits))
+    np.testing.assert_array_equal(masks.read_labels(tmp_path / 'mask.png'), labels)
+
+
+def _grey_png(labels, bits):
+    """A grey PNG of 2 or 4 bits, which Pillow reads but does not write."""
+    import struct
+    import zlib
+
+    def chunk(name, data):
+        body = name + data
+        return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))
+
+    height, width = labels.shape
+    digits = (labels[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    rows = np.packbits(digits.reshape(height, -1), axis=1)
+    data = b''.join(b'\0' + row.tobytes() for row in rows)
+    header = struct.pack('>IIBBBBB', width, height, bits, 0, 0, 0, 0)
+    parts = [chunk(b'IHDR', header), chunk(b'IDAT', zlib.compress(data)), chunk(b'IEND', b'')]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+def test_255_is_void_unless_binary_is_asked_for(tmp_path, draw):
+    masks.write_labels(tmp_path / 'mask.png', draw('.v'))
+    np.testing.assert_array_equal(masks.read_labels(tmp_path / 'mask.png'), draw('.v'))
+    np.testing.assert_array_equal(masks.read_labels(tmp_path / 'mask.png', binary=True), draw('.1'))
+
+
+def test_binary_refuses_ids(tmp_path, draw):
+    masks.write_labels(tmp_path / 'mask.png', draw('.2v'))
+    with pytest.raises(InputError, match=r'mask\.png: value 2 in a data set read as binary'):
+        masks.read_labels(tmp_path / 'mask.png', binary=True)
+
+
+def test_a_set_is_binary_only_if_no_mask_has_an_id(tmp_path, draw):
+    paths = [tmp_path / f'{i}.png' for i in range(3)]
+    for path, labels in zip(paths, [draw('..'), draw('.v'), draw('1v')]):
+        masks.write_labels(path, labels)
+    assert masks.is_binary(paths[:2])
+    assert not masks.is_binary(paths)
+    assert not masks.is_binary(paths[:1])
+
+
+@pytest.mark.parametrize(
+    ('image', 'reason'),
+    [
+        (Image.new('RGB', (4, 4)), 'colour image, need one channel'),
+        (Image.new('RGBA', (4, 4)), 'colour image with alpha'),
+        (Image.new('LA', (4, 4)), 'grey image with alpha'),
+        (Image.new('I;16', (4, 4)), '16-bit image'),
+        (Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)), '100 different values'),
+    ],
+)
+def test_other_forms_are_refused_by_name(tmp_path, image, reason):
+    image.save(tmp_path / 'mask.png')
+    with pytest.raises(InputError, match=rf'mask\.png: {reason}.*docs/data\.md#masks'):
+        masks.read_labels(tmp_path / 'mask.png')
+
+
+def test_a_jpeg_is_refused_even_with_the_name_of_a_png(tmp_path):
+    Image.new('L', (4, 4)).save(tmp_path / 'mask.png', format='JPEG')
+    with pytest.raises(InputError, match='JPEG file, masks are PNG'):
+        masks.read_labels(tmp_path / 'mask.png')
+
+
+def test_a_mask_of_another_size_names_both(tmp_path, draw):
+    masks.write_labels(tmp_path / 'mask.png', draw('.1.', '.1.'))
+    with pytest.raises(InputError, match=r'mask\.png: mask of size 3x2, its frame is 4x2'):
+        masks.read_labels(tmp_path / 'mask.png', size=(2, 4))
+
+
+def test_a_cut_file_is_named(tmp_path, rng):
+    masks.write_labels(tmp_path / 'mask.png', rng.integers(0, 9, (64, 64), dtype=np.uint8))
+    data = (tmp_path / 'mask.png').read_bytes()
+    (tmp_path / 'mask.png').write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r'mask\.png: unreadable mask .*copy the file again'):
+        masks.read_labels(tmp_path / 'mask.png')
+
+
+@pytest.mark.parametrize('text', ['', 'no image'])
+def test_a_file_that_is_no_image_is_named(tmp_path, text):
+    (tmp_path / 'mask.png').write_text(text)
+    with pytest.raises(InputError, match=r'mask\.png: not an image'):
+        masks.read_labels(tmp_path / 'mask.png')
+
+
+def test_a_missing_mask_is_named(tmp_path):
+    with pytest.raises(InputError, match=r'mask\.png: this mask is missing'):
+        masks.read_labels(tmp_path / 'mask.png')
+
+
+def test_object_ids_leave_out_background_and_void(draw):
+    np.testing.assert_array_equal(masks.object_ids(draw('.3v', '115')), [1, 3, 5])
