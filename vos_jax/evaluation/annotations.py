@@ -1,7 +1,7 @@
-"""Lists the annotations of a data set in the DAVIS layout, without its frames.
+"""Lists the annotations of a data set in the DAVIS layout, with or without its frames.
 
 Masks of another program can be scored on a machine that has the annotations only; the files of
-the annotations then stand in for the frames.
+the annotations then stand in for the frames. Where the frames are there, the report shows them.
 """
 
 import dataclasses
@@ -15,12 +15,13 @@ def list_davis(root: Path, split: str, year: str, resolution: str | None) -> lis
     """Lists a split by its annotations; arguments as for `layouts.davis`."""
     folder = _find_folder(root / 'Annotations', resolution)
     names = _read_names(root / 'ImageSets' / year / f'{split}.txt')
-    found = [_list_sequence(folder / name) for name in names]
-    if not masks.is_binary(sequence.frames[0] for sequence in found):
+    images = root / 'JPEGImages' / folder.name
+    found = [_list_sequence(folder / name, images / name) for name in names]
+    if not masks.is_binary(sequence.masks[sequence.given[0]] for sequence in found):
         return found
     if year != '2016':
         raise InputError(
-            f'{found[0].frames[0]}: only 0 and 255 here and in all first masks, need object ids; '
+            f'{found[0].masks[found[0].given[0]]}: only 0 and 255 here and in all first masks, need object ids; '
             'score with --protocol=davis2016, or write 1 in place of 255'
         )
     return [dataclasses.replace(sequence, binary=True) for sequence in found]
@@ -53,12 +54,15 @@ def _read_names(path):
     return list(dict.fromkeys(names))
 
 
-def _list_sequence(folder):
+def _list_sequence(folder, images):
     if not folder.is_dir():
         raise InputError(f'{folder}: no such folder; copy this sequence or take it off the list')
     files = tuple(sorted(path for path in folder.glob('*.png') if path.name[0] != '.'))
     if not files:
         raise InputError(f'{folder}: no annotations (.png) in it; copy this sequence again')
     stems = tuple(path.stem for path in files)
+    frames = tuple(images / f'{stem}.jpg' for stem in stems)
+    if not all(path.is_file() for path in frames):
+        frames = files
     by_stem = dict(zip(stems, files))
-    return layouts.Sequence(folder.name, files, by_stem, given=stems[:1], required=stems)
+    return layouts.Sequence(folder.name, frames, by_stem, given=stems[:1], required=stems)

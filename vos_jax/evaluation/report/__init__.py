@@ -1,0 +1,1 @@
+"""Pages that show an evaluation or a comparison; they open from disk and need no network."""
