@@ -17,11 +17,12 @@ def list_davis(root: Path, split: str, year: str, resolution: str | None) -> lis
     names = _read_names(root / 'ImageSets' / year / f'{split}.txt')
     images = root / 'JPEGImages' / folder.name
     found = [_list_sequence(folder / name, images / name) for name in names]
-    if not masks.is_binary(sequence.masks[sequence.given[0]] for sequence in found):
+    first_masks = [sequence.masks[sequence.given[0]] for sequence in found]
+    if not masks.is_binary(first_masks):
         return found
     if year != '2016':
         raise InputError(
-            f'{found[0].masks[found[0].given[0]]}: only 0 and 255 here and in all first masks, need object ids; '
+            f'{first_masks[0]}: only 0 and 255 here and in all first masks, need object ids; '
             'score with --protocol=davis2016, or write 1 in place of 255'
         )
     return [dataclasses.replace(sequence, binary=True) for sequence in found]

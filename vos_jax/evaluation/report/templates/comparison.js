@@ -16,7 +16,8 @@ const names = Object.keys(DATA.scores[0]);
 section('Scores', null, sortableTable('measures', [
   {name: 'measure', value: name => name},
   ...runs.map((run, index) => ({name: run, value: name => DATA.scores[index][name], show: percent})),
-  ...runs.slice(1).map((run, index) => ({name: `${run} – ${runs[0]}`, show: change, mark: true,
+  ...runs.slice(1).map((run, index) => ({name: `${run} – ${runs[0]}`, show: change,
+    mark: name => (name.endsWith('Decay') ? -1 : 1),
     value: name => difference(DATA.scores[0][name], DATA.scores[index + 1][name])})),
 ], names));
 
@@ -26,15 +27,10 @@ function changeColumns(first) {
   return [
     {name: first, value: row => row[0]},
     ...runs.map((run, index) => ({name: run, value: row => row[index + 1], show: percent})),
-    ...runs.slice(1).map((run, index) => ({name: `${run} – ${runs[0]}`, show: change, mark: true,
+    ...runs.slice(1).map((run, index) => ({name: `${run} – ${runs[0]}`, show: change, mark: () => 1,
       value: row => difference(row[1], row[index + 2])})),
   ];
 }
-
-section('Sequences', 'J&F. Click a heading to sort, a row to see its sequence.',
-  sortableTable('sequences', changeColumns('sequence'), DATA.sequences, row => show(row[0])));
-section('Objects', 'J&F.', sortableTable('objects', changeColumns('object'), DATA.objects,
-  row => show(row[0].slice(0, row[0].lastIndexOf('_')))));
 
 const all = DATA.sequences_of_runs;
 const slider = el('input', {type: 'range', class: 'frame', id: 'frame', min: 0, value: 0,
@@ -68,6 +64,11 @@ function show(name, stem) {
   showFrame(Math.max(0, stem === undefined ? 0 : sequence.stems.indexOf(stem)));
 }
 
+function jump(name, stem) {
+  show(name, stem);
+  slider.scrollIntoView({block: 'center'});
+}
+
 function jf(sequence, row) {
   return sequence.J[row].map((value, index) =>
     [index + 1, value === null ? null : (value + sequence.F[row][index]) / 2]);
@@ -98,6 +99,11 @@ function label(name, place, index) {
 }
 
 curves.before(legend(runs.map((run, index) => [run, lineColours[index % lineColours.length]])));
+section('Sequences', 'J&F. Click a heading to sort, a row to see its sequence.',
+  sortableTable('sequences', changeColumns('sequence'), DATA.sequences, row => jump(row[0])));
+section('Objects', 'J&F.', sortableTable('objects', changeColumns('object'), DATA.objects,
+  row => jump(row[0].slice(0, row[0].lastIndexOf('_')))));
+
 DATA.frames.forEach((frames, index) => {
   if (!frames.length) return;
   section(`Frames where ${runs[index + 1]} differs most`, 'J&F. Click a row to see the frame.',
@@ -107,8 +113,8 @@ DATA.frames.forEach((frames, index) => {
       {name: 'object', value: row => row.id},
       {name: runs[0], value: row => row.first, show: percent},
       {name: runs[index + 1], value: row => row.second, show: percent},
-      {name: 'change', value: row => row.second - row.first, show: change, mark: true},
-    ], frames, row => { show(row.sequence, row.stem); slider.scrollIntoView({block: 'center'}); }));
+      {name: 'change', value: row => row.second - row.first, show: change, mark: () => 1},
+    ], frames, row => jump(row.sequence, row.stem)));
 });
 
 if (all[0].some(one => one.stems.length)) show(all[0].find(one => one.stems.length).name);

@@ -30,7 +30,8 @@ function section(title, note, ...children) {
   return node;
 }
 
-// columns: [{name, value: row => number or text, show: value => text, mark: true to colour signs}]
+// columns: [{name, value: row => number or text, show: value => text, mark: row => 1 or -1}]; mark says
+// whether more is better, and colours the value.
 function sortableTable(id, columns, rows, choose) {
   const body = el('tbody');
   const heads = columns.map((column, index) =>
@@ -58,7 +59,8 @@ function sortableTable(id, columns, rows, choose) {
 function cell(column, row) {
   const value = column.value(row);
   const text = column.show ? column.show(value) : String(value);
-  const sign = column.mark && value ? (value > 0 ? 'up' : 'down') : null;
+  const better = column.mark ? column.mark(row) * value : 0;
+  const sign = better ? (better > 0 ? 'up' : 'down') : null;
   return el('td', {class: sign}, text);
 }
 
@@ -70,7 +72,7 @@ function compare(a, b) {
 
 // series: [{name, colour, dash, points: [[x, y or null], ...], dots}]; y runs from 0 to 1.
 function chart({series, label, title, ticks, domain, choose}) {
-  const width = 560, height = 210, left = 34, right = 10, top = 10, bottom = 34;
+  const width = 560, height = 210, left = 34, right = 18, top = 10, bottom = 34;
   const xs = series.flatMap(one => one.points.map(point => point[0]));
   const [low, high] = domain || [Math.min(...xs), Math.max(...xs)];
   const x = value => left + (width - left - right) * (high > low ? (value - low) / (high - low) : 0.5);

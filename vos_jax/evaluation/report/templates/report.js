@@ -21,7 +21,7 @@ if (DATA.objects.length) {
       {name: 'area', value: row => row.area, show: percent},
       ...['J&F', 'J', 'F', 'J-Recall', 'F-Recall'].map(name =>
         ({name, value: row => row[name], show: percent})),
-    ], DATA.objects, row => show(row.sequence)));
+    ], DATA.objects, row => jump(row.sequence)));
 }
 
 const slider = el('input', {type: 'range', class: 'frame', id: 'frame', min: 0, value: 0,
@@ -53,6 +53,11 @@ function show(name, stem) {
   slider.max = frames(sequence).length - 1;
   drawCurves(sequence);
   showFrame(Math.max(0, stem === undefined ? 0 : frames(sequence).indexOf(stem)));
+}
+
+function jump(name, stem) {
+  show(name, stem);
+  slider.scrollIntoView({block: 'center'});
 }
 
 function drawCurves(sequence) {
@@ -87,7 +92,7 @@ function showFrame(index) {
 if (DATA.worst.length) {
   section('Worst frames', 'The frame with the lowest J&F of each object, the worst objects first.',
     el('div', {class: 'worst', id: 'worst'}, ...DATA.worst.map(one =>
-      el('button', {onclick: () => { show(one.sequence, one.stem); slider.scrollIntoView({block: 'center'}); }},
+      el('button', {onclick: () => jump(one.sequence, one.stem)},
         ...(hasPictures ? [stack(one.sequence, one.stem, 'prediction', 0.55)] : []),
         el('figcaption', {}, `${one.sequence}, object ${one.id}, frame ${one.stem}: J&F ${percent(one['J&F'])}`)))));
 }
