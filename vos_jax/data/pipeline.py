@@ -9,7 +9,6 @@ import gc
 import weakref
 
 import cv2
-import grain
 import numpy as np
 from absl import logging
 
@@ -39,6 +38,9 @@ def make_batches(data, *, seed, start_step=0, process_index=0, process_count=1):
       Iterator of dict(frames=u8[B, T, H, W, 3], labels=u8[B, T, H, W], objects=bool[B, K]), B being
       the clips of this process. Labels are s + 1 for slot s, 0 for background, 255 for void.
     """
+    # Here, not at the top: Grain loads jax where it finds it; nothing else in this package does.
+    import grain
+
     settings = read_settings(data)
     maker = BatchMaker(settings, seed, process_index, process_count)
     steps = grain.MapDataset.range(start_step, _ENDLESS).map(maker)
@@ -79,7 +81,7 @@ def _close(held):
     gc.collect()  # the rest of its buffers, which lie in reference cycles
 
 
-class BatchMaker(grain.transforms.Map):
+class BatchMaker:
     """Makes the batch of a step. All that is random follows from (seed, number of the element).
 
     Args:
@@ -100,8 +102,9 @@ class BatchMaker(grain.transforms.Map):
         self._sources = Sources(settings.sources, seed)
         self._reader = Reader(settings.cache_mb)
         self._broken = set()
+        self._has_told = False
 
-    def map(self, step):
+    def __call__(self, step):
         """Batch of a step, as in `make_batches`."""
         # OpenCV's own threads would fight with those of the pipeline and of the training step.
         cv2.setNumThreads(1)
@@ -221,14 +224,14 @@ class BatchMaker(grain.transforms.Map):
             logging.warning('skipped a video, %d so far: %s', len(self._broken), error)
 
     def _note_left_out(self, sequence, count):
-        logging.log_first_n(
-            logging.WARNING,
-            '%s shows %d objects more than the %d slots; the most visible are kept (said once)',
-            1,
-            sequence.name,
-            count,
-            self._settings.num_slots,
-        )
+        if not self._has_told:
+            self._has_told = True
+            logging.warning(
+                '%s shows %d objects more than the %d slots; the most visible are kept (said once)',
+                sequence.name,
+                count,
+                self._settings.num_slots,
+            )
 
 
 def _draw_object_pixel(rng, labels):

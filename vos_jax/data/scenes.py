@@ -224,7 +224,7 @@ def _draw_background(rng, reach):
     image = (image + border * (field.astype(float) - image)).astype(np.uint8)
     labels = np.zeros((size, size), np.uint8)
     for _ in range(rng.integers(10, 40)):
-        part = _draw_part(rng, draw_texture(rng), limb=False)
+        part = _draw_part(rng, draw_texture(rng, 96), limb=False)
         place = _similarity(
             rng.uniform(0, 2 * np.pi), size * rng.uniform(0.01, 0.06), rng.uniform(0, size, 2)
         )

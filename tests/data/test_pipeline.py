@@ -1,0 +1,335 @@
+"""Training batches: pure functions of seed and step, aligned, with what the settings ask for."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from vos_jax.data import pipeline
+from vos_jax.data.masks import write_labels
+from vos_jax.data.settings import gap_at, read_settings
+from vos_jax.data.sources import Sources
+from vos_jax.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    """Grain reads a flag of its own before it starts a process."""
+    flags.FLAGS(sys.argv[:1])
+
+
+@pytest.fixture
+def data(write_set, moving_squares):
+    """Settings for two videos of one and three objects."""
+    root = write_set({'one': moving_squares(1, 9), 'three': moving_squares(3, 9)})
+    return {
+        'sources': [{'root': str(root)}],
+        'batch_size': 4,
+        'crop': (32, 40),
+        'clip_length': 3,
+        'num_slots': 3,
+        'min_pixels': 20,
+    }
+
+
+def take(data, count, **options):
+    options = {'seed': 0} | options
+    return list(itertools.islice(pipeline.make_batches(data, **options), count))
+
+
+def assert_same(batches, others):
+    assert len(batches) == len(others)
+    for batch, other in zip(batches, others):
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], other[name])
+
+
+WILD = {
+    'gap': ((0, 1), (2, 3)),
+    'rotation': 20.0,
+    'shear': 5.0,
+    'jitter': {'rotation': 4.0, 'shift': 0.02},
+    'colour': {'brightness': 0.1, 'grey': 0.2},
+    'paste': {'probability': 0.7, 'objects': 2},
+}
+
+
+def test_forms_of_a_batch(data):
+    (batch,) = take(data, 1)
+    assert {name: (array.dtype, array.shape) for name, array in batch.items()} == {
+        'frames': (np.uint8, (4, 3, 32, 40, 3)),
+        'labels': (np.uint8, (4, 3, 32, 40)),
+        'objects': (bool, (4, 3)),
+    }
+
+
+def test_objects_are_those_seen_in_the_first_frame(data):
+    for batch in take(data | WILD, 10):
+        for labels, objects in zip(batch['labels'], batch['objects']):
+            counts = np.bincount(labels[0].ravel(), minlength=4)[1:4]
+            np.testing.assert_array_equal(counts >= 20, objects)
+            assert objects.any()
+            assert set(np.unique(labels)) <= {0, *(1 + np.flatnonzero(objects))}
+
+
+def test_frames_show_what_the_labels_say(data):
+    # Frames are painted 60 times the id; slots are shuffled, so each slot must have one colour.
+    for batch in take(data | {'rotation': 20.0, 'jitter': {'rotation': 4.0}}, 10):
+        for frames, labels in zip(batch['frames'], batch['labels']):
+            assert np.median(frames[labels == 0]) == 0
+            colours = [np.median(frames[labels == slot]) for slot in np.unique(labels)[1:]]
+            assert set(colours) <= {60, 120, 180}
+            assert len(set(colours)) == len(colours)
+
+
+def test_a_batch_follows_from_seed_and_step(data):
+    data = data | WILD
+    batches = take(data, 5)
+    assert_same(batches, take(data, 5))
+    assert_same(batches[3:], take(data, 2, start_step=3))
+    assert_same(batches, take(data | {'num_threads': 1, 'prefetch': 1, 'cache_mb': 1}, 5))
+    assert np.any(batches[0]['frames'] != take(data, 1, seed=1)[0]['frames'])
+    assert np.any(batches[0]['frames'] != batches[1]['frames'])
+
+
+def test_batches_are_the_same_with_worker_processes(data):
+    data = data | WILD
+    batches = take(data, 5)
+    assert_same(batches, take(data | {'num_workers': 2}, 5))
+    assert_same(batches[2:], take(data | {'num_workers': 1}, 3, start_step=2))
+
+
+def test_batches_of_all_processes_join_to_the_batch_of_one(data):
+    data = data | WILD
+    whole = take(data, 4)
+    parts = [take(data, 4, process_index=index, process_count=2) for index in range(2)]
+    for step, batch in enumerate(whole):
+        for name in batch:
+            joined = np.concatenate([part[step][name] for part in parts])
+            np.testing.assert_array_equal(joined, batch[name])
+
+
+def test_a_batch_must_divide_by_the_processes(data):
+    with pytest.raises(
+        InputError, match=r"'data\.batch_size' is 4; .* multiple of the 3 processes"
+    ):
+        pipeline.make_batches(data, seed=0, process_count=3)
+
+
+def test_each_epoch_shows_every_video_once(write_set, moving_squares):
+    root = write_set({name: moving_squares(1, 2) for name in 'abcdefg'})
+    settings = read_settings(_settings_of(root))
+    sources = Sources(settings.sources, seed=0)
+    found = [sources.locate(index) for index in range(70)]
+    for epoch in range(10):
+        videos = [video for _, number, video in found if number == epoch]
+        assert sorted(videos) == list(range(7))
+    orders = {tuple(video for _, number, video in found if number == e) for e in range(10)}
+    assert len(orders) > 5  # shuffled anew
+
+
+def _settings_of(root, **changes):
+    return {'sources': [{'root': str(root)}], 'batch_size': 1, 'crop': (32, 40)} | changes
+
+
+def test_sources_are_mixed_by_weight_and_each_keeps_its_epochs(tmp_path, write_set, moving_squares):
+    groups = {}
+    for name, num_videos, weight in (('a', 3, 0.5), ('b', 2, 0.2), ('c', 1, 0.3)):
+        videos = {f'{name}{i}': moving_squares(1, 2) for i in range(num_videos)}
+        root = write_set(videos, root=tmp_path / name)
+        groups[name] = {'root': str(root), 'weight': weight}
+    settings = read_settings({'sources': groups, 'batch_size': 1, 'crop': (32, 40)})
+    sources = Sources(settings.sources, seed=3)
+    assert sources.names == ('a', 'b', 'c')
+    found = [sources.locate(index) for index in range(2500)]
+    counts = np.bincount([source for source, _, _ in found])
+    np.testing.assert_array_equal(counts, [1250, 500, 750])
+    for source, num_videos in enumerate((3, 2, 1)):
+        epochs = [epoch for place, epoch, _ in found if place == source]
+        np.testing.assert_array_equal(epochs, np.arange(counts[source]) // num_videos)
+
+
+def test_the_gap_grows_with_the_step(write_set):
+    # The whole frame is painted with its own number, so the labels tell which frames were taken.
+    masks = np.stack([np.full((32, 40), t + 1, np.uint8) for t in range(60)])
+    root = write_set({'a': masks}, paint=lambda labels: labels)
+    wanted = {'gap': ((0, 1), (5, 4)), 'reverse': 0.0, 'scale': (1.0, 1.0), 'batch_size': 2}
+    batches = take(_settings_of(root, clip_length=2, **wanted), 60)
+    gaps = [
+        int(clip[1, 0, 0, 0]) - int(clip[0, 0, 0, 0])
+        for batch in batches
+        for clip in batch['frames']
+    ]
+    assert set(gaps[:10]) == {1}
+    assert set(gaps[10:]) == {1, 2, 3, 4}
+    sparse = _settings_of(root, clip_length=2, **wanted)
+    sparse['sources'][0]['stride'] = 2
+    gaps = [int(np.ptp(batch['frames'][0, :, 0, 0, 0])) for batch in take(sparse, 40, start_step=5)]
+    assert set(gaps) == {1, 2}
+
+
+def test_the_schedule_of_gaps():
+    schedule = ((0, 1), (100, 2), (300, 5))
+    assert [gap_at(schedule, step) for step in (0, 99, 100, 299, 300, 10**6)] == [1, 1, 2, 2, 5, 5]
+
+
+def test_reversal_and_flip_happen_as_often_as_asked(write_set):
+    masks = np.stack([np.full((32, 40), t + 1, np.uint8) for t in range(60)])
+    root = write_set({'a': masks}, paint=lambda labels: labels)
+    for reverse in (0.0, 1.0):
+        batches = take(_settings_of(root, clip_length=2, reverse=reverse), 10)
+        steps = {int(b['frames'][0, 1, 0, 0, 0]) - int(b['frames'][0, 0, 0, 0, 0]) for b in batches}
+        assert steps == {-1 if reverse else 1}
+
+
+def test_pasting_adds_objects_with_slots_of_their_own(write_set, moving_squares):
+    root = write_set({'one': moving_squares(1, 9)})
+    alone = take(_settings_of(root, num_slots=2, crop=(48, 64)), 30)
+    assert {int(batch['objects'].sum()) for batch in alone} == {1}
+    pasted = take(
+        _settings_of(root, num_slots=2, crop=(48, 64), paste={'probability': 1.0, 'scale': (1, 1)}),
+        30,
+    )
+    numbers = [int(batch['objects'].sum()) for batch in pasted]
+    assert np.mean(numbers) > 1.5  # not always: one may hide the other, or hang over the border
+
+
+def test_a_small_object_is_found_by_aiming_at_it(write_set):
+    masks = np.zeros((4, 200, 300), np.uint8)
+    masks[:, 90:100, 150:160] = 1  # a random crop of 40x32 shows it in one of 40 draws
+    root = write_set({'a': masks})
+    batches = take(_settings_of(root, scale_of='source', scale=(1, 1), clip_length=2), 20)
+    assert all((batch['labels'][:, 0] > 0).sum() >= 64 for batch in batches)
+
+
+def test_balanced_crops_show_more_foreground(write_set):
+    masks = np.zeros((4, 96, 128), np.uint8)
+    masks[:, 40:60, 50:70] = 1
+    root = write_set({'a': masks})
+    shown = {}
+    for pixels in (0, 300):
+        wanted = {'scale_of': 'source', 'scale': (1, 1), 'clip_length': 2, 'min_pixels': 1}
+        wanted |= {'balanced_pixels': pixels, 'balanced_tries': 9}
+        batches = take(_settings_of(root, **wanted), 60)
+        shown[pixels] = np.mean([(batch['labels'][0, 0] > 0).sum() >= 300 for batch in batches])
+    assert shown[300] > 0.9 > 0.7 > shown[0]
+
+
+def test_objects_without_slot_are_reported_once(data, caplog):
+    take(data | {'num_slots': 1, 'crop': (48, 64)}, 12)
+    said = [record for record in caplog.records if 'the most visible are kept' in record.message]
+    assert len(said) == 1
+    assert 'three shows 2 objects more than the 1 slots' in said[0].message
+
+
+def test_void_stays_void(write_set, moving_squares):
+    masks = moving_squares(1, 5)
+    masks[:, :, 40:] = 255
+    root = write_set({'a': masks}, paint=lambda labels: labels)
+    for batch in take(_settings_of(root, clip_length=2, crop=(48, 64), rotation=10.0), 10):
+        assert 255 in batch['labels']
+        assert np.median(batch['frames'][batch['labels'] == 255]) == 255
+
+
+def test_a_missing_mask_is_found_before_the_first_batch(data):
+    (Path(data['sources'][0]['root']) / 'Annotations/480p/three/00004.png').unlink()
+    with pytest.raises(InputError, match=r'three/00004\.png: this mask is missing'):
+        pipeline.make_batches(data, seed=0)
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_a_broken_frame_is_named(write_set, moving_squares, num_workers):
+    root = write_set({'a': moving_squares(1, 3)})
+    (root / 'JPEGImages/480p/a/00001.png').write_bytes(b'')
+    with pytest.raises(InputError, match=r'a/00001\.png: unreadable frame'):
+        take(_settings_of(root, num_workers=num_workers), 1)
+
+
+def test_a_mask_of_another_size_is_named(write_set, moving_squares, draw):
+    root = write_set({'a': moving_squares(1, 4)})
+    write_labels(root / 'Annotations/480p/a/00001.png', draw('.1'))
+    with pytest.raises(InputError, match=r'a/00001\.png: mask of size 2x1, its frame is 64x48'):
+        take(_settings_of(root), 1)
+
+
+def test_a_video_without_objects_is_named(write_set):
+    root = write_set({'a': np.zeros((4, 48, 64), np.uint8)})
+    with pytest.raises(InputError, match=r'480p/a: no object of 64 pixels in 10 clips of a'):
+        take(_settings_of(root), 1)
+
+
+def test_broken_videos_are_skipped_on_request_and_counted(write_set, moving_squares, caplog):
+    root = write_set({name: moving_squares(1, 4) for name in 'abc'})
+    (root / 'JPEGImages/480p/b/00001.png').write_bytes(b'')
+    batches = take(_settings_of(root, skip_broken=True), 20)
+    assert all(batch['objects'].any() for batch in batches)
+    said = [record.message for record in caplog.records if 'skipped a video' in record.message]
+    assert len(said) == 1
+    assert 'skipped a video, 1 so far: ' in said[0]
+    assert 'b/00001.png' in said[0]
+
+
+def test_a_set_of_broken_videos_ends(write_set):
+    root = write_set({'a': np.zeros((4, 48, 64), np.uint8)})
+    with pytest.raises(InputError, match='10 videos in a row are broken'):
+        take(_settings_of(root, skip_broken=True), 1)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'clip_lenght': 3}, r"'data\.clip_lenght' is not a setting; nearest: 'data\.clip_length'"),
+        ({'paste': {'prob': 1}}, r"'data\.paste\.prob' is not .* 'data\.paste\.probability'"),
+        ({'sources': [{'rot': 'x'}]}, r"'data\.sources\[0\]\.rot' .* 'data\.sources\[0\]\.root'"),
+        ({'sources': []}, r"'data\.sources' is \(\)"),
+        ({'sources': [{'root': 'x', 'weight': 0}]}, r"'data\.sources' .*one above 0"),
+        ({'gap': ((5, 1),)}, r"'data\.gap' .* rise from 0"),
+        ({'gap': ((0, 0),)}, r"'data\.gap' .* at least 1"),
+        ({'scale_of': 'both'}, r"'data\.scale_of' is 'both'; needed: 'cover' or 'source'"),
+        ({'batch_size': 0}, r"'data\.batch_size' is 0; needed: at least 1"),
+    ],
+)
+def test_wrong_settings_are_named(data, changes, message):
+    with pytest.raises(InputError, match=message):
+        read_settings(data | changes)
+
+
+def test_a_setting_without_default_is_asked_for(data):
+    del data['crop']
+    with pytest.raises(InputError, match=r"'data\.crop' is not set"):
+        read_settings(data)
+
+
+def test_settings_may_come_from_a_config(data):
+    config_dict = pytest.importorskip('ml_collections')
+    config = config_dict.ConfigDict(data | {'sources': {'x': dict(data['sources'][0])}} | WILD)
+    assert_same(take(config, 2), take(data | WILD, 2))
+
+
+def test_an_unknown_kind_of_source_is_named(data):
+    data['sources'][0]['kind'] = 'lvos'
+    with pytest.raises(InputError, match="kind 'lvos'; one of 'davis', 'youtube_vos'"):
+        pipeline.make_batches(data, seed=0)
+
+
+def test_processes_end_quietly_with_the_program(data, run_python, tmp_path):
+    script = tmp_path / 'program.py'
+    script.write_text(
+        'import sys\n'
+        'from absl import flags\n'
+        'from vos_jax.data import pipeline\n'
+        'if __name__ == "__main__":\n'
+        '    flags.FLAGS(sys.argv[:1])\n'
+        f'    batches = pipeline.make_batches({data | {"num_workers": 2}!r}, seed=0)\n'
+        '    next(batches)\n'
+        '    print("done")\n'
+    )
+    result = run_python(
+        'import runpy, sys; runpy.run_path(sys.argv[1], run_name="__main__")', script
+    )
+    assert result.stdout == 'done\n'
+    assert result.stderr == ''
+    assert result.returncode == 0

@@ -1,0 +1,55 @@
+"""How a command ends when its input is wrong."""
+
+import pytest
+
+PROGRAM = """
+from absl import flags
+from vos_jax.errors import InputError, run_main
+flags.DEFINE_integer('count', 1, 'A number.')
+
+def main(argv):
+    if flags.FLAGS.count == 2:
+        raise InputError('a.png: wrong\\nsize; resize it')
+    if flags.FLAGS.count == 3:
+        raise ValueError('a defect')
+    print('done', argv[1:])
+
+run_main(main)
+"""
+
+
+@pytest.fixture
+def run(run_python):
+    return lambda *arguments: run_python(PROGRAM, *arguments)
+
+
+def test_a_command_that_works_ends_with_0(run):
+    result = run('--count=1', 'rest')
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done ['rest']\n", '')
+
+
+def test_wrong_input_is_one_line_and_2(run):
+    result = run('--count=2')
+    assert result.returncode == 2
+    assert result.stderr == 'error: a.png: wrong size; resize it\n'
+
+
+def test_a_defect_keeps_its_traceback_and_1(run):
+    result = run('--count=3')
+    assert result.returncode == 1
+    assert 'Traceback' in result.stderr
+    assert 'a defect' in result.stderr
+
+
+@pytest.mark.parametrize(('flag', 'named'), [('--cout=1', 'cout'), ('--count=x', '--count=x')])
+def test_a_wrong_flag_is_one_line_and_2(run, flag, named):
+    result = run(flag)
+    assert result.returncode == 2
+    assert result.stderr.startswith('error: ')
+    assert named in result.stderr
+    assert result.stderr.count('\n') == 1
+
+
+def test_help_lists_the_flags(run):
+    result = run('--help')
+    assert '--count: A number.' in result.stdout
