@@ -1,0 +1,94 @@
+"""GIEL, small: trains from nothing on small real video on a CPU.
+
+The same graph as `giel_resnet50.py` with a narrow GroupNorm encoder and memory cells of 8 pixels.
+
+  python train.py --config=configs/giel_small.py --workdir=runs/giel_small \
+      --config.data.root=../shared/data
+"""
+
+from ml_collections import ConfigDict
+
+STEPS = 3000
+
+
+def get_config(variant='full'):
+    """Variants: 'full'; 'tiny' for tests and the demo."""
+    if variant not in ('full', 'tiny'):
+        raise ValueError(f"configs/giel_small.py: variant '{variant}' is not one of full, tiny")
+    config = ConfigDict()
+    config.seed = 0
+    config.model = dict(
+        name='giel',
+        dtype='float32',
+        encoder=dict(
+            block='basic',
+            stem='small',
+            stem_width=32,
+            depths=(2, 2, 2),
+            widths=(48, 96, 128),
+            strides=(2, 2, 1),
+            dilations=(1, 1, 1),
+            norm='gn',
+        ),
+        key_channels=64,
+        value_channels=96,
+        decoder_channels=32,
+        variant='full',
+        affinity='l2',  # ours: converges faster from nothing
+        affinity_scale=True,
+        learn_temperature=True,
+        locality='random_walk',  # ours: from nothing, near cells are the better first guess
+        inject_mask=True,  # ours: the mask reaches all stages of the support encoder
+        label_norm='gn',
+    )
+    config.data = dict(
+        sources=(
+            dict(root='../shared/data/davis_240p', weight=0.6),
+            dict(root='../shared/data/davis_multi_240p', weight=0.4),
+        ),
+        batch_size=4,
+        crop=(144, 208),
+        clip_length=4,
+        num_slots=2,
+        gap=((0, 1), (1500, 2), (2250, 3)),
+        scale=(1.0, 1.6),
+        stretch=0.1,
+        rotation=15.0,
+        shear=5.0,
+        jitter=dict(rotation=4.0, scale=0.05, shear=2.0, shift=0.03),
+        colour=dict(brightness=0.2, contrast=0.2, saturation=0.2, grey=0.05),
+        paste=dict(probability=0.4, objects=1),
+        num_workers=0,
+        num_threads=2,
+        prefetch=3,
+        cache_mb=400,
+    )
+    config.loss = dict(
+        bce=1.0,
+        ce=1.0,
+        dice=1.0,  # ours
+        propagation=1.0,  # ours: trains the keys before any decoder works
+        hardest=(),  # (step, share of pixels) points; () all pixels
+    )
+    config.optimizer = dict(
+        name='adamw',
+        learning_rate=1e-3,
+        schedule='cosine',
+        warmup=100,
+        end=1e-5,
+        power=1.0,
+        weight_decay=0.02,
+        momentum=0.9,
+        clip_norm=1.0,
+    )
+    config.training = dict(
+        steps=STEPS,
+        ema_decay=0.998,
+        sequential_from=1000,  # ours: true masks in the memory until this step
+        remat='none',
+        unrolled=True,  # loops are slow on CPUs, see rollout.unroll
+        log_every=20,
+        checkpoint_every=100,
+        evaluate_every=500,
+    )
+    return config

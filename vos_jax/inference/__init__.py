@@ -1,0 +1,1 @@
+"""The temporal step, memory policies and the Python API for segmenting a video."""

@@ -1,0 +1,200 @@
+"""The temporal step, written once: training scans over it, inference calls it frame by frame.
+
+A step memorises the previous frame with its masks and then segments the current one. So the last
+frame of a clip is never memorised for nothing, and masks given later (a new object, a correction)
+are simply written into the previous masks before they are memorised.
+"""
+
+from functools import partial
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from vos_jax.models import contract
+from vos_jax.ops import aggregation, resize
+from vos_jax.ops import memory as memory_ops
+
+
+@flax.struct.dataclass
+class Previous:
+    """The frame before the current one, not yet memorised.
+
+    Attributes:
+      frame: u8[B, H, W, 3].
+      features: its features.
+      masks: contract.Masks, given or predicted.
+      time: i32[B], its number.
+    """
+
+    frame: jax.Array
+    features: object
+    masks: contract.Masks
+    time: jax.Array
+
+
+def memorise(model, variables, previous, objects, train=False):
+    """Entry of the previous frame, and the variables with updated batch statistics."""
+    return _apply(
+        model,
+        variables,
+        train,
+        'memorise',
+        previous.frame,
+        previous.features,
+        previous.masks,
+        objects,
+        previous.time,
+    )
+
+
+def temporal_step(
+    model, variables, memory, previous, features, objects, position, time, train=False
+):
+    """Memorises the previous frame at `position` and segments the current one.
+
+    Args:
+      model: module with the methods of `contract`.
+      variables: its variables.
+      memory: memory of T frames; slot `position` is overwritten.
+      previous: the frame before.
+      features: of the current frame.
+      objects: bool[B, K].
+      position: i32 scalar in 0..T-1.
+      time: i32[B], number of the current frame.
+      train: whether norms use batch statistics.
+
+    Returns:
+      prediction, memory, entry of the previous frame, variables (batch statistics updated).
+    """
+    entry, variables = memorise(model, variables, previous, objects, train)
+    memory = contract.write(memory, entry, position)
+    prediction, variables = _apply(
+        model, variables, train, 'segment', features, memory, objects, time
+    )
+    return prediction, memory, entry, variables
+
+
+def unroll(
+    model,
+    variables,
+    frames,
+    given,
+    objects,
+    *,
+    train=False,
+    remat='none',
+    unrolled=False,
+    labels=None,
+    sequential=True,
+):
+    """Segments a clip whose first frame is given, one frame after the other (recurrent training).
+
+    Args:
+      model, variables: the model.
+      frames: u8[B, T, H, W, 3].
+      given: f32[B, K, H, W], masks of the first frame.
+      objects: bool[B, K].
+      train: whether norms use batch statistics.
+      remat: 'none'; 'step': each step is recomputed in the backward pass; 'full': the encoding of
+        the query frames too.
+      unrolled: whether the steps are compiled one by one in place of as a loop. XLA's CPU backend
+        runs the convolutions of a loop's gradient 15 to 20 times slower than outside of a loop.
+      labels: u8[B, T, H, W] slot labels, if the propagation of the true labels is wanted.
+      sequential: bool, may be traced; False memorises the true masks (from `labels`) in place of the
+        predicted ones.
+
+    Returns:
+      outputs: dict of arrays with leading axes [B, T - 1]: `logits` [K+1, H, W],
+        `foreground_logits` [H, W] (absent without a global branch), and with `labels` `propagated`
+        f32[B, T-1, K+1, P], the true labels of the memory read through the affinity (GIEL, Eq. 1).
+      variables: with updated batch statistics.
+    """
+    batch, length = frames.shape[:2]
+    encode = lambda v, x: _apply(model, v, train, 'encode', x)  # noqa: E731
+    if remat == 'full':
+        encode = jax.checkpoint(encode)
+    features, variables = encode(variables, frames.reshape(-1, *frames.shape[2:]))
+    features = jax.tree.map(lambda a: _time_first(a, batch), features)
+    times = jnp.broadcast_to(jnp.arange(length)[:, None], (length, batch))
+    frames = jnp.moveaxis(frames, 1, 0)
+    cells = None if labels is None else label_cells(labels, objects.shape[1], model.stride)
+
+    def body(carry, inputs):
+        memory, masks, variables = carry
+        position, old, old_features, new_features, old_time, new_time, truth = inputs
+        previous = Previous(old, old_features, masks, old_time)
+        prediction, memory, _, variables = temporal_step(
+            model,
+            variables,
+            memory,
+            previous,
+            new_features,
+            objects,
+            position,
+            new_time,
+            train,
+        )
+        outputs = {'logits': prediction.logits}
+        if prediction.foreground_logits is not None:
+            outputs['foreground_logits'] = prediction.foreground_logits
+        if cells is not None:
+            read = memory_ops.read_memory(prediction.affinity, cells[:, : length - 1])
+            outputs['propagated'] = jnp.moveaxis(read, -1, 1)
+        masks = prediction.masks()
+        if truth is not None:
+            true_masks = contract.given_masks(aggregation.one_hot_masks(truth, objects.shape[1]))
+            masks = jax.tree.map(partial(jnp.where, sequential), masks, true_masks)
+        return (memory, masks, variables), outputs
+
+    if remat in ('step', 'full'):
+        body = jax.checkpoint(body)
+    first = contract.given_masks(given)
+    previous = Previous(frames[0], jax.tree.map(lambda a: a[0], features), first, times[0])
+    shape = jax.eval_shape(lambda: memorise(model, variables, previous, objects, train)[0])
+    memory = contract.empty_like(shape, length - 1)
+    before, after = (
+        jax.tree.map(lambda a: a[:-1], features),
+        jax.tree.map(lambda a: a[1:], features),
+    )
+    inputs = (
+        jnp.arange(length - 1),
+        frames[:-1],
+        before,
+        after,
+        times[:-1],
+        times[1:],
+        None if labels is None or sequential is True else jnp.moveaxis(labels, 1, 0)[1:],
+    )
+    (_, _, variables), outputs = jax.lax.scan(
+        body, (memory, first, variables), inputs, unroll=unrolled
+    )
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), outputs), variables
+
+
+def _apply(model, variables, train, method, *args):
+    """Applies a method; gives its result and the variables with updated batch statistics."""
+    if not train or 'batch_stats' not in variables:
+        return model.apply(variables, *args, train=train, method=method), variables
+    result, updated = model.apply(
+        variables, *args, train=True, method=method, mutable=['batch_stats']
+    )
+    return result, {**variables, **updated}
+
+
+def _time_first(x, batch):
+    """[B * T, ...] -> [T, B, ...]."""
+    return jnp.moveaxis(x.reshape(batch, -1, *x.shape[1:]), 1, 0)
+
+
+def label_cells(labels, num_slots, stride):
+    """True label shares of the memory cells: f32[B, T, P, K+1]; background is what no slot has."""
+    batch, length, height, width = labels.shape
+    flat = labels.reshape(batch * length, height, width)
+    masks = aggregation.one_hot_masks(flat, num_slots)
+    void = (flat == 255).astype(jnp.float32)[:, None]
+    background = 1.0 - masks.sum(axis=1, keepdims=True) - void
+    masks = jnp.concatenate([background, masks], axis=1)
+    cells = resize.cell_means(resize.pad_to_multiple(masks, stride, (2, 3)), stride)
+    cells = cells.reshape(batch, length, num_slots + 1, -1)
+    return jnp.moveaxis(cells, 2, 3)

@@ -1,0 +1,56 @@
+"""STM's decoder: one 3x3 convolution, residual blocks, two refinement modules (STM, section 3.3)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vos_jax.models.layers import ConcatConv, ResBlock, conv, upsample_to
+
+
+class Skip(nn.Module):
+    """The part of a refinement module that depends on the query frame alone."""
+
+    features: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, r):
+        """r: [B, h, w, C] -> [B, h, w, features]."""
+        r = conv(self.features, 3, dtype=self.dtype, name='conv')(r)
+        return ResBlock(self.features, self.dtype, name='block')(r)
+
+
+class Decoder(nn.Module):
+    """Decodes the embeddings of all object slots as one batch.
+
+    The skip features and the shared half of the first convolution are computed once per frame.
+    """
+
+    features: int
+    outputs: int = 1
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, query_value, read, r3, r2):
+        """Decodes one map per slot.
+
+        Args:
+          query_value: [B, h, w, Cv], shared by the slots.
+          read: [B, K, h, w, Cv], what each slot read from the memory.
+          r3, r2: skip features of the query frame.
+
+        Returns:
+          f32[B, K, h2, w2, outputs], logits at the size of r2.
+        """
+        batch, slots = read.shape[:2]
+        m = ConcatConv(self.features, self.dtype, name='conv')(query_value, read)
+        m = m.reshape(batch * slots, *m.shape[2:])
+        m = ResBlock(self.features, self.dtype, name='block')(m)
+        for name, r in (('3', r3), ('2', r2)):
+            skip = Skip(self.features, self.dtype, name=f'skip{name}')(r)
+            skip = skip[:, None]
+            m = upsample_to(m, r.shape[1])
+            m = skip + m.reshape(batch, slots, *m.shape[1:])
+            m = m.reshape(batch * slots, *m.shape[2:])
+            m = ResBlock(self.features, self.dtype, name=f'block{name}')(m)
+        m = conv(self.outputs, 3, dtype=self.dtype, name='predict')(nn.relu(m))
+        return m.astype(jnp.float32).reshape(batch, slots, *m.shape[1:])

@@ -1,0 +1,124 @@
+"""ResNet encoders up to the stage whose features are matched (He et al., CVPR 2016).
+
+The stride of a stage is in the 3x3 convolution of its first block, as in torchvision's weights.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vos_jax.models.layers import Norm, conv
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSpec:
+    """Shape of an encoder; every field is a config value.
+
+    Attributes:
+      block: 'bottleneck' (output 4 times the width) or 'basic'.
+      stem: 'resnet' (7x7 stride 2, then 3x3 max pooling stride 2) or 'small' (3x3 stride 2).
+      stem_width: channels of the stem.
+      depths, widths, strides, dilations: one number for each of the three stages res2, res3, res4.
+      norm: see `layers.Norm`.
+    """
+
+    block: str = 'bottleneck'
+    stem: str = 'resnet'
+    stem_width: int = 64
+    depths: tuple = (3, 4, 6)
+    widths: tuple = (64, 128, 256)
+    strides: tuple = (1, 2, 2)
+    dilations: tuple = (1, 1, 1)
+    norm: str = 'frozen_bn'
+
+    @property
+    def stage_strides(self):
+        """Strides of r2, r3, r4 relative to the image."""
+        stride = 4 if self.stem == 'resnet' else 2
+        out = []
+        for factor in self.strides:
+            stride *= factor
+            out.append(stride)
+        return tuple(out)
+
+    @property
+    def stage_channels(self):
+        """Channels of r2, r3, r4."""
+        return tuple(width * (4 if self.block == 'bottleneck' else 1) for width in self.widths)
+
+
+class Block(nn.Module):
+    """One residual block, bottleneck or basic."""
+
+    kind: str
+    width: int
+    stride: int
+    dilation: int
+    norm: str
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        out = self.width * (4 if self.kind == 'bottleneck' else 1)
+
+        def unit(x, features, size, stride, dilation, index):
+            x = conv(
+                features, size, stride, dilation, False, dtype=self.dtype, name=f'conv{index}'
+            )(x)
+            return Norm(self.norm, name=f'norm{index}')(x, train)
+
+        if self.kind == 'bottleneck':
+            y = nn.relu(unit(x, self.width, 1, 1, 1, 1))
+            y = nn.relu(unit(y, self.width, 3, self.stride, self.dilation, 2))
+            y = unit(y, out, 1, 1, 1, 3)
+        else:
+            y = nn.relu(unit(x, out, 3, self.stride, self.dilation, 1))
+            y = unit(y, out, 3, 1, self.dilation, 2)
+        if x.shape[-1] != out or self.stride != 1:
+            x = conv(out, 1, self.stride, use_bias=False, dtype=self.dtype, name='shortcut_conv')(x)
+            x = Norm(self.norm, name='shortcut_norm')(x, train)
+        return nn.relu(x + y)
+
+
+class Encoder(nn.Module):
+    """Stem and three stages; gives r2, r3, r4 (strides 4, 8, 16 in the ResNet-50 configuration).
+
+    With `inject_mask` the input's fourth channel is also added, through a 1x1 convolution, before
+    each stage. Ours, for training from nothing: without a pre-trained stem the knowledge of the mask
+    otherwise arrives at r4 only after hundreds of steps.
+    """
+
+    spec: EncoderSpec
+    inject_mask: bool = False
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        """x: [N, H, W, 3 or 4] normalised -> (r2, r3, r4)."""
+        spec = self.spec
+        mask = x[..., 3:]
+        size = 7 if spec.stem == 'resnet' else 3
+        x = conv(spec.stem_width, size, 2, use_bias=False, dtype=self.dtype, name='conv1')(x)
+        x = nn.relu(Norm(spec.norm, name='norm1')(x, train))
+        if spec.stem == 'resnet':
+            # Inputs are >= 0, so zero padding never wins: the same as padding by -inf.
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        features = []
+        for stage, depth in enumerate(spec.depths):
+            if self.inject_mask:
+                cell = mask.shape[1] // x.shape[1]
+                means = nn.avg_pool(mask, (cell, cell), (cell, cell)).astype(x.dtype)
+                x = x + conv(x.shape[-1], 1, dtype=self.dtype, name=f'mask{stage + 2}')(means)
+            for index in range(depth):
+                x = Block(
+                    spec.block,
+                    spec.widths[stage],
+                    spec.strides[stage] if index == 0 else 1,
+                    spec.dilations[stage],
+                    spec.norm,
+                    self.dtype,
+                    name=f'res{stage + 2}_{index}',
+                )(x, train)
+            features.append(x)
+        return tuple(features)

@@ -1,0 +1,60 @@
+"""2-D convolution with a weight gradient that is quick on CPUs."""
+
+import functools
+
+import jax
+from jax import lax
+
+MAX_PIECES = 16
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def conv2d(x, kernel, stride=1, padding=1, dilation=1):
+    """Convolution of channels-last images.
+
+    Args:
+      x: [N, H, W, C].
+      kernel: [kh, kw, C, D].
+      stride, padding, dilation: ints, the same for both axes; padding is with zeros.
+
+    Returns:
+      [N, H', W', D].
+    """
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((padding, padding), (padding, padding)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+
+def _forward(x, kernel, stride, padding, dilation):
+    return conv2d(x, kernel, stride, padding, dilation), (x, kernel)
+
+
+def _backward(stride, padding, dilation, residuals, cotangent):
+    x, kernel = residuals
+    plain = functools.partial(conv2d.fun, stride=stride, padding=padding, dilation=dilation)
+
+    def weight_gradient(x, cotangent):
+        return jax.vjp(lambda k: plain(x, k), kernel)[1](cotangent)[0]
+
+    def weight_gradient_by_sample(x, cotangent):
+        # XLA's CPU convolution takes 2 to 2.7 times as long for a batch of 16 as for 16 single images
+        # (3x3, 48 to 128 channels, 20x32 to 40x64).
+        pieces = min(x.shape[0], MAX_PIECES)
+        size = -(-x.shape[0] // pieces)
+        return sum(
+            weight_gradient(x[i : i + size], cotangent[i : i + size])
+            for i in range(0, x.shape[0], size)
+        )
+
+    kernel_gradient = lax.platform_dependent(
+        x, cotangent, cpu=weight_gradient_by_sample, default=weight_gradient
+    )
+    return jax.vjp(lambda a: plain(a, kernel), x)[1](cotangent)[0], kernel_gradient
+
+
+conv2d.defvjp(_forward, _backward)

@@ -1,0 +1,100 @@
+"""Reading a space-time memory (STM, section 3.2; GIEL, Eqs. 4, 5 and 9).
+
+The affinity of one frame is shared by everything that is read from the memory, so it is computed
+once and each read is one contraction.
+"""
+
+import jax
+import jax.numpy as jnp
+
+# Large enough that exp() is exactly 0 in float32, finite so that no gradient becomes NaN.
+NEGATIVE = -1e9
+
+
+def dot_similarity(keys, query, scale=1.0):
+    """Dot product of every memory key with every query key (GIEL, Eq. 4).
+
+    Args:
+      keys: [B, T, P, Ck], keys of the memory.
+      query: [B, Q, Ck], keys of the query frame.
+      scale: factor; 1/sqrt(Ck) in the released STM code, 1 in GIEL's Eq. 4.
+
+    Returns:
+      f32[B, T, P, Q].
+    """
+    return scale * jnp.einsum('btpc,bqc->btpq', keys, query, preferred_element_type=jnp.float32)
+
+
+def l2_similarity(keys, query, scale=1.0):
+    """Negative squared distance of every memory key to every query key, up to a query constant.
+
+    The term |query|^2 is the same for all memory pixels and cancels in the softmax; it is left out.
+
+    Args:
+      keys: [B, T, P, Ck].
+      query: [B, Q, Ck].
+      scale: factor (an inverse temperature).
+
+    Returns:
+      f32[B, T, P, Q], `scale * (2 keys.query - |keys|^2)`.
+    """
+    product = jnp.einsum('btpc,bqc->btpq', keys, query, preferred_element_type=jnp.float32)
+    norms = jnp.square(keys.astype(jnp.float32)).sum(axis=-1)
+    return scale * (2.0 * product - norms[..., None])
+
+
+def squared_distances(height, width):
+    """Squared distance between all cells of a grid, f32[P, Q] with P = Q = height * width, cells^2."""
+    rows = jnp.arange(height, dtype=jnp.float32)
+    columns = jnp.arange(width, dtype=jnp.float32)
+    between_rows = jnp.square(rows[:, None] - rows[None, :])
+    between_columns = jnp.square(columns[:, None] - columns[None, :])
+    grid = between_rows[:, None, :, None] + between_columns[None, :, None, :]
+    return grid.reshape(height * width, height * width)
+
+
+def affinity(similarity, valid):
+    """Softmax over all memory pixels of all frames together, for each query pixel (GIEL, Eq. 4).
+
+    Args:
+      similarity: f32[B, T, P, Q].
+      valid: bool[B, T, P]; False for empty memory slots and for padding, which get weight exactly 0.
+        At least one pixel must be valid.
+
+    Returns:
+      f32[B, T, P, Q]; sums to 1 over T and P.
+    """
+    masked = jnp.where(valid[..., None], similarity, NEGATIVE)
+    return jax.nn.softmax(masked, axis=(1, 2))
+
+
+def read_memory(weights, values):
+    """Reads one value per pixel: the affinity-weighted mean of the memory values (GIEL, Eq. 5).
+
+    Args:
+      weights: f32[B, T, P, Q], from `affinity`.
+      values: [B, T, P, C].
+
+    Returns:
+      [B, Q, C] in the dtype of `values`; sums are in float32.
+    """
+    read = jnp.einsum(
+        'btpq,btpc->bqc', weights.astype(values.dtype), values, preferred_element_type=jnp.float32
+    )
+    return read.astype(values.dtype)
+
+
+def read_memory_of_objects(weights, values):
+    """Reads the values of all object slots in one contraction (GIEL, Eq. 9).
+
+    Args:
+      weights: f32[B, T, P, Q], from `affinity`; shared by the slots.
+      values: [B, T, P, K, Cv].
+
+    Returns:
+      [B, K, Q, Cv] in the dtype of `values`; sums are in float32.
+    """
+    read = jnp.einsum(
+        'btpq,btpkc->bkqc', weights.astype(values.dtype), values, preferred_element_type=jnp.float32
+    )
+    return read.astype(values.dtype)

@@ -1,0 +1,128 @@
+"""Losses on the outputs of a rollout. All are means over valid pixels, in float32.
+
+Void pixels (label 255) take no part. Padding never reaches this file: predictions are cropped.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from vos_jax.inference.rollout import label_cells
+from vos_jax.ops import aggregation
+
+VOID = 255
+
+
+def _mean(values, valid):
+    """Mean over all valid pixels of all frames."""
+    return (values * valid).sum() / jnp.maximum(valid.sum(), 1.0)
+
+
+def binary_cross_entropy(logits, targets, valid):
+    """BCE of the class-agnostic map (GIEL, Eq. 13).
+
+    Args:
+      logits: f32[N, H, W]; targets, valid: f32[N, H, W] in {0, 1}.
+    """
+    losses = jnp.maximum(logits, 0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    return _mean(losses, valid)
+
+
+def pixel_cross_entropy(logits, labels):
+    """Cross entropy of each pixel against its slot label; void pixels give 0.
+
+    Args:
+      logits: f32[N, K+1, H, W]; labels: u8[N, H, W].
+
+    Returns:
+      f32[N, H, W].
+    """
+    valid = labels != VOID
+    index = jnp.where(valid, labels, 0).astype(jnp.int32)
+    log_p = jax.nn.log_softmax(logits, axis=1)
+    picked = jnp.take_along_axis(log_p, index[:, None], axis=1)[:, 0]
+    return jnp.where(valid, -picked, 0.0)
+
+
+def hardest_mean(losses, valid, fraction):
+    """Mean of the hardest `fraction` of the pixels of each frame (bootstrapped CE, CFBI).
+
+    Args:
+      losses, valid: f32[N, H, W].
+      fraction: float in (0, 1]; may be traced (it is annealed).
+    """
+    flat = jnp.sort(losses.reshape(losses.shape[0], -1), axis=1)[:, ::-1]
+    count = jnp.maximum(jnp.floor(fraction * valid.sum(axis=(1, 2))), 1.0)
+    kept = jnp.arange(flat.shape[1])[None] < count[:, None]
+    return (jnp.where(kept, flat, 0.0).sum(axis=1) / count).mean()
+
+
+def dice(logits, labels, objects):
+    """1 - Dice coefficient of the aggregated probabilities, mean over the slots in use.
+
+    Args:
+      logits: f32[N, K+1, H, W]; labels: u8[N, H, W]; objects: bool[N, K].
+    """
+    probabilities = aggregation.probabilities_of(logits)[:, 1:]
+    valid = (labels != VOID)[:, None]
+    targets = aggregation.one_hot_masks(labels, objects.shape[1])
+    product = (probabilities * targets * valid).sum(axis=(2, 3))
+    total = ((probabilities + targets) * valid).sum(axis=(2, 3))
+    # + 1 pixel: an absent object that is not predicted costs nothing.
+    losses = 1.0 - (2.0 * product + 1.0) / (total + 1.0)
+    return (losses * objects).sum() / jnp.maximum(objects.sum(), 1)
+
+
+def propagation(propagated, labels, stride):
+    """Cross entropy of labels carried through the affinity alone (GIEL, Eq. 1) (D9).
+
+    It trains the keys directly: no decoder has to work before they get a gradient.
+
+    Args:
+      propagated: f32[N, K+1, P], shares of each slot read from the true labels of the memory.
+      labels: u8[N, H, W] of the query frames.
+      stride: pixels per cell.
+    """
+    num_slots = propagated.shape[1] - 1
+    targets = label_cells(labels[:, None], num_slots, stride)[:, 0]  # [N, P, K+1]
+    log_p = jnp.log(jnp.clip(propagated, 1e-6, 1.0))
+    losses = -(jnp.moveaxis(targets, -1, 1) * log_p).sum(axis=1)
+    return _mean(losses, targets.sum(axis=-1))
+
+
+def clip_loss(outputs, labels, objects, weights, stride, hardest_fraction=1.0):
+    """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, section 3.4).
+
+    Args:
+      outputs: of `rollout.unroll`, leading axes [B, T - 1].
+      labels: u8[B, T, H, W] slot labels.
+      objects: bool[B, K].
+      weights: mapping with `bce`, `ce`, `dice`, `propagation`; a term of weight 0 is not computed.
+      stride: pixels per memory cell.
+      hardest_fraction: share of the pixels that enter the cross entropy.
+
+    Returns:
+      loss, dict of its unweighted terms (with `ce_all`, the un-mined cross entropy).
+    """
+    logits, labels = _frames(outputs['logits']), _frames(labels[:, 1:])
+    count = logits.shape[0] // objects.shape[0]
+    objects = jnp.repeat(objects, count, axis=0)
+    valid = (labels != VOID).astype(jnp.float32)
+    terms = {}
+    losses = pixel_cross_entropy(logits, labels)
+    terms['ce_all'] = _mean(losses, valid)
+    mined = isinstance(hardest_fraction, jax.Array) or hardest_fraction < 1.0
+    terms['ce'] = hardest_mean(losses, valid, hardest_fraction) if mined else terms['ce_all']
+    if weights['bce'] and 'foreground_logits' in outputs:
+        union = ((labels > 0) & (labels != VOID)).astype(jnp.float32)
+        terms['bce'] = binary_cross_entropy(_frames(outputs['foreground_logits']), union, valid)
+    if weights['dice']:
+        terms['dice'] = dice(logits, labels, objects)
+    if weights['propagation']:
+        terms['propagation'] = propagation(_frames(outputs['propagated']), labels, stride)
+    loss = sum(weights[name] * term for name, term in terms.items() if name != 'ce_all')
+    return loss, terms
+
+
+def _frames(x):
+    """[B, T, ...] -> [B * T, ...]."""
+    return x.reshape(-1, *x.shape[2:])

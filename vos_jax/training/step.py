@@ -1,0 +1,154 @@
+"""The train step: a function of (state, batch), everything static bound before it is compiled."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from vos_jax.inference import rollout
+from vos_jax.ops import aggregation
+from vos_jax.training import losses, schedules
+
+OPTIMIZERS = ('adam', 'adamw', 'sgd')
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes.
+
+    Attributes:
+      step: i32 scalar, steps done.
+      params, batch_stats: the model's variables; batch_stats may be empty.
+      ema: moving average of `params`, or an empty dict.
+      opt_state: the optimizer's state.
+    """
+
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    ema: dict
+    opt_state: optax.OptState
+
+    def variables(self, averaged=True):
+        """The model's variables; with `averaged` the moving average where there is one."""
+        params = self.ema if averaged and self.ema else self.params
+        return {'params': params, **({'batch_stats': self.batch_stats} if self.batch_stats else {})}
+
+
+def make_optimizer(config, steps):
+    """Optimizer of `config.optimizer`, and its learning rate as a function of the step.
+
+    Weight decay leaves vectors alone (biases, norms); gradients are clipped by their global norm.
+
+    Args:
+      config: mapping with `name`, `learning_rate`, `schedule`, `warmup`, `end`, `power`,
+        `weight_decay`, `momentum`, `clip_norm`.
+      steps: of the whole run.
+    """
+    rate = schedules.learning_rate(
+        config['schedule'],
+        config['learning_rate'],
+        steps,
+        warmup=config['warmup'],
+        end=config['end'],
+        power=config['power'],
+    )
+    name, decay = config['name'], config['weight_decay']
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer.name: '{name}' is not one of {', '.join(OPTIMIZERS)}")
+    parts = []
+    if config['clip_norm']:
+        parts.append(optax.clip_by_global_norm(config['clip_norm']))
+    if name != 'adamw' and decay:
+        parts.append(optax.add_decayed_weights(decay, mask=_matrices))
+    if name == 'adam':
+        parts.append(optax.adam(rate))
+    elif name == 'adamw':
+        parts.append(optax.adamw(rate, weight_decay=decay, mask=_matrices))
+    else:
+        parts.append(optax.sgd(rate, momentum=config['momentum']))
+    return optax.chain(*parts), rate
+
+
+def _matrices(params):
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def init_state(model, optimizer, shapes, key, ema):
+    """A random state.
+
+    Args:
+      model: module with the methods of `contract`.
+      optimizer: optax transformation.
+      shapes: dict(frames=, labels=, objects=) of one batch, arrays or their shapes.
+      key: jax.random.key.
+      ema: whether a moving average of the weights is kept.
+    """
+    height, width = shapes['frames'].shape[2:4]
+    # A small frame: parameters do not depend on its size, and initialisation runs the model once.
+    height, width = min(height, 4 * model.stride), min(width, 4 * model.stride)
+    slots = shapes['objects'].shape[1]
+    frames = jnp.zeros((1, height, width, 3), jnp.uint8)
+    masks = jnp.zeros((1, slots, height, width))
+    variables = model.init(key, frames, masks, jnp.ones((1, slots), bool))
+    params = variables['params']
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get('batch_stats', {}),
+        ema=params if ema else {},
+        opt_state=optimizer.init(params),
+    )
+
+
+def make_train_step(model, optimizer, config):
+    """Binds model, optimizer and settings.
+
+    Args:
+      config: the run's config; `loss` and `training` are read here, once.
+
+    Returns:
+      Function (state, batch) -> (state, metrics). Not compiled.
+    """
+    weights = {name: float(config['loss'][name]) for name in ('bce', 'ce', 'dice', 'propagation')}
+    hardest = config['loss']['hardest']
+    fraction_at = schedules.piecewise_linear(hardest) if hardest else None
+    training = config['training']
+    decay, sequential_from = training['ema_decay'], training['sequential_from']
+
+    def loss_of(params, state, batch):
+        variables = {'params': params}
+        if state.batch_stats:
+            variables['batch_stats'] = state.batch_stats
+        labels, objects = batch['labels'], batch['objects']
+        outputs, variables = rollout.unroll(
+            model,
+            variables,
+            batch['frames'],
+            aggregation.one_hot_masks(labels[:, 0], objects.shape[1]),
+            objects,
+            train=True,
+            remat=training['remat'],
+            unrolled=training['unrolled'],
+            labels=labels if weights['propagation'] or sequential_from else None,
+            sequential=state.step >= sequential_from if sequential_from else True,
+        )
+        fraction = fraction_at(state.step) if fraction_at else 1.0
+        loss, terms = losses.clip_loss(outputs, labels, objects, weights, model.stride, fraction)
+        return loss, (terms, variables.get('batch_stats', {}))
+
+    def train_step(state, batch):
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (terms, batch_stats)), gradients = gradient_of(state.params, state, batch)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema:
+            # Follows quickly at first: an average over the random start would lag for long.
+            keep = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+            ema = jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, ema, params)
+        metrics = {'loss': loss, **terms, 'gradient_norm': optax.tree.norm(gradients)}
+        new_state = TrainState(state.step + 1, params, batch_stats, ema, opt_state)
+        return new_state, metrics
+
+    return train_step
