@@ -8,6 +8,8 @@ counted from the middle of the first pixel. It is applied once, by OpenCV for fr
 import cv2
 import numpy as np
 
+from vos_jax.data.scratch import scratch
+
 # Where a crop reaches over the border, frame and mask are mirrored alike: the labels there are true
 # for what is seen there. Constant colour would need void labels, and teaches where the border was.
 _BORDER = cv2.BORDER_REFLECT_101
@@ -78,15 +80,18 @@ def draw_matrices(rng, settings, linear, centre, length):
 
 
 def warp_frame(frame, matrix, out):
-    """Warps u8[H, W, 3] into `out`, u8[h, w, 3]; bilinear."""
+    """Warps u8[H, W, 3] or padded u8[H, W, 4] into `out`, u8[h, w, 3]; bilinear."""
+    warped = out if frame.shape[2] == 3 else scratch('warped', (*out.shape[:2], 4))
     cv2.warpAffine(
         frame,
         matrix,
         out.shape[1::-1],
-        dst=out,
+        dst=warped,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=_BORDER,
     )
+    if warped is not out:
+        cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
 
 
 def warp_labels(labels, matrix, crop, *, mirror=True):

@@ -50,9 +50,9 @@ class Sequence:
         """(height, width) of the first frame."""
         return frame_files.read_size(self.frames[0])
 
-    def read_frame(self, index):
-        """Reads frame `index` as u8[H, W, 3]."""
-        frame = frame_files.read_frame(self.frames[index])
+    def read_frame(self, index, *, pad=False, buffer=None):
+        """Reads frame `index` as u8[H, W, 3]; options as in frames.read_frame."""
+        frame = frame_files.read_frame(self.frames[index], pad=pad, buffer=buffer)
         if frame.shape[:2] != self.size:
             raise InputError(
                 f'{self.frames[index]}: frame of size {frame.shape[1]}x{frame.shape[0]}, the first '

@@ -34,7 +34,7 @@ def paste_object(frames, labels, donor_frames, donor_masks, new_id, *, behind=Fa
 
 def free_id(labels):
     """Smallest id that no pixel of the clip has."""
-    return int(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[1:VOID] == 0)[0]) + 1
+    return next(number for number in range(1, VOID) if not np.any(labels == number))
 
 
 def _blend(frame, donor, mask):

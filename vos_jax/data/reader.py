@@ -1,5 +1,7 @@
 """Reads frames and masks of sequences, and keeps what fits into a given amount of memory."""
 
+from vos_jax.data.scratch import scratch
+
 
 class Reader:
     """Decoded frames and masks, kept up to `cache_mb` megabytes.
@@ -13,20 +15,27 @@ class Reader:
         self._kept = {}
 
     def frame(self, sequence, index):
-        """u8[H, W, 3], RGB."""
-        return self._read(sequence.frames[index], sequence.read_frame, index)
+        """u8[H, W, 4], RGB and padding; it holds until the calling thread reads its next frame."""
+        path, shape = sequence.frames[index], (*sequence.size, 4)
+        kept = self._kept.get(path)
+        if kept is not None:
+            return kept
+        # Two threads may both read a file at the same moment; the count is then a little high.
+        if shape[0] * shape[1] * 4 <= self._left:
+            return self._keep(path, sequence.read_frame(index, pad=True))
+        return sequence.read_frame(index, pad=True, buffer=scratch('frame', shape))
 
     def labels(self, sequence, index):
         """u8[H, W] ids of frame `index`, 0 background, 255 void."""
         stem = sequence.stems[index]
-        return self._read(sequence.masks[stem], sequence.read_labels, stem)
+        path = sequence.masks[stem]
+        kept = self._kept.get(path)
+        if kept is not None:
+            return kept
+        labels = sequence.read_labels(stem)
+        return self._keep(path, labels) if labels.nbytes <= self._left else labels
 
-    def _read(self, path, read, key):
-        array = self._kept.get(path)
-        if array is None:
-            array = read(key)
-            # Two threads may both read a file at the same moment; the count is then a little high.
-            if array.nbytes <= self._left:
-                self._left -= array.nbytes
-                self._kept[path] = array
+    def _keep(self, path, array):
+        self._left -= array.nbytes
+        self._kept[path] = array
         return array
