@@ -89,6 +89,16 @@ def get_config(variant='full'):
         unrolled=True,  # loops are slow on CPUs, see rollout.unroll
         log_every=20,
         checkpoint_every=100,
-        evaluate_every=500,
+        keep=2,  # newest checkpoints kept, beside the best one
+        evaluate_every=1000,
     )
+    config.evaluation = dict(
+        sources=(
+            dict(root='../shared/data/davis_240p', split='val'),
+            dict(root='../shared/data/davis_multi_240p', split='val'),
+        ),
+        max_frames=0,  # of each sequence; 0: all
+        max_sequences=0,  # of each source; 0: all
+    )
+    config.inference = dict(memory=dict(policy='sample', size=5, every=5, capacity=64))
     return config

@@ -49,7 +49,17 @@ def memorise(model, variables, previous, objects, train=False):
 
 
 def temporal_step(
-    model, variables, memory, previous, features, objects, position, time, train=False
+    model,
+    variables,
+    memory,
+    previous,
+    features,
+    objects,
+    position,
+    time,
+    *,
+    is_read=True,
+    train=False,
 ):
     """Memorises the previous frame at `position` and segments the current one.
 
@@ -62,13 +72,15 @@ def temporal_step(
       objects: bool[B, K].
       position: i32 scalar in 0..T-1.
       time: i32[B], number of the current frame.
+      is_read: bool scalar, may be traced; whether the current frame reads the previous one.
       train: whether norms use batch statistics.
 
     Returns:
       prediction, memory, entry of the previous frame, variables (batch statistics updated).
     """
     entry, variables = memorise(model, variables, previous, objects, train)
-    memory = contract.write(memory, entry, position)
+    shown = entry if is_read is True else entry.replace(valid=entry.valid & is_read)
+    memory = contract.write(memory, shown, position)
     prediction, variables = _apply(
         model, variables, train, 'segment', features, memory, objects, time
     )
@@ -133,7 +145,7 @@ def unroll(
             objects,
             position,
             new_time,
-            train,
+            train=train,
         )
         outputs = {'logits': prediction.logits}
         if prediction.foreground_logits is not None:

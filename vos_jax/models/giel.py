@@ -186,6 +186,9 @@ class GIEL(nn.Module):
     spec: GIELSpec
     dtype: jnp.dtype | None = None
 
+    # The support encoder sees the frame itself; features of a memorised frame need not be kept.
+    memorises_features = False
+
     def setup(self):
         spec = self.spec
         self.query_encoder = Encoder(spec.encoder, dtype=self.dtype)

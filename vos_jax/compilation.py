@@ -1,0 +1,14 @@
+"""JAX's compilation cache, on by default: a second run of the same program starts at once."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def keep_compilations():
+    """Keeps compiled programs in the user's cache folder, or where JAX_COMPILATION_CACHE_DIR says."""
+    if not jax.config.jax_compilation_cache_dir:
+        root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+        jax.config.update('jax_compilation_cache_dir', str(root / 'vos_jax' / 'compilations'))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

@@ -1,0 +1,75 @@
+"""Scores a model on held-out sequences while it trains."""
+
+import cv2
+import numpy as np
+
+from vos_jax.data import layouts
+from vos_jax.data.frames import read_frame
+from vos_jax.data.masks import read_labels
+from vos_jax.data.overlay import overlay, side_by_side
+from vos_jax.evaluation import metrics
+
+
+class HeldOut:
+    """J, F and J&F of the sequences of one or more held-out splits.
+
+    The sequences are listed and checked when this is made, before long work starts.
+    """
+
+    def __init__(self, settings):
+        """
+        Args:
+          settings: `config.evaluation`: `sources` (groups with `root`, `split`, and optionally
+            `name`), `max_frames` of each sequence (0: all), `max_sequences` of each source (0: all).
+        """
+        self._max_frames = settings['max_frames']
+        self._sources = {}
+        for source in settings['sources']:
+            sequences = layouts.davis(source['root'], source['split'])
+            layouts.require_masks(sequences)
+            name = source.get('name') or str(source['root']).rstrip('/').rpartition('/')[2]
+            self._sources[name] = sequences[: settings['max_sequences'] or None]
+
+    def __call__(self, segmenter):
+        """Segments and scores.
+
+        Args:
+          segmenter: object with `start(frame, masks)` and `step(frame)`.
+
+        Returns:
+          scores: {'jf': mean over the sources, 'jf/NAME': ..., 'j/NAME': ..., 'f/NAME': ...},
+            fractions. images: {'panel_NAME': u8[H, W', 3]}: frame, truth and prediction in the
+            middle of the source's first sequence.
+        """
+        scores, images = {}, {}
+        for name, sequences in self._sources.items():
+            results = {}
+            for sequence in sequences:
+                frames, truth, found = self._segment(segmenter, sequence)
+                num_objects = metrics.count_objects(truth[0])
+                results[sequence.name] = metrics.score_sequence(found, truth, num_objects)
+                if f'panel_{name}' not in images:
+                    images[f'panel_{name}'] = _panel(frames, truth, found)
+            summary = metrics.summarise(results)
+            scores[f'jf/{name}'] = summary.jf
+            scores[f'j/{name}'], scores[f'f/{name}'] = summary.J.mean, summary.F.mean
+        jf = [value for key, value in scores.items() if key.startswith('jf/')]
+        return {'jf': float(np.mean(jf)), **scores}, images
+
+    def _segment(self, segmenter, sequence):
+        paths = sequence.frames[: self._max_frames or None]
+        frames = [read_frame(path) for path in paths]
+        truth = [read_labels(sequence.masks[path.stem]) for path in paths]
+        found = [segmenter.start(frames[0], truth[0])]
+        found += [segmenter.step(frame) for frame in frames[1:]]
+        return frames, truth, found
+
+
+def _panel(frames, truth, found, height_px=240):
+    middle = len(frames) // 2
+    frame = frames[middle]
+    images = [frame, overlay(frame, truth[middle]), overlay(frame, found[middle])]
+    width_px = round(frame.shape[1] * height_px / frame.shape[0])
+    return side_by_side(
+        [cv2.resize(x, (width_px, height_px), interpolation=cv2.INTER_AREA) for x in images]
+    )

@@ -1,0 +1,98 @@
+"""Which processed frames a query frame reads: the paper's sample over time, and its ablations.
+
+Frames are numbered from 0, the given one, in the order in which they were processed.
+"""
+
+import dataclasses
+
+import numpy as np
+
+POLICIES = ('sample', 'first', 'previous', 'first+previous', 'every_n')
+
+
+@dataclasses.dataclass(frozen=True)
+class MemorySettings:
+    """Settings of `config.inference.memory`.
+
+    Attributes:
+      policy: 'sample' (GIEL, section 4.1: `size` frames spread over the processed ones, the first
+        and the previous always among them), 'first', 'previous', 'first+previous', or 'every_n'
+        (STM: every `every`-th frame and the previous one; at most `size`, spread if there are more).
+      size: T, most frames read at once.
+      every: for 'every_n'.
+      capacity: most frames kept; when full, every second one but the first and the last is dropped,
+        so memory does not grow with the video.
+    """
+
+    policy: str = 'sample'
+    size: int = 5
+    every: int = 5
+    capacity: int = 64
+
+    def __post_init__(self):
+        if self.policy not in POLICIES:
+            raise ValueError(f"memory.policy: '{self.policy}' is not one of {', '.join(POLICIES)}")
+        if self.size < 1 or self.every < 1 or self.capacity < max(self.size, 3):
+            raise ValueError(
+                f'memory: size {self.size}, every {self.every}, capacity {self.capacity}; needed: '
+                'at least 1, and a capacity of at least 3 and of the size'
+            )
+
+    @property
+    def num_slots(self):
+        """Slots of the assembled memory: one more where the previous frame is not read."""
+        fixed = {'first': 2, 'previous': 1, 'first+previous': 2}
+        return fixed.get(self.policy, self.size)
+
+
+def select(settings, kept, now):
+    """Frames that query frame `now` reads.
+
+    Args:
+      settings: MemorySettings.
+      kept: rising frame numbers of the kept frames; the last is now - 1, the first 0.
+      now: number of the query frame, at least 1.
+
+    Returns:
+      Rising list of frame numbers out of `kept`.
+
+    >>> select(MemorySettings(), list(range(20)), 20)
+    [0, 5, 10, 14, 19]
+    """
+    previous = now - 1
+    if settings.policy == 'first':
+        return [0]
+    if settings.policy == 'previous':
+        return [previous]
+    if settings.policy == 'first+previous':
+        return sorted({0, previous})
+    if settings.policy == 'every_n':
+        wanted = [time for time in range(0, previous, settings.every)]
+        room = settings.size - 1
+        wanted = [wanted[i] for i in _spread(len(wanted), room)] + [previous]
+    else:
+        wanted = _spread(now, settings.size)
+    return sorted({nearest(kept, time) for time in wanted})
+
+
+def _spread(count, size):
+    """At most `size` indices spread over range(count), the first and the last among them."""
+    if count <= size:
+        return list(range(count))
+    return [int(i) for i in np.round(np.linspace(0, count - 1, size))]
+
+
+def nearest(kept, time):
+    """The kept frame nearest to `time`; the earlier one of two."""
+    return min(kept, key=lambda other: (abs(other - time), other))
+
+
+def thin(kept, capacity):
+    """Frames that stay when the store is full: every second one, and the first and the last.
+
+    >>> thin([0, 1, 2, 3, 4, 5], 5)
+    [0, 2, 4, 5]
+    """
+    if len(kept) <= capacity:
+        return list(kept)
+    return sorted({*kept[::2], kept[-1]})
