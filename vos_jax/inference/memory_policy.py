@@ -15,9 +15,9 @@ class MemorySettings:
     """Settings of `config.inference.memory`.
 
     Attributes:
-      policy: 'sample' (GIEL, section 4.1: `size` frames spread over the processed ones, the first
+      policy: 'sample' (GIEL, section 4.1: `size` frames spread over the processed, the first
         and the previous always among them), 'first', 'previous', 'first+previous', or 'every_n'
-        (STM: every `every`-th frame and the previous one; at most `size`, spread if there are more).
+        (STM: every `every`-th frame and the previous one; at most `size`, spread if more).
       size: T, most frames read at once.
       every: for 'every_n'.
       capacity: most frames kept; when full, every second one but the first and the last is dropped,
@@ -67,7 +67,7 @@ def select(settings, kept, now):
     if settings.policy == 'first+previous':
         return sorted({0, previous})
     if settings.policy == 'every_n':
-        wanted = [time for time in range(0, previous, settings.every)]
+        wanted = list(range(0, previous, settings.every))
         room = settings.size - 1
         wanted = [wanted[i] for i in _spread(len(wanted), room)] + [previous]
     else:

@@ -113,8 +113,8 @@ def unroll(
       unrolled: whether the steps are compiled one by one in place of as a loop. XLA's CPU backend
         runs the convolutions of a loop's gradient 15 to 20 times slower than outside of a loop.
       labels: u8[B, T, H, W] slot labels, if the propagation of the true labels is wanted.
-      sequential: bool, may be traced; False memorises the true masks (from `labels`) in place of the
-        predicted ones.
+      sequential: bool, may be traced; False memorises the true masks (from `labels`) in place of
+        the predicted ones.
 
     Returns:
       outputs: dict of arrays with leading axes [B, T - 1]: `logits` [K+1, H, W],

@@ -4,7 +4,6 @@ import functools
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vos_jax import weights
@@ -192,7 +191,7 @@ class Segmenter:
         return self._labels
 
     def _memory_for(self, now):
-        """Entries for the slots of the memory; the previous frame's slot, and whether it is read."""
+        """Entries for the memory; the slot of the previous frame, and whether it is read."""
         chosen = memory_policy.select(self._settings, [*self._entries, now - 1], now)
         old = [time for time in chosen if time != now - 1]
         empty = self._empty_entry()

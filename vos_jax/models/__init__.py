@@ -1,1 +1,1 @@
-"""Flax modules of the models; `registry` builds them from a config, `contract` is what they share."""
+"""The models as Flax modules; `registry` builds them from a config, `contract` they share."""

@@ -1,4 +1,4 @@
-"""STM's decoder: one 3x3 convolution, residual blocks, two refinement modules (STM, section 3.3)."""
+"""STM's decoder: a 3x3 convolution, residual blocks, two refinement modules (STM, section 3.3)."""
 
 import flax.linen as nn
 import jax.numpy as jnp

@@ -101,7 +101,7 @@ class Memory:
 
 
 class TemporalAttention(nn.Module):
-    """One weight per memory frame, from the first frame's, the frame's own and the query's key (Fig. 3)."""
+    """A weight per memory frame, from the first frame's, its own and the query's key (Fig. 3)."""
 
     channels: int
 
@@ -130,7 +130,7 @@ class TemporalAttention(nn.Module):
 
 
 class LabelEncoder(nn.Module):
-    """Two convolutions, each followed by a norm, on [object, other objects, background] (Eq. 7, D6)."""
+    """Two convolutions and norms on [object, other objects, background] (GIEL, Eq. 7; D6)."""
 
     channels: int
     downsample: str
@@ -338,7 +338,7 @@ class GIEL(nn.Module):
         )
 
     def __call__(self, frames, masks, objects):
-        """Touches every parameter once, for initialisation: memorises and segments the same frames."""
+        """Uses every parameter, for initialisation: memorises and segments the same frames."""
         time = jnp.zeros(frames.shape[:1], jnp.int32)
         features = self.encode(frames)
         memory = self.memorise(frames, features, contract.given_masks(masks), objects, time)

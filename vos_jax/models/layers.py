@@ -72,8 +72,8 @@ def conv(features, size, stride=1, dilation=1, use_bias=True, *, dtype, name):
 class ConcatConv(nn.Module):
     """3x3 convolution of two concatenated inputs, one of which is shared by all object slots.
 
-    A convolution is linear, so conv([shared, own]) = conv(shared) + conv(own), and the first term is
-    computed once per frame in place of once per object.
+    A convolution is linear, so conv([shared, own]) = conv(shared) + conv(own), and the first term
+    is computed once per frame in place of once per object.
     """
 
     features: int
@@ -100,8 +100,8 @@ class ConcatConv(nn.Module):
 class FrozenBatchNorm(nn.Module):
     """BatchNorm with stored statistics, epsilon 1e-5.
 
-    With `frozen_affine` scale and bias are constants too (collection `batch_stats`), as is usual with
-    Mask R-CNN weights; otherwise they are parameters.
+    With `frozen_affine` scale and bias are constants too (collection `batch_stats`), as is usual
+    with Mask R-CNN weights; otherwise they are parameters.
     """
 
     frozen_affine: bool = True
@@ -110,11 +110,11 @@ class FrozenBatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x):
         channels = x.shape[-1]
-        constant = lambda name, value: (
-            self.variable(
-                'batch_stats', name, jnp.full, (channels,), value, jnp.float32
-            ).value
-        )
+
+        def constant(name, value):
+            variable = self.variable('batch_stats', name, jnp.full, (channels,), value, jnp.float32)
+            return variable.value
+
         if self.frozen_affine:
             scale, bias = constant('scale', 1.0), constant('bias', 0.0)
         else:
@@ -155,7 +155,7 @@ class Norm(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """STM's residual block: ReLU before each 3x3 convolution, raw shortcut, no norm (models_stm 3.1)."""
+    """STM's residual block: ReLU before each 3x3 convolution, raw shortcut, no norm."""
 
     features: int
     dtype: jnp.dtype | None = None
@@ -169,5 +169,5 @@ class ResBlock(nn.Module):
 
 
 def upsample_to(x, height):
-    """Bilinear enlargement of [N, h, w, C] to `height` rows, a multiple of h; see `resize.upsample`."""
+    """Bilinear enlargement of [N, h, w, C] to `height` rows, a multiple of h."""
     return resize.upsample(x, height // x.shape[1])

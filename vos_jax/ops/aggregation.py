@@ -39,7 +39,7 @@ def aggregate(log_probabilities, objects):
 
 
 def labels_of(logits):
-    """The most probable slot of each pixel: 0 background, s + 1 for slot s; ties to the lower index.
+    """The most probable slot of each pixel: 0 background, s + 1 slot s; ties to the lower index.
 
     Args:
       logits: [B, K+1, H, W], or probabilities.

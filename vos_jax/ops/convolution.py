@@ -42,8 +42,8 @@ def _backward(stride, padding, dilation, residuals, cotangent):
         return jax.vjp(lambda k: plain(x, k), kernel)[1](cotangent)[0]
 
     def weight_gradient_by_sample(x, cotangent):
-        # XLA's CPU convolution takes 2 to 2.7 times as long for a batch of 16 as for 16 single images
-        # (3x3, 48 to 128 channels, 20x32 to 40x64).
+        # XLA's CPU convolution takes 2 to 2.7 times as long for a batch of 16 as for 16 single
+        # images (3x3, 48 to 128 channels, 20x32 to 40x64).
         pieces = min(x.shape[0], MAX_PIECES)
         size = -(-x.shape[0] // pieces)
         return sum(

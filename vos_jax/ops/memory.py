@@ -44,7 +44,7 @@ def l2_similarity(keys, query, scale=1.0):
 
 
 def squared_distances(height, width):
-    """Squared distance between all cells of a grid, f32[P, Q] with P = Q = height * width, cells^2."""
+    """Squared distances in cells between all cells of a grid, f32[P, P], P = height * width."""
     rows = jnp.arange(height, dtype=jnp.float32)
     columns = jnp.arange(width, dtype=jnp.float32)
     between_rows = jnp.square(rows[:, None] - rows[None, :])
@@ -58,8 +58,8 @@ def affinity(similarity, valid):
 
     Args:
       similarity: f32[B, T, P, Q].
-      valid: bool[B, T, P]; False for empty memory slots and for padding, which get weight exactly 0.
-        At least one pixel must be valid.
+      valid: bool[B, T, P]; False for empty memory slots and for padding, which get weight
+        exactly 0. At least one pixel must be valid.
 
     Returns:
       f32[B, T, P, Q]; sums to 1 over T and P.

@@ -9,7 +9,7 @@ from jax import lax
 
 
 def upsample(x, factor):
-    """Bilinear enlargement by a whole factor; half-pixel centres (align_corners false), edges repeated.
+    """Bilinear enlargement by a whole factor; half-pixel centres, edges repeated.
 
     Args:
       x: [N, h, w, C].
@@ -55,7 +55,7 @@ def cell_means(x, cell):
 
 
 def pad_to_multiple(x, multiple, axes):
-    """Pads with zeros at the end of `axes` to the next multiple; returns `x` itself if none is needed."""
+    """Pads with zeros at the end of `axes` to the next multiple; `x` itself if none is needed."""
     widths = [(0, 0)] * x.ndim
     for axis in axes:
         widths[axis] = (0, -x.shape[axis] % multiple)

@@ -90,7 +90,7 @@ def propagation(propagated, labels, stride):
 
 
 def clip_loss(outputs, labels, objects, weights, stride, hardest_fraction=1.0):
-    """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, section 3.4).
+    """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, Eq. 13).
 
     Args:
       outputs: of `rollout.unroll`, leading axes [B, T - 1].
