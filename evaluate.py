@@ -8,8 +8,22 @@
 All flags: python evaluate.py --help. Protocols and forms of masks: docs/evaluation.md.
 """
 
+import functools
+
 from vos_jax.errors import run_main
 from vos_jax.evaluation import command
 
+
+def open_run(workdir):
+    """The stored config of a training run, its steps, and a function that reads one of them."""
+    # Here and not above: scoring masks loads neither jax nor flax.
+    from vos_jax import config
+    from vos_jax.training import checkpoints
+
+    stored = config.stored(workdir)
+    read = functools.partial(checkpoints.read_variables, workdir)
+    return stored, checkpoints.list_steps(workdir), read
+
+
 if __name__ == '__main__':
-    run_main(command.main)
+    run_main(functools.partial(command.main, open_run=open_run))

@@ -1,5 +1,6 @@
 """The flags of evaluate.py and what they choose. Scoring masks loads neither jax nor flax."""
 
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -31,13 +32,22 @@ FORM = flags.DEFINE_enum('form', 'ids', FORMS, '--results: how the masks are wri
 OVERLAP = flags.DEFINE_enum('overlap', 'error', OVERLAPS, '--form=objects: who keeps a pixel')
 EXTRA = flags.DEFINE_enum('extra-ids', 'error', EXTRA_IDS, '--results: ids that are no object')
 
-STEP = flags.DEFINE_integer('step', None, '--workdir: checkpoint; default the newest')
+STEP = flags.DEFINE_string('step', None, '--workdir: latest (default), best, or a step')
 LAST = flags.DEFINE_integer('last', None, '--workdir: the last N checkpoints')
+COORDINATOR = flags.DEFINE_string('coordinator', None, "several processes: HOST:PORT, or 'auto'")
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'with --coordinator=HOST:PORT')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'with --coordinator=HOST:PORT')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'segment again what is finished in --out')
 
 
-def main(argv):
-    """Does what the flags say; raises InputError for what is wrong in them or in the files."""
+def main(argv, open_run):
+    """Does what the flags say; raises InputError for what is wrong in them or in the files.
+
+    Args:
+      argv: what is left of the command line.
+      open_run: function of a workdir that gives the config, the steps and a reader of variables of
+        a training run. It comes from outside, since evaluation does not import training.
+    """
     if len(argv) > 1:
         raise InputError(f'{argv[1]}: unexpected argument; all arguments are --flags')
     chosen = [flag for flag in (WEIGHTS, WORKDIR, RESULTS, COMPARE) if flag.value]
@@ -53,7 +63,7 @@ def main(argv):
         elif RESULTS.value:
             _score()
         else:
-            _segment()
+            _segment(open_run)
 
 
 def _compare():
@@ -70,7 +80,7 @@ def _score():
     predictions = open_results(
         RESULTS.value, form=FORM.value, overlap=OVERLAP.value, extra_ids=EXTRA.value
     )
-    out = output_folder(protocol, Path(RESULTS.value).resolve().name)
+    out = output_folder(protocol, _stem(RESULTS.value))
     finish.prepare_folder(out)
     finish.score_results(
         protocol,
@@ -82,23 +92,52 @@ def _score():
     )
 
 
-def _segment():
+def _segment(open_run):
     # Here and not above: this loads jax, which scoring and comparing do without.
     from vos_jax.evaluation import run
 
+    protocol = load_protocol(need_frames=True)
     options = run.Options(
         zipped=ZIP.value,
         report=REPORT.value,
         num_workers=WORKERS.value,
         overwrite=OVERWRITE.value,
+        coordinator=COORDINATOR.value,
+        num_processes=NUM_PROCESSES.value,
+        process_id=PROCESS_ID.value,
     )
-    protocol = load_protocol(need_frames=True)
     if WEIGHTS.value:
-        out = output_folder(protocol, Path(WEIGHTS.value).stem)
-        run.evaluate_weights(WEIGHTS.value, protocol, out, options)
+        source = run.read_weights(WEIGHTS.value)
+        run.evaluate(source, protocol, output_folder(protocol, _stem(WEIGHTS.value)), options)
+        return
+    config, steps, read = open_run(WORKDIR.value)
+    out = output_folder(protocol, _stem(WORKDIR.value))
+    sources = {
+        step: functools.partial(run.read_checkpoint, config, read, WORKDIR.value, step)
+        for step in _choose_steps(steps)
+    }
+    if LAST.value:
+        run.evaluate_steps(sources, protocol, out, options)
     else:
-        out = output_folder(protocol, Path(WORKDIR.value).resolve().name)
-        run.evaluate_workdir(WORKDIR.value, protocol, out, options, STEP.value, LAST.value)
+        (source,) = sources.values()
+        run.evaluate(source(), protocol, out, options)
+
+
+def _choose_steps(steps):
+    """Gives what --step or --last name: steps, 'best' or 'latest'."""
+    if LAST.value is None:
+        step = STEP.value or 'latest'
+        return [int(step) if step.isdigit() else step]
+    if STEP.value is not None or LAST.value < 1:
+        raise InputError('--last=N needs N of 1 or more, and no --step')
+    if not steps:
+        raise InputError(f'{WORKDIR.value}: no checkpoint; --workdir is a run of train.py')
+    return steps[-LAST.value :]
+
+
+def _stem(path):
+    path = Path(path).resolve()
+    return path.name if path.is_dir() else path.stem
 
 
 def load_protocol(need_frames):

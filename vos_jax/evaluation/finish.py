@@ -12,6 +12,7 @@ from vos_jax.evaluation import archive
 from vos_jax.evaluation import compare as comparing
 from vos_jax.evaluation import results as results_files
 from vos_jax.evaluation.predictions import Predictions
+from vos_jax.evaluation.progress import format_sequence
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.report import pages, pictures
 from vos_jax.evaluation.results import Results
@@ -76,7 +77,7 @@ def score_results(
     sequences = []
     for result in score_tasks(protocol.tasks, predictions, num_workers):
         sequences.append(result)
-        print(format_progress(result, len(sequences), len(protocol.tasks)), flush=True)
+        print(format_sequence(result, len(sequences), len(protocol.tasks)), flush=True)
     header = {'masks': str(predictions.root.resolve()), 'form': predictions.form}
     return finish(protocol, predictions, sequences, header, out, num_workers=num_workers, **options)
 
@@ -89,15 +90,6 @@ def compare(folders: list[str], out: Path) -> None:
     sources = [Path(folder) / 'report' / 'pictures' for folder in folders]
     kinds = pictures.copy(sources, out / 'pictures')
     print(f'\npage: {pages.write_comparison(comparison, out, kinds)}')
-
-
-def format_progress(result: SequenceResult, done: int, total: int) -> str:
-    """One line on a finished sequence."""
-    objects = f'{len(result.ids)} object{"s" if len(result.ids) != 1 else ""}'
-    if not result.scores.jf.size:
-        return f'[{done}/{total}] {result.name}: {objects}'
-    mean = results_files.sequence_mean(result)
-    return f'[{done}/{total}] {result.name}: J&F {100 * mean:.1f}, {objects}'
 
 
 def prepare_folder(out: Path) -> None:

@@ -234,7 +234,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 def _cell(value):
     if isinstance(value, float):
-        return '-' if math.isnan(value) else f'{100 * value:.1f}'
+        # + 0.0 makes a rounded -0.0 a plain zero.
+        return '-' if math.isnan(value) else f'{round(100 * value, 1) + 0.0:.1f}'
     return str(value)
 
 

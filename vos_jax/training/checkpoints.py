@@ -191,7 +191,8 @@ def read_variables(workdir, which='best'):
 
     Args:
       workdir: folder of the run.
-      which: 'best' (by J&F on the held-out split; the newest where none was evaluated) or 'latest'.
+      which: 'best' (by J&F on the held-out split; the newest where none was evaluated), 'latest',
+        or a step, one of `list_steps`.
 
     Returns:
       variables: {'params': ..., 'batch_stats': ...}; the averaged weights stand for `params` where
@@ -219,7 +220,24 @@ def read_variables(workdir, which='best'):
     return {**variables, 'params': averaged or variables['params']}, record
 
 
+def list_steps(workdir):
+    """Lists the steps of which a run has a checkpoint, ascending."""
+    return sorted({int(path.name) for path in _folders(Path(workdir) / 'checkpoints')})
+
+
+def _folders(root):
+    """Folders of all checkpoints; an empty one is a copy that was broken off."""
+    found = [path for path in root.glob('*/*') if path.name.isdigit()]
+    return [path for path in found if any(path.iterdir())]
+
+
 def _find(root, which):
+    if isinstance(which, int):
+        found = [path for path in _folders(root) if int(path.name) == which]
+        if found:
+            return found[0]
+        there = ', '.join(sorted({path.name for path in _folders(root)}, key=int)) or 'none'
+        raise InputError(f'{root}: no checkpoint of step {which}; steps there: {there}')
     folders = {'best': ('best', 'latest'), 'latest': ('latest',)}
     if which not in folders:
         raise InputError(f"checkpoint '{which}' is not one of {', '.join(folders)}")

@@ -1,0 +1,116 @@
+"""Miniature data sets, drawn: squares that move over noise."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vos_jax.data import frames, masks
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZE = (48, 64)
+
+
+def draw_labels(num_frames, ids=(1,), speed=2):
+    """num_frames times u8[48, 64]: squares of 10 pixels, one below the other, that move right."""
+    drawn = np.zeros((num_frames, *SIZE), np.uint8)
+    for t in range(num_frames):
+        for row, object_id in enumerate(ids):
+            top, left = 3 + 15 * row, 4 + speed * t
+            drawn[t, top : top + 10, left : left + 10] = object_id
+    return drawn
+
+
+def write_masks(folder, labels, first=0, step=1):
+    """Writes u8[T, H, W] as 00000.png, ...; returns the names of the frames."""
+    stems = [f'{first + step * t:05d}' for t in range(len(labels))]
+    for stem, one in zip(stems, labels):
+        masks.write_labels(Path(folder) / f'{stem}.png', one)
+    return stems
+
+
+def write_frames(folder, stems, seed=0):
+    rng = np.random.default_rng(seed)
+    for stem in stems:
+        frames.write_frame(Path(folder) / f'{stem}.jpg', rng.integers(0, 256, (*SIZE, 3), np.uint8))
+
+
+@pytest.fixture
+def make_davis(tmp_path):
+    """Returns a function: {name: u8[T, H, W]} -> root of a data set in the DAVIS layout."""
+
+    def make(sequences, with_frames=True, split='val', root=tmp_path / 'DAVIS'):
+        for year in ('2016', '2017'):
+            (root / 'ImageSets' / year).mkdir(parents=True, exist_ok=True)
+            names = ''.join(f'{name}\n' for name in sequences)
+            (root / 'ImageSets' / year / f'{split}.txt').write_text(names)
+        for name, labels in sequences.items():
+            stems = write_masks(root / 'Annotations/480p' / name, labels)
+            if with_frames:
+                write_frames(root / 'JPEGImages/480p' / name, stems)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def make_youtube(tmp_path):
+    """Returns a function: {video: (u8[T, H, W], {id: index of its first frame})} -> root.
+
+    Frames are every fifth; `given_only` leaves only masks in which an object appears, with the
+    new objects alone, as the valid split has them.
+    """
+
+    def make(videos, split='valid', given_only=True, categories=None, root=tmp_path / 'YTVOS'):
+        meta = {}
+        for name, (labels, first) in videos.items():
+            stems = [f'{5 * t:05d}' for t in range(len(labels))]
+            write_frames(root / split / 'JPEGImages' / name, stems)
+            meta[name] = {'objects': {str(i): {'frames': stems[t:]} for i, t in first.items()}}
+            for t, stem in enumerate(stems):
+                new = [i for i, start in first.items() if start == t]
+                if given_only and not new:
+                    continue
+                shown = np.where(np.isin(labels[t], new), labels[t], 0) if given_only else labels[t]
+                masks.write_labels(
+                    root / split / 'Annotations' / name / f'{stem}.png', shown.astype(np.uint8)
+                )
+            for object_id, category in (categories or {}).get(name, {}).items():
+                meta[name]['objects'][str(object_id)]['category'] = category
+        (root / split / 'meta.json').write_text(json.dumps({'videos': meta}))
+        return root
+
+    return make
+
+
+@pytest.fixture
+def draw():
+    """The function `draw_labels`."""
+    return draw_labels
+
+
+@pytest.fixture
+def save_masks():
+    """The function `write_masks`."""
+    return write_masks
+
+
+@pytest.fixture
+def evaluate():
+    """Returns a function that runs evaluate.py in a process: (*flags) -> CompletedProcess."""
+
+    def run(*flags, timeout_s=300, **environment):
+        return subprocess.run(
+            [sys.executable, str(REPOSITORY / 'evaluate.py'), *map(str, flags)],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            cwd=REPOSITORY,
+            env={**os.environ, **environment},
+        )
+
+    return run

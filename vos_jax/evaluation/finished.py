@@ -1,0 +1,92 @@
+"""Remembers which sequences of an evaluation are finished, so that it can be resumed.
+
+`OUT/run.json` says what is evaluated, `OUT/finished/<sequence>.json` holds the scores, the time
+and the checksums of the masks in `OUT/masks/<sequence>`. A record is written last.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from vos_jax.data.files import write_atomically
+from vos_jax.errors import InputError
+from vos_jax.evaluation.protocols import Task
+from vos_jax.evaluation.results import sequence_from_json, sequence_to_json
+from vos_jax.evaluation.scoring import SequenceResult
+from vos_jax.evaluation.segmenting import Timing, checksum
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A finished sequence."""
+
+    result: SequenceResult
+    timing: Timing
+    checksums: Mapping[str, int]
+
+
+class Ledger:
+    """The records of one output folder."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.masks = out / 'masks'
+
+    def open(self, identity: Mapping, overwrite: bool) -> None:
+        """Refuses a folder that holds results of something else; `overwrite` starts it anew."""
+        path = self.out / 'run.json'
+        if overwrite:
+            for folder in (self.masks, self.out / 'finished'):
+                shutil.rmtree(folder, ignore_errors=True)
+        elif path.is_file():
+            _check_identity(json.loads(path.read_text()), identity, self.out)
+        write_atomically(path, (json.dumps(identity, indent=1) + '\n').encode())
+
+    def write(self, record: Record) -> None:
+        values = {
+            'result': sequence_to_json(record.result),
+            'timing': dataclasses.asdict(record.timing),
+            'checksums': dict(record.checksums),
+        }
+        write_atomically(self._path(record.result.name), json.dumps(values).encode())
+
+    def read(self, task: Task) -> Record | None:
+        """Reads the record of a sequence; None if it is not finished or its masks have changed."""
+        try:
+            values = json.loads(self._path(task.name).read_text())
+            record = Record(
+                sequence_from_json(values['result']),
+                Timing(**values['timing']),
+                values['checksums'],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not self._is_intact(task, record):
+            return None
+        return record
+
+    def _is_intact(self, task, record):
+        """Whether the record is of this task and the masks are those it was written for."""
+        wanted = (task.ids, tuple(task.scored), set(task.sequence.required))
+        result = record.result
+        if (result.ids, result.stems, set(record.checksums)) != wanted:
+            return False
+        folder = self.masks / task.name
+        return all(
+            (folder / f'{stem}.png').is_file() and checksum(folder / f'{stem}.png') == expected
+            for stem, expected in record.checksums.items()
+        )
+
+    def _path(self, name):
+        return self.out / 'finished' / f'{name}.json'
+
+
+def _check_identity(found, wanted, out):
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise InputError(
+                f'{out}: holds results with {key} {found.get(key)}, this run has {value}; '
+                'name another --out, or start this one anew with --overwrite'
+            )

@@ -1,0 +1,266 @@
+"""Segments the sequences of a protocol on all devices and scores them. The one module with jax."""
+
+import dataclasses
+import functools
+import math
+import resource
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from vos_jax import weights
+from vos_jax.evaluation import finish, progress
+from vos_jax.evaluation.finished import Ledger
+from vos_jax.evaluation.pipeline import Lane, segment_all
+from vos_jax.evaluation.predictions import Predictions
+from vos_jax.evaluation.protocols import Protocol, Task
+from vos_jax.evaluation.results import Results, global_scores, table
+from vos_jax.inference.segmenter import PRETRAINED, Segmenter
+
+_POLL_S = 1.0
+_compilations = threading.local()
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a run leaves behind, and how.
+
+    Attributes:
+      zipped, report: whether to write them.
+      num_workers: processes for the report; None takes one per core.
+      overwrite: start anew what is finished.
+      coordinator: 'host:port' of process 0, or 'auto' on a cluster that says; None is one process.
+      num_processes, process_id: with a coordinator that is an address.
+    """
+
+    zipped: bool = False
+    report: bool = True
+    num_workers: int | None = None
+    overwrite: bool = False
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is evaluated: a model with its weights.
+
+    Attributes:
+      config: nested dict; `config['model']` is the model's.
+      variables: of the model.
+      about: plain values that say where they come from.
+    """
+
+    config: Mapping
+    variables: Mapping
+    about: Mapping
+
+
+def read_weights(path: str) -> Source:
+    """Reads a weights file; a bare name is one that comes with the project."""
+    file = Path(path)
+    if not file.suffix and not file.exists():
+        file = PRETRAINED / f'{path}.npz'
+    loaded = weights.load_weights(file)
+    return Source(loaded.config, loaded.variables, {'weights': str(file.resolve())})
+
+
+def read_checkpoint(config, read_variables, workdir: str, step: int | str) -> Source:
+    """Reads a checkpoint of a training run: a step, 'best' or 'latest'."""
+    variables, record = read_variables(step)
+    about = {'workdir': str(Path(workdir).resolve()), 'step': record['step']}
+    return Source(config, variables, about)
+
+
+def evaluate_steps(
+    sources: Mapping[int, Callable[[], Source]], protocol: Protocol, out: Path, options: Options
+) -> None:
+    """Evaluates several checkpoints of a run, each into a folder of its own, and names the best.
+
+    Args:
+      sources: for each step a function that reads its checkpoint.
+    """
+    rows = []
+    for step, read in sources.items():
+        results = evaluate(read(), protocol, out / f'step-{step}', options)
+        if results is not None:
+            rows.append((str(step), *global_scores(results).values()))
+            names = tuple(global_scores(results))
+    if not rows or not protocol.is_scored:
+        return
+    print(table(('step', *names), rows))
+    best = max(rows, key=lambda row: row[1])
+    print(f'best: step {best[0]}, J&F {100 * best[1]:.1f}, {out / f"step-{best[0]}"}')
+
+
+def evaluate(source: Source, protocol: Protocol, out: Path, options: Options) -> Results | None:
+    """Segments, scores and reports; goes on where an earlier run of the same ended.
+
+    With several processes each takes its share of the sequences, on all its devices, and process 0
+    puts the results together; the others return None. They share the folder `out`.
+    """
+    start_s = time.monotonic()
+    _join_processes(options)
+    devices = jax.local_devices()
+    _check_inputs(protocol)
+    finish.prepare_folder(out)
+    ledger = _open_ledger(source, protocol, out, options)
+    share = distribute(protocol.tasks, jax.process_count())[jax.process_index()]
+    print(
+        f'{protocol.label}: {len(protocol.tasks)} sequences, '
+        f'{sum(len(task.sequence.required) for task in protocol.tasks)} frames of {protocol.root}; '
+        f'{len(devices)} x {devices[0].device_kind}, process {jax.process_index() + 1} of '
+        f'{jax.process_count()}'
+    )
+    records, todo = _split(ledger, share)
+    if records:
+        print(f'{len(records)} of {len(share)} sequences are finished already')
+    if todo:
+        lanes = [_make_lane(source, device) for device in devices[: len(todo)]]
+        num_frames = sum(len(task.sequence.frames) for task in todo)
+        line = progress.Progress(len(share), num_frames, done=len(records))
+        records += segment_all(lanes, todo, ledger, line)
+    if jax.process_index() != 0:
+        return None
+    records += _wait_for(ledger, [task for task in protocol.tasks if task not in share])
+    header = source.about | _describe_run(source, records, devices, time.monotonic() - start_s)
+    return finish.finish(
+        protocol,
+        Predictions(ledger.masks),
+        [record.result for record in records],
+        header,
+        out,
+        zipped=options.zipped,
+        report=options.report,
+        num_workers=options.num_workers,
+    )
+
+
+def distribute(tasks: Sequence[Task], num_parts: int) -> list[list[Task]]:
+    """Shares sequences so that each part has about as many frames; the same in each process."""
+    parts = [[] for _ in range(num_parts)]
+    frames = [0] * num_parts
+    for task in sorted(tasks, key=lambda task: (-len(task.sequence.required), task.name)):
+        part = frames.index(min(frames))
+        parts[part].append(task)
+        frames[part] += len(task.sequence.required)
+    return parts
+
+
+def _join_processes(options):
+    if options.coordinator is None or jax.distributed.is_initialized():
+        return
+    if options.coordinator == 'auto':
+        jax.distributed.initialize()
+    else:
+        jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)
+
+
+def _check_inputs(protocol):
+    """Reads all masks given first: what is wrong with them is better known now than in an hour."""
+    for task in protocol.tasks:
+        for stem in task.sequence.given:
+            task.read_given(stem)
+
+
+def _open_ledger(source, protocol, out, options):
+    ledger = Ledger(out)
+    identity = {
+        'protocol': protocol.label,
+        'data': str(protocol.root.resolve()),
+        'weights': f'crc32 {_digest(source.variables):08x}',
+        'settings': _settings(source),
+    }
+    if jax.process_index() == 0:
+        ledger.open(identity, options.overwrite)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices('output folder is ready')
+    return ledger
+
+
+def _digest(variables):
+    """CRC-32 of all weights, by name."""
+    value = 0
+    for name, array in sorted(weights.named(variables).items()):
+        host = np.ascontiguousarray(np.asarray(array))
+        value = zlib.crc32(host.reshape(-1).view(np.uint8), zlib.crc32(name.encode(), value))
+    return value
+
+
+def _settings(source):
+    """What decides the masks beside the weights, as text by dotted name."""
+    chosen = {key: source.config[key] for key in ('model', 'inference') if key in source.config}
+    return dict(_flat(chosen))
+
+
+def _flat(config, prefix=''):
+    for key, value in config.items():
+        if hasattr(value, 'items'):
+            yield from _flat(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', str(value)
+
+
+def _split(ledger, tasks):
+    """The records of finished sequences, and the tasks that are left."""
+    found = {task.name: ledger.read(task) for task in tasks}
+    records = [record for record in found.values() if record is not None]
+    return records, [task for task in tasks if found[task.name] is None]
+
+
+def _wait_for(ledger, tasks):
+    """Waits for the sequences of the other processes, which appear in the shared folder."""
+    records = []
+    for task in tasks:
+        while (record := ledger.read(task)) is None:
+            time.sleep(_POLL_S)
+        records.append(record)
+    return records
+
+
+def _make_lane(source, device):
+    segmenter = Segmenter.from_config(source.config, source.variables, device=device)
+    _listen()
+    return Lane(segmenter, functools.partial(jax.default_device, device), _count_compilations)
+
+
+@functools.cache
+def _listen():
+    """Counts compilations by thread: frames that compile are not part of the FPS."""
+
+    def count(event, *_, **__):
+        if 'backend_compile' in event:
+            _compilations.count = _count_compilations() + 1
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+
+
+def _count_compilations():
+    return getattr(_compilations, 'count', 0)
+
+
+def _describe_run(source, records, devices, elapsed_s):
+    """Device, speed and memory, for results.json and the report."""
+    frames = sum(record.timing.frames for record in records)
+    seconds = sum(record.timing.seconds for record in records)
+    compiled = sum(record.timing.compiled_frames for record in records)
+    device_peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use') for device in devices]
+    return {
+        'device': f'{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), '
+        f'{jax.process_count()} processes',
+        'software': f'jax {jax.__version__}',
+        'fps': frames / seconds if seconds else math.nan,
+        'fps_includes': 'one device; from the frame in host memory to the ids in host memory, all '
+        f'objects; without reading, writing, scoring and the {compiled} frames that compiled',
+        'seconds_of_this_command': elapsed_s,
+        'peak_host_memory_gb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        'peak_device_memory_gb': max(device_peaks) / 2**30 if all(device_peaks) else None,
+        'settings': _settings(source),
+    }
