@@ -94,12 +94,13 @@ def warp_frame(frame, matrix, out):
         cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
 
 
-def warp_labels(labels, matrix, crop, *, mirror=True):
-    """Warps u8[H, W] to u8[h, w]; nearest only. Without `mirror` there is background outside."""
-    return cv2.warpAffine(
+def warp_labels(labels, matrix, out, *, mirror=True):
+    """Warps u8[H, W] into `out`, u8[h, w]; nearest only. Without `mirror`, 0 lies outside."""
+    cv2.warpAffine(
         labels,
         matrix,
-        (crop[1], crop[0]),
+        out.shape[::-1],
+        dst=out,
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
         borderMode=_BORDER if mirror else cv2.BORDER_CONSTANT,
         borderValue=0,

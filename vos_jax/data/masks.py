@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vos_jax.data.files import write_atomically
+from vos_jax.data.png import decode_plain
 from vos_jax.errors import InputError
 
 VOID = 255
@@ -102,22 +103,30 @@ def object_ids(labels):
 
 def _decode(path):
     try:
-        with Image.open(path) as image:
-            _check_form(image, path)
-            stretch = _STRETCH.get(image.tile[0].args if image.tile else None, 1)
-            labels = np.array(image, dtype=np.uint8)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(
             f'{path}: this mask is missing; add it or correct the data folder'
         ) from None
+    except OSError as error:
+        raise InputError(f'{path}: unreadable mask ({error}); copy the file again') from None
+    labels = decode_plain(data)
+    if labels is None:
+        labels = _decode_any(data, path)
+    _check_values(labels, path)
+    return labels
+
+
+def _decode_any(data, path):
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _check_form(image, path)
+            stretch = _STRETCH.get(image.tile[0].args if image.tile else None, 1)
+            return np.array(image, dtype=np.uint8) // np.uint8(stretch)
     except UnidentifiedImageError:
         raise InputError(f'{path}: not an image; copy the mask again') from None
     except (OSError, SyntaxError, EOFError) as error:
         raise InputError(f'{path}: unreadable mask ({error}); copy the file again') from None
-    if stretch != 1:
-        labels //= stretch
-    _check_values(labels, path)
-    return labels
 
 
 def _check_form(image, path):

@@ -138,8 +138,12 @@ class BatchMaker:
         settings = self._settings
         gap = gap_at(settings.gap, index // settings.batch_size)
         for attempt in range(_DRAWS):
-            indices, matrices = self._draw_view(rng, source, sequence, gap, attempt)
-            if not self._shows_objects(sequence, indices[0], matrices[0], attempt):
+            indices = self._draw_frames(rng, source, sequence, gap)
+            first = self._reader.labels(sequence, indices[0])
+            matrices = self._draw_matrices(rng, sequence.size, first, attempt)
+            # The first mask decides, before any frame is read.
+            augment.warp_labels(first, matrices[0], out=labels[0])
+            if not self._is_enough(labels[0], attempt):
                 continue
             self._warp(sequence, indices, matrices, frames, labels)
             for _ in range(settings.paste.objects):
@@ -159,64 +163,58 @@ class BatchMaker:
             'data.min_pixels'
         )
 
-    def _draw_view(self, rng, source, sequence, gap, attempt):
-        """Frames of a clip and their matrices; later attempts aim the crop at an object."""
-        settings = self._settings
-        indices = clips.draw_frames(
-            rng,
-            len(sequence.frames),
-            settings.clip_length,
-            max(1, gap // self._sources.strides[source]),
-            settings.reverse,
-        )
-        target = None
-        if attempt >= _DRAWS // 2:
-            target = _draw_object_pixel(rng, self._reader.labels(sequence, indices[0]))
-        linear = augment.draw_linear(rng, settings, sequence.size)
-        centre = augment.draw_centre(rng, linear, sequence.size, settings.crop, target)
-        return indices, augment.draw_matrices(rng, settings, linear, centre, len(indices))
+    def _draw_frames(self, rng, source, sequence, gap):
+        max_gap = max(1, gap // self._sources.strides[source])
+        length, reverse = self._settings.clip_length, self._settings.reverse
+        return clips.draw_frames(rng, len(sequence.frames), length, max_gap, reverse)
 
-    def _shows_objects(self, sequence, index, matrix, attempt):
-        """Looks at the first mask alone, so that a useless draw costs no frames."""
+    def _draw_matrices(self, rng, size, first, attempt):
+        """Draws the warps of a clip; later attempts aim the crop at an object of the first mask."""
         settings = self._settings
-        labels = augment.warp_labels(self._reader.labels(sequence, index), matrix, settings.crop)
+        target = _draw_object_pixel(rng, first) if attempt >= _DRAWS // 2 else None
+        linear = augment.draw_linear(rng, settings, size)
+        centre = augment.draw_centre(rng, linear, size, settings.crop, target)
+        return augment.draw_matrices(rng, settings, linear, centre, settings.clip_length)
+
+    def _is_enough(self, labels, attempt):
+        """Whether the crop of the first mask shows enough to train on."""
+        settings = self._settings
         counts = clips.count_pixels(labels)
         if attempt < settings.balanced_tries and counts.sum() < settings.balanced_pixels:
             return False
         return counts.max() >= max(settings.min_pixels, 1)
 
     def _warp(self, sequence, indices, matrices, frames, labels):
+        """Warps all of a clip but the first mask, which is there already."""
         for t, index in enumerate(indices):
             augment.warp_frame(self._reader.frame(sequence, index), matrices[t], out=frames[t])
-            mask = self._reader.labels(sequence, index)
-            labels[t] = augment.warp_labels(mask, matrices[t], labels[t].shape)
+            if t:
+                mask = self._reader.labels(sequence, index)
+                augment.warp_labels(mask, matrices[t], out=labels[t])
 
     def _paste(self, rng, gap, frames, labels):
         """Pastes one object of any other clip, its middle at a random place of the first frame."""
         settings = self._settings
         source, donor = self._sources.draw(rng)
-        max_gap = max(1, gap // self._sources.strides[source])
-        indices = clips.draw_frames(rng, len(donor.frames), len(frames), max_gap, settings.reverse)
+        indices = self._draw_frames(rng, source, donor, gap)
         first = self._reader.labels(donor, indices[0])
         candidates = np.flatnonzero(clips.count_pixels(first) >= max(settings.min_pixels, 1))
         if not len(candidates):
             return
         chosen = rng.choice(candidates)
         middle = np.argwhere(first == chosen).mean(axis=0)[::-1]
-        linear = augment.draw_linear(rng, settings, donor.size, settings.paste.scale)
         place = rng.uniform(-0.5, 0.5, size=2) * np.array(settings.crop)[::-1]
-        matrices = augment.draw_matrices(
-            rng, settings, linear, middle - linear @ place, len(indices)
-        )
+        linear = augment.draw_linear(rng, settings, donor.size, settings.paste.scale)
+        centre = middle - linear @ place
+        matrices = augment.draw_matrices(rng, settings, linear, centre, len(indices))
         behind = rng.random() < settings.paste.behind
-        donor_frames = np.empty_like(frames)
-        donor_masks = np.empty(labels.shape, bool)
+        donor_frames, donor_masks = np.empty_like(frames), np.empty_like(labels)
         for t, index in enumerate(indices):
             augment.warp_frame(self._reader.frame(donor, index), matrices[t], out=donor_frames[t])
             mask = (self._reader.labels(donor, index) == chosen).astype(np.uint8)
-            donor_masks[t] = augment.warp_labels(mask, matrices[t], labels[t].shape, mirror=False)
-        new_id = pasting.free_id(labels)
-        pasting.paste_object(frames, labels, donor_frames, donor_masks, new_id, behind=behind)
+            augment.warp_labels(mask, matrices[t], out=donor_masks[t], mirror=False)
+        new_id, shown = pasting.free_id(labels), donor_masks.astype(bool)
+        pasting.paste_object(frames, labels, donor_frames, shown, new_id, behind=behind)
 
     def _note_broken(self, sequence, error):
         if sequence.masks[sequence.stems[0]] not in self._broken:

@@ -1,0 +1,46 @@
+"""The quick way through the PNG files that most masks are."""
+
+import struct
+import zlib
+
+import numpy as np
+
+_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+
+
+def decode_plain(data):
+    """Decodes an 8-bit PNG of one channel whose rows are stored without filter.
+
+    Indexed masks are nearly always stored so, and then a row is its pixels behind a zero: inflating
+    is all there is to do, in half of the time of a general decoder.
+
+    Args:
+      data: bytes of a file.
+
+    Returns:
+      u8[H, W], grey values or indices; None for any other file, damaged ones among them.
+    """
+    if data[:8] != _SIGNATURE or data[12:16] != b'IHDR' or len(data) < 33:
+        return None
+    width, height, bits, colour, _, _, interlace = struct.unpack('>IIBBBBB', data[16:29])
+    is_one_channel = colour in (0, 3)
+    if bits != 8 or not is_one_channel or interlace:
+        return None
+    try:
+        pixels = zlib.decompress(b''.join(_image_chunks(data)))
+    except zlib.error:
+        return None
+    if len(pixels) != height * (width + 1):
+        return None
+    rows = np.frombuffer(pixels, np.uint8).reshape(height, width + 1)
+    return None if rows[:, 0].any() else rows[:, 1:].copy()
+
+
+def _image_chunks(data):
+    """Contents of the IDAT chunks."""
+    start = len(_SIGNATURE)
+    while start + 8 <= len(data):
+        length = int.from_bytes(data[start : start + 4], 'big')
+        if data[start + 4 : start + 8] == b'IDAT':
+            yield data[start + 8 : start + 8 + length]
+        start += length + 12
