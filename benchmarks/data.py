@@ -93,7 +93,7 @@ def time_stages(sequences, settings, repeats=7):
     rng = np.random.default_rng(0)
     linear = augment.draw_linear(rng, settings, sequences[0].size)
     centre = augment.draw_centre(rng, linear, sequences[0].size, CROP)
-    matrix = augment.draw_matrices(rng, settings, linear, centre, 1)[0]
+    matrix = augment.draw_matrices(rng, CROP, settings.jitter, linear, centre, 1)[0]
     stages = {
         'read and decode frame': (lambda p: p[0].read_frame(p[1], pad=True, buffer=buffer), places),
         'read mask': (lambda p: p[0].read_labels(p[0].stems[p[1]]), places),

@@ -25,7 +25,7 @@ def warp(rng, frame, labels, length=1, **changes):
     wanted = settings(**changes)
     linear = augment.draw_linear(rng, wanted, labels.shape)
     centre = augment.draw_centre(rng, linear, labels.shape, wanted.crop)
-    matrices = augment.draw_matrices(rng, wanted, linear, centre, length)
+    matrices = augment.draw_matrices(rng, wanted.crop, wanted.jitter, linear, centre, length)
     frames = np.empty((length, *wanted.crop, 3), np.uint8)
     for t in range(length):
         augment.warp_frame(frame, matrices[t], out=frames[t])
@@ -101,7 +101,7 @@ def test_a_plain_crop_copies_pixels(rng):
     linear = augment.draw_linear(rng, wanted, (60, 90))
     np.testing.assert_array_equal(linear, np.eye(2))
     corner, middle = np.array([7, 11]), (np.array([32, 24]) - 1) / 2
-    matrices = augment.draw_matrices(rng, wanted, linear, corner + middle, 1)
+    matrices = augment.draw_matrices(rng, wanted.crop, wanted.jitter, linear, corner + middle, 1)
     out = np.empty((24, 32, 3), np.uint8)
     augment.warp_frame(frame, matrices[0], out=out)
     np.testing.assert_array_equal(out, frame[11:35, 7:39])
@@ -111,7 +111,9 @@ def test_a_flip_mirrors_left_and_right(rng, draw):
     labels = draw('12..', '3...')
     wanted = settings(crop=(2, 4), flip=1.0)
     linear = augment.draw_linear(rng, wanted, labels.shape)
-    matrices = augment.draw_matrices(rng, wanted, linear, np.array([1.5, 0.5]), 1)
+    matrices = augment.draw_matrices(
+        rng, wanted.crop, wanted.jitter, linear, np.array([1.5, 0.5]), 1
+    )
     np.testing.assert_array_equal(warp_mask(labels, matrices[0], (2, 4)), draw('..21', '...3'))
 
 
@@ -132,7 +134,7 @@ def test_the_crop_stays_inside_the_frame(rng):
     for _ in range(200):
         linear = augment.draw_linear(rng, settings(scale=(1.0, 2.0)), (60, 90))
         centre = augment.draw_centre(rng, linear, (60, 90), (24, 32))
-        matrix = augment.draw_matrices(rng, settings(), linear, centre, 1)[0]
+        matrix = augment.draw_matrices(rng, (24, 32), Jitter(), linear, centre, 1)[0]
         corners = np.array([[0, 0, 1], [31, 23, 1]]) @ matrix.T
         assert corners.min() >= -0.5
         assert np.all(corners <= [89.5, 59.5])
@@ -143,7 +145,7 @@ def test_a_target_is_in_the_crop(rng):
         target = rng.uniform([0, 0], [89, 59])
         linear = augment.draw_linear(rng, settings(scale=(1.0, 2.0)), (60, 90))
         centre = augment.draw_centre(rng, linear, (60, 90), (24, 32), target)
-        matrix = augment.draw_matrices(rng, settings(), linear, centre, 1)[0]
+        matrix = augment.draw_matrices(rng, (24, 32), Jitter(), linear, centre, 1)[0]
         place = np.linalg.solve(matrix[:, :2], target - matrix[:, 2])
         assert place.min() >= -0.5
         assert np.all(place <= [31.5, 23.5])
@@ -156,14 +158,14 @@ def test_scale_one_of_cover_fits_the_frame_to_the_crop(rng):
 
 def test_without_jitter_all_frames_share_one_matrix(rng):
     linear = augment.draw_linear(rng, settings(rotation=20.0), (60, 90))
-    matrices = augment.draw_matrices(rng, settings(), linear, np.array([40.0, 30.0]), 4)
+    matrices = augment.draw_matrices(rng, (24, 32), Jitter(), linear, np.array([40.0, 30.0]), 4)
     assert np.all(matrices == matrices[0])
 
 
 def test_jitter_stays_within_its_limits(rng):
     wanted = settings(jitter=Jitter(shift=0.1))
     for _ in range(100):
-        matrices = augment.draw_matrices(rng, wanted, np.eye(2), np.zeros(2), 2)
+        matrices = augment.draw_matrices(rng, wanted.crop, wanted.jitter, np.eye(2), np.zeros(2), 2)
         shifts = matrices[..., 2] + (np.array([32, 24]) - 1) / 2
         assert np.all(np.abs(shifts) <= [3.2, 2.4])
         assert np.any(shifts[0] != shifts[1])

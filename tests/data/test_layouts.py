@@ -222,3 +222,24 @@ def test_counts_of_the_reference_sets(shared, name, split, sequences, frames):
     layouts.require_masks(found)
     assert len(found) == sequences
     assert sum(len(sequence.frames) for sequence in found) == frames
+
+
+def test_a_photograph_is_a_sequence_of_one_frame(tmp_path, write_set, draw):
+    root = write_set({'a': [draw('1.2')], 'b': [draw('11', '..')]}, root=tmp_path / 'scratch')
+    for kind, folder in (('JPEGImages', 'images'), ('Annotations', 'masks')):
+        (tmp_path / folder).mkdir()
+        for name in 'ab':
+            path = root / kind / '480p' / name / '00000.png'
+            path.rename(tmp_path / folder / f'{name}.png')
+    first, second = layouts.still_images(tmp_path)
+    assert (first.name, first.stems, first.size) == ('a', ('a',), (1, 3))
+    np.testing.assert_array_equal(second.read_given('b'), draw('11', '..'))
+    (tmp_path / 'masks' / 'a.png').unlink()
+    with pytest.raises(InputError, match=r'masks/a\.png: this mask is missing'):
+        layouts.still_images(tmp_path)
+
+
+def test_counts_of_the_reference_photographs(shared):
+    found = layouts.still_images(shared('data/static_images'))
+    assert len(found) == 34
+    assert all(sequence.read_given(sequence.stems[0]).any() for sequence in found)

@@ -216,6 +216,18 @@ def test_pasted_objects_have_no_mirror_image(write_set, moving_squares):
             assert num_parts <= 2  # the first is the rest of the image
 
 
+def test_still_images_move_by_their_own_jitter(tmp_path, write_set, moving_squares):
+    root = write_set({'one': moving_squares(1, 1)}, root=tmp_path / 'set')
+    (root / 'JPEGImages/480p/one').rename(root / 'images')
+    (root / 'Annotations/480p/one').rename(root / 'masks')
+    source = {'root': str(root), 'kind': 'still_images'}
+    for jitter, moves in (({'rotation': 10.0, 'shift': 0.05}, True), (None, False)):
+        settings = _settings_of(root) | {'sources': [source | {'jitter': jitter}]}
+        for batch in take(settings | {'colour': {'brightness': 0.1}}, 5):
+            frames = batch['frames'][0]
+            assert np.any(frames[1:] != frames[:1]) == moves
+
+
 def test_a_small_object_is_found_by_aiming_at_it(write_set):
     masks = np.zeros((4, 200, 300), np.uint8)
     masks[:, 90:100, 150:160] = 1  # a random crop of 40x32 shows it in one of 40 draws
@@ -330,7 +342,9 @@ def test_settings_may_come_from_a_config(data):
 
 def test_an_unknown_kind_of_source_is_named(data):
     data['sources'][0]['kind'] = 'lvos'
-    with pytest.raises(InputError, match="kind 'lvos'; one of 'davis', 'youtube_vos'"):
+    with pytest.raises(
+        InputError, match="kind 'lvos'; one of 'davis', 'youtube_vos', 'still_images'"
+    ):
         pipeline.make_batches(data, seed=0)
 
 

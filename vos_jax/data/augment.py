@@ -63,17 +63,25 @@ def draw_centre(rng, linear, size, crop, target=None):
     return np.clip(np.asarray(target) - linear @ offset, low, high)
 
 
-def draw_matrices(rng, settings, linear, centre, length):
+def draw_matrices(rng, crop, jitter, linear, centre, length):
     """Composes the clip's warp with the jitter of each frame.
+
+    Args:
+      rng: np.random.Generator.
+      crop: (height, width).
+      jitter: settings.Jitter.
+      linear: f64[2, 2].
+      centre: f64[2], (x, y).
+      length: T.
 
     Returns:
       f64[T, 2, 3], pixel of the crop to pixel of the frame.
     """
-    crop = np.array(settings.crop)[::-1]
+    crop = np.array(crop)[::-1]
     middle = (crop - 1) / 2
     matrices = np.empty((length, 2, 3))
     for t in range(length):
-        change, shift = _draw_jitter(rng, settings.jitter, crop)
+        change, shift = _draw_jitter(rng, jitter, crop)
         matrices[t, :, :2] = linear @ change
         matrices[t, :, 2] = centre + linear @ shift - matrices[t, :, :2] @ middle
     return matrices

@@ -129,6 +129,25 @@ def youtube_vos(root, split, *, all_frames=False):
     ]
 
 
+def still_images(root):
+    """Lists photographs with masks, each as a sequence of one frame.
+
+    Args:
+      root: folder that holds images (JPEG or PNG) and masks (PNG of the same names).
+    """
+    images, annotations = Path(root) / 'images', Path(root) / 'masks'
+    masks = {path.stem: path for path in _list_files(annotations, ('.png',))}
+    frames = _list_files(images, frame_files.SUFFIXES)
+    _check_pairs(masks, {path.stem for path in frames}, images)
+    for path in frames:
+        if path.stem not in masks:
+            raise InputError(f'{annotations / path.stem}.png: this mask is missing; add it')
+    return [
+        Sequence(path.stem, (path,), {path.stem: masks[path.stem]}, (path.stem,), (path.stem,))
+        for path in frames
+    ]
+
+
 def require_masks(sequences):
     """Checks that every frame has a mask, which training needs; names the first that is missing."""
     for sequence in sequences:
@@ -238,7 +257,7 @@ def _read_meta(path):
 
 def _list_files(folder, suffixes):
     if not folder.is_dir():
-        raise InputError(f'{folder}: folder is missing; copy this sequence or take it off the list')
+        raise InputError(f'{folder}: folder is missing; copy it or take it off the list')
     files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != '.']
     if not files:
         raise InputError(

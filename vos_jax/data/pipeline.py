@@ -140,7 +140,7 @@ class BatchMaker:
         for attempt in range(_DRAWS):
             indices = self._draw_frames(rng, source, sequence, gap)
             first = self._reader.labels(sequence, indices[0])
-            matrices = self._draw_matrices(rng, sequence.size, first, attempt)
+            matrices = self._draw_matrices(rng, source, sequence.size, first, attempt)
             # The first mask decides, before any frame is read.
             augment.warp_labels(first, matrices[0], out=labels[0])
             if not self._is_enough(labels[0], attempt):
@@ -155,7 +155,8 @@ class BatchMaker:
             if left_out:
                 self._note_left_out(sequence, left_out)
             if ids.any():
-                augment.change_colours(rng, frames, settings.colour)
+                colour = settings.sources[source].colour or settings.colour
+                augment.change_colours(rng, frames, colour)
                 return ids
         raise InputError(
             f'{sequence.masks[sequence.stems[0]].parent}: no object of {settings.min_pixels} '
@@ -168,13 +169,20 @@ class BatchMaker:
         length, reverse = self._settings.clip_length, self._settings.reverse
         return clips.draw_frames(rng, len(sequence.frames), length, max_gap, reverse)
 
-    def _draw_matrices(self, rng, size, first, attempt):
+    def _draw_matrices(self, rng, source, size, first, attempt):
         """Draws the warps of a clip; later attempts aim the crop at an object of the first mask."""
         settings = self._settings
         target = _draw_object_pixel(rng, first) if attempt >= _DRAWS // 2 else None
         linear = augment.draw_linear(rng, settings, size)
         centre = augment.draw_centre(rng, linear, size, settings.crop, target)
-        return augment.draw_matrices(rng, settings, linear, centre, settings.clip_length)
+        return self._compose(rng, source, linear, centre)
+
+    def _compose(self, rng, source, linear, centre):
+        settings = self._settings
+        jitter = settings.sources[source].jitter or settings.jitter
+        return augment.draw_matrices(
+            rng, settings.crop, jitter, linear, centre, settings.clip_length
+        )
 
     def _is_enough(self, labels, attempt):
         """Whether the crop of the first mask shows enough to train on."""
@@ -205,8 +213,7 @@ class BatchMaker:
         middle = np.argwhere(first == chosen).mean(axis=0)[::-1]
         place = rng.uniform(-0.5, 0.5, size=2) * np.array(settings.crop)[::-1]
         linear = augment.draw_linear(rng, settings, donor.size, settings.paste.scale)
-        centre = middle - linear @ place
-        matrices = augment.draw_matrices(rng, settings, linear, centre, len(indices))
+        matrices = self._compose(rng, source, linear, middle - linear @ place)
         behind = rng.random() < settings.paste.behind
         donor_frames, donor_masks = np.empty_like(frames), np.empty_like(labels)
         for t, index in enumerate(indices):

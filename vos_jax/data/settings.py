@@ -7,20 +7,6 @@ from vos_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """One data set. `weight` is relative to the other sources."""
-
-    root: str
-    name: str = ''
-    kind: str = 'davis'  # 'davis' or 'youtube_vos'
-    split: str = 'train'
-    year: str = '2017'  # which list, 'davis' only
-    resolution: str | None = None  # folder below JPEGImages; None: 480p or the only one
-    weight: float = 1.0
-    stride: int = 1  # frames of the video between two stored ones; `gap` is divided by it
-
-
-@dataclasses.dataclass(frozen=True)
 class Jitter:
     """Largest change of each frame on top of the clip's warp, drawn for each frame by itself."""
 
@@ -38,6 +24,23 @@ class Colour:
     contrast: float = 0.0
     saturation: float = 0.0
     grey: float = 0.0  # probability of a grey clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One data set. `weight` is relative to the other sources."""
+
+    root: str
+    name: str = ''
+    kind: str = 'davis'  # 'davis', 'youtube_vos' or 'still_images'
+    split: str = 'train'  # not for still images
+    year: str = '2017'  # which list, 'davis' only
+    resolution: str | None = None  # folder below JPEGImages; None: 480p or the only one
+    binary: bool = False  # 'davis' only: accept masks of 0 and 255
+    weight: float = 1.0
+    stride: int = 1  # frames of the video between two stored ones; `gap` is divided by it
+    jitter: Jitter | None = None  # in place of that below; it is what moves a still image
+    colour: Colour | None = None  # in place of that below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +91,10 @@ def read_settings(data):
     groups = data.get('sources', ())
     if hasattr(groups, 'items'):
         groups = [{'name': name, **dict(group.items())} for name, group in groups.items()]
-    sources = tuple(
+    sources = [
         _group(Source, group, f'data.sources[{index}]') for index, group in enumerate(groups)
-    )
-    fields = dict(data.items())
-    for name, kind in (('jitter', Jitter), ('colour', Colour), ('paste', Paste)):
-        fields[name] = _group(kind, fields.get(name) or {}, f'data.{name}')
-    fields['sources'] = sources
-    settings = _group(DataSettings, fields, 'data')
+    ]
+    settings = _group(DataSettings, {**dict(data.items()), 'sources': sources}, 'data')
     _check(settings)
     return settings
 
@@ -108,6 +107,9 @@ def gap_at(schedule, step):
 def _group(kind, values, where):
     known = [field.name for field in dataclasses.fields(kind)]
     values = {name: _plain(value) for name, value in values.items()}
+    for name, inner in (('jitter', Jitter), ('colour', Colour), ('paste', Paste)):
+        if name in known and hasattr(values.get(name), 'items'):
+            values[name] = _group(inner, values[name], f'{where}.{name}')
     for name in values:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]

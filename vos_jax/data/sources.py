@@ -51,13 +51,17 @@ class Sources:
 
 def _open(source):
     if source.kind == 'davis':
-        found = layouts.davis(source.root, source.split, source.year, source.resolution)
+        found = layouts.davis(
+            source.root, source.split, source.year, source.resolution, binary=source.binary
+        )
     elif source.kind == 'youtube_vos':
         found = layouts.youtube_vos(source.root, source.split)
+    elif source.kind == 'still_images':
+        found = layouts.still_images(source.root)
     else:
         raise InputError(
             f"data source {source.name or source.root}: kind '{source.kind}'; "
-            "one of 'davis', 'youtube_vos'"
+            "one of 'davis', 'youtube_vos', 'still_images'"
         )
     layouts.require_masks(found)
     return found
