@@ -131,9 +131,12 @@ def unroll(
     times = jnp.broadcast_to(jnp.arange(length)[:, None], (length, batch))
     frames = jnp.moveaxis(frames, 1, 0)
     cells = None if labels is None else label_cells(labels, objects.shape[1], model.stride)
+    # The parameters stay out of the carry: remat would keep a copy of them for each step.
+    fixed = {name: group for name, group in variables.items() if name != 'batch_stats'}
 
     def body(carry, inputs):
-        memory, masks, variables = carry
+        memory, masks, statistics = carry
+        variables = {**fixed, **statistics}
         position, old, old_features, new_features, old_time, new_time, truth = inputs
         previous = Previous(old, old_features, masks, old_time)
         prediction, memory, _, variables = temporal_step(
@@ -157,7 +160,7 @@ def unroll(
         if truth is not None:
             true_masks = contract.given_masks(aggregation.one_hot_masks(truth, objects.shape[1]))
             masks = jax.tree.map(partial(jnp.where, sequential), masks, true_masks)
-        return (memory, masks, variables), outputs
+        return (memory, masks, _statistics(variables)), outputs
 
     if remat in ('step', 'full'):
         body = jax.checkpoint(body)
@@ -178,10 +181,14 @@ def unroll(
         times[1:],
         None if labels is None or sequential is True else jnp.moveaxis(labels, 1, 0)[1:],
     )
-    (_, _, variables), outputs = jax.lax.scan(
-        body, (memory, first, variables), inputs, unroll=unrolled
+    (_, _, statistics), outputs = jax.lax.scan(
+        body, (memory, first, _statistics(variables)), inputs, unroll=unrolled
     )
-    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), outputs), variables
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), outputs), {**fixed, **statistics}
+
+
+def _statistics(variables):
+    return {name: group for name, group in variables.items() if name == 'batch_stats'}
 
 
 def _apply(model, variables, train, method, *args):
