@@ -7,6 +7,8 @@ import dataclasses
 
 import numpy as np
 
+from vos_jax.errors import InputError
+
 POLICIES = ('sample', 'first', 'previous', 'first+previous', 'every_n')
 
 
@@ -31,12 +33,19 @@ class MemorySettings:
 
     def __post_init__(self):
         if self.policy not in POLICIES:
-            raise ValueError(f"memory.policy: '{self.policy}' is not one of {', '.join(POLICIES)}")
-        if self.size < 1 or self.every < 1 or self.capacity < max(self.size, 3):
-            raise ValueError(
-                f'memory: size {self.size}, every {self.every}, capacity {self.capacity}; needed: '
-                'at least 1, and a capacity of at least 3 and of the size'
+            raise InputError(
+                f"'inference.memory.policy' is {self.policy!r}; one of "
+                f'{", ".join(map(repr, POLICIES))}'
             )
+        rules = [
+            ('size', 2, 'the first and the previous frame'),
+            ('every', 1, 'each frame'),
+            ('capacity', max(self.size, 3), 'as many as are read at once, and 3'),
+        ]
+        for name, least, why in rules:
+            if getattr(self, name) < least:
+                value = f"'inference.memory.{name}' is {getattr(self, name)}"
+                raise InputError(f'{value}; needed: at least {least}, {why}')
 
     @property
     def num_slots(self):

@@ -11,9 +11,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from vos_jax.errors import InputError
 from vos_jax.models import contract
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
+
+REMAT = ('none', 'step', 'full')
 
 
 @flax.struct.dataclass
@@ -122,6 +125,8 @@ def unroll(
         f32[B, T-1, K+1, P], the true labels of the memory read through the affinity (GIEL, Eq. 1).
       variables: with updated batch statistics.
     """
+    if remat not in REMAT:
+        raise InputError(f"'training.remat' is {remat!r}; one of {', '.join(map(repr, REMAT))}")
     batch, length = frames.shape[:2]
     encode = lambda v, x: _apply(model, v, train, 'encode', x)  # noqa: E731
     if remat == 'full':

@@ -48,9 +48,11 @@ class Segmenter:
         self._model = model
         self._variables = jax.device_put(variables, device)
         self._settings = memory or memory_policy.MemorySettings()
+        self._device = device
         self._entries = {}
         self._previous = None
         self._ids = []
+        self._empty = (None, None)
 
     @classmethod
     def from_pretrained(cls, name, *, memory=None, device=None):
@@ -200,14 +202,12 @@ class Segmenter:
         return tuple(entries), len(old), now - 1 in chosen
 
     def _empty_entry(self):
-        if self._entries:
-            shapes = next(iter(self._entries.values()))
-        else:
+        """An empty slot of the memory; made once for each frame size and number of slots."""
+        key = (*self._previous.frame.shape, self._slots)
+        if self._empty[0] != key:
             shapes = _entry_shapes(self._model, self._variables, self._previous, self._used())
-        key = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(shapes))
-        if getattr(self, '_empty', (None,))[0] != key:
             zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
-            self._empty = (key, jax.device_put(zeros))
+            self._empty = (key, jax.device_put(zeros, self._device))
         return self._empty[1]
 
     def _thin(self):
@@ -278,7 +278,8 @@ def _entry_shapes(model, variables, previous, objects):
 
 
 def _checked_frame(frame):
-    frame = np.asarray(frame)
+    # A copy: it is memorised at the next step, when the caller's buffer may hold another frame.
+    frame = np.array(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise InputError(
             f'frame of {frame.dtype}{list(frame.shape)}; needed: uint8 [height, width, 3], RGB'

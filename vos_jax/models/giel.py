@@ -1,9 +1,4 @@
-"""GIEL: global and instance embedding learning (Ge, Lu and Shen, CVPR 2021).
-
-Decisions D1..D12, where the paper is silent, are settings of `GIELSpec`.
-"""
-
-import dataclasses
+"""GIEL: global and instance embedding learning (Ge, Lu and Shen, CVPR 2021)."""
 
 import flax.linen as nn
 import flax.struct
@@ -11,57 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vos_jax.errors import InputError
 from vos_jax.models import contract
 from vos_jax.models.decoder import Decoder
-from vos_jax.models.layers import Conv1x1, Norm, conv
-from vos_jax.models.resnet import Encoder, EncoderSpec
+from vos_jax.models.giel_parts import CoarseHead, LabelEncoder, TemporalAttention
+from vos_jax.models.giel_spec import GIELSpec
+from vos_jax.models.layers import Conv1x1
+from vos_jax.models.resnet import Encoder
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
-
-
-@dataclasses.dataclass(frozen=True)
-class GIELSpec:
-    """Settings of GIEL; the defaults are the paper's full variant.
-
-    Attributes:
-      encoder: shape of both encoders.
-      key_channels, value_channels: Ck, Cv (C/8 and C/2 in the paper).
-      decoder_channels: width of the refine decoders, and of the coarse head's hidden layer.
-      variant: 'full' (instance decoder, Eq. 12) or 'fast' (coarse head, Eq. 11).
-      instance_uses_global: whether the object score is multiplied by the global map (D8).
-      support_mask: 'soft' or 'hard' (thresholded at 0.5) mask of predicted frames (D1).
-      support_source: 'global' (the paper's: from the global embedding) or 'aggregated'.
-      support_stop_gradient: whether the gradient stops at the predicted mask (D1).
-      inject_mask: see `resnet.Encoder`. Ours.
-      affinity: 'dot' (Eq. 4) or 'l2', the negative squared distance (D3).
-      affinity_scale: whether 'dot' is divided by sqrt(Ck) (D3).
-      learn_temperature: a learned factor on the similarity. Ours.
-      locality: 'none', or 'random_walk': the log affinity loses d^2 / (2 (a^2 + b^2 dt)) for two
-        cells at distance d and frames dt apart, with a and b learned. Ours.
-      temporal_attention: 'reweigh', 'logits' (D5) or 'none' (ablation).
-      label_downsample: 'area' or 'strided' (D6); label_norm: norm of the label encoder.
-      use_instance, use_global: ablations of models.md 1.8.
-    """
-
-    encoder: EncoderSpec = EncoderSpec()
-    key_channels: int = 128
-    value_channels: int = 512
-    decoder_channels: int = 256
-    variant: str = 'full'
-    instance_uses_global: bool = True
-    support_mask: str = 'soft'
-    support_source: str = 'global'
-    support_stop_gradient: bool = False
-    inject_mask: bool = False
-    affinity: str = 'dot'
-    affinity_scale: bool = True
-    learn_temperature: bool = False
-    locality: str = 'none'
-    temporal_attention: str = 'reweigh'
-    label_downsample: str = 'area'
-    label_norm: str = 'bn'
-    use_instance: bool = True
-    use_global: bool = True
 
 
 @flax.struct.dataclass
@@ -100,86 +53,6 @@ class Memory:
     time: jax.Array
 
 
-class TemporalAttention(nn.Module):
-    """A weight per memory frame, from the first frame's, its own and the query's key (Fig. 3)."""
-
-    channels: int
-
-    @nn.compact
-    def __call__(self, memory_means, query_mean, used):
-        """Weights of the memory frames.
-
-        Args:
-          memory_means: f32[B, T, Ck], mean keys; slot 0 is the first frame.
-          query_mean: f32[B, Ck].
-          used: bool[B, T].
-
-        Returns:
-          f32[B, T], softmax over the frames in use, 0 for the others.
-        """
-        # A 1x1 convolution and global average pooling commute, so the means are projected (D4).
-        roles = (memory_means[:, :1], memory_means, query_mean[:, None])
-        names = ('first', 'frame', 'query')
-        parts = [nn.Dense(self.channels, name=n)(x) for n, x in zip(names, roles, strict=True)]
-        x = jnp.concatenate([jnp.broadcast_to(p, memory_means.shape) for p in parts], axis=-1)
-        x = nn.relu(nn.Dense(self.channels, name='dense1')(x))
-        x = nn.relu(nn.Dense(self.channels, name='dense2')(x))
-        # Starts at zero: training starts from a plain memory.
-        scores = nn.Dense(1, kernel_init=nn.initializers.zeros, name='dense3')(x)[..., 0]
-        return jax.nn.softmax(jnp.where(used, scores, memory_ops.NEGATIVE), axis=1)
-
-
-class LabelEncoder(nn.Module):
-    """Two convolutions and norms on [object, other objects, background] (GIEL, Eq. 7; D6)."""
-
-    channels: int
-    downsample: str
-    norm: str
-    dtype: jnp.dtype | None = None
-
-    def prepare(self, masks, stride):
-        """Masks [B, K, H, W] of a padded frame as this encoder takes them."""
-        return resize.cell_means(masks, stride) if self.downsample == 'area' else masks
-
-    @nn.compact
-    def __call__(self, cells, used, train=False):
-        """Label codes.
-
-        Args:
-          cells: [N, K, h', w'], prepared masks, 0 for unused slots.
-          used: bool[N, K].
-
-        Returns:
-          [N, K, h, w, Cv].
-        """
-        batch, slots, height, width = cells.shape
-        union = cells.sum(axis=1, keepdims=True)
-        parts = [cells, union - cells, jnp.broadcast_to(1.0 - union, cells.shape)]
-        x = jnp.stack(parts, axis=-1).reshape(batch * slots, height, width, 3)
-        size, stride = (3, 1) if self.downsample == 'area' else (7, 4)
-        mask = used.reshape(batch * slots, 1, 1, 1)
-        x = conv(64, size, stride, dtype=self.dtype, name='conv1')(x)
-        x = nn.relu(Norm(self.norm, name='norm1')(x, train, mask))
-        x = conv(self.channels, size, stride, dtype=self.dtype, name='conv2')(x)
-        x = Norm(self.norm, name='norm2')(x, train, mask)
-        return x.reshape(batch, slots, *x.shape[1:])
-
-
-class CoarseHead(nn.Module):
-    """f_coarse: two 1x1 convolutions on an object's embedding (Eq. 10, D7)."""
-
-    channels: int
-    dtype: jnp.dtype | None = None
-
-    @nn.compact
-    def __call__(self, query_value, read):
-        """query_value: [B, h, w, Cv]; read: [B, K, h, w, Cv] -> f32[B, K, h, w, 1]."""
-        shared = jnp.broadcast_to(query_value[:, None], read.shape)
-        x = jnp.concatenate([shared, read], axis=-1)
-        x = nn.relu(Conv1x1(self.channels, dtype=self.dtype, name='conv1')(x))
-        return Conv1x1(1, dtype=self.dtype, name='conv2')(x).astype(jnp.float32)
-
-
 class GIEL(nn.Module):
     """The model; see `contract` for what its methods are for."""
 
@@ -196,7 +69,7 @@ class GIEL(nn.Module):
         self.key = Conv1x1(spec.key_channels, dtype=self.dtype)
         self.value = Conv1x1(spec.value_channels, dtype=self.dtype)
         if spec.temporal_attention != 'none':
-            self.temporal_attention = TemporalAttention(spec.key_channels)
+            self.temporal_attention = TemporalAttention(spec.key_channels, spec.temporal_projection)
         if spec.use_global:
             self.global_decoder = Decoder(spec.decoder_channels, dtype=self.dtype)
         if spec.use_instance:
@@ -206,7 +79,7 @@ class GIEL(nn.Module):
         if spec.variant == 'full':
             self.instance_decoder = Decoder(spec.decoder_channels, dtype=self.dtype)
         else:
-            self.coarse = CoarseHead(spec.decoder_channels, self.dtype)
+            self.coarse = CoarseHead(spec.coarse_channels, self.dtype)
         if spec.learn_temperature:
             self.log_temperature = self.param('log_temperature', nn.initializers.zeros, ())
         if spec.locality == 'random_walk':
@@ -283,17 +156,24 @@ class GIEL(nn.Module):
 
         Args:
           entry: Memory with T = 1 and K slots.
-          num_slots: K' > K. Needs the instance embedding.
+          num_slots: K' > K.
 
         Returns:
           Memory with T = 1 and K' slots.
+
+        Raises:
+          InputError: without the instance embedding, whose values follow from the masks alone.
         """
+        if not self.spec.use_instance:
+            raise InputError(
+                'more objects than there are slots for, and none can be added without the instance '
+                'embedding; give num_objects to start()'
+            )
         missing = num_slots - entry.cells.shape[2]
         cells = jnp.pad(entry.cells[:, 0], ((0, 0), (0, missing), (0, 0), (0, 0)))
         used = jnp.ones(cells.shape[:2], bool)
         batch, _, pixels, channels = entry.values.shape
-        height = cells.shape[2] if self.spec.label_downsample == 'area' else None
-        height = height or cells.shape[2] // self.stride
+        height = cells.shape[2] // (1 if self.spec.label_downsample == 'area' else self.stride)
         value = entry.values.reshape(batch, height, pixels // height, channels)
         object_values = self._instance_values(cells, used, value, False)
         return entry.replace(cells=cells[:, None], object_values=object_values[:, None])
@@ -348,11 +228,12 @@ class GIEL(nn.Module):
         return resize.pad_to_multiple(x, self.stride, (1, 2))
 
     def _valid(self, size):
-        """bool[P]: cells of which at least half is image."""
-        share = [
-            np.clip((side - np.arange(0, side, self.stride)) / self.stride, 0, 1) for side in size
-        ]
-        return (share[0][:, None] * share[1][None] >= 0.5).reshape(-1)
+        """bool[P]: cells whose centre is image, and the first ones of a smaller image."""
+        inside = []
+        for side in size:
+            corners = np.arange(0, side, self.stride)
+            inside.append((corners + self.stride / 2 <= side) | (corners == 0))
+        return (inside[0][:, None] & inside[1][None]).reshape(-1)
 
     def _support(self, frames, foreground, train):
         x = contract.normalise(frames, self.dtype or jnp.float32)

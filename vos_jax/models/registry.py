@@ -1,10 +1,13 @@
 """The one place that turns a config into a model."""
 
 import dataclasses
+import difflib
 
 import jax.numpy as jnp
 
-from vos_jax.models.giel import GIEL, GIELSpec
+from vos_jax.errors import InputError
+from vos_jax.models.giel import GIEL
+from vos_jax.models.giel_spec import GIELSpec
 from vos_jax.models.resnet import EncoderSpec
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -20,23 +23,24 @@ def build(config):
       A Flax module with the methods of `contract`.
 
     Raises:
-      ValueError: for an unknown model, dtype or setting; the message lists what is allowed.
+      InputError: for an unknown model, dtype or setting; the message lists what is allowed.
     """
     settings = {k: config[k] for k in config}
     name, dtype = settings.pop('name'), settings.pop('dtype')
     if dtype not in DTYPES:
-        raise ValueError(f"model.dtype: '{dtype}' is not one of {', '.join(DTYPES)}")
+        raise InputError(f"'model.dtype' is {dtype!r}; one of {', '.join(map(repr, DTYPES))}")
     if name == 'giel':
         encoder = _spec(EncoderSpec, settings.pop('encoder'), 'model.encoder')
         return GIEL(_spec(GIELSpec, {**settings, 'encoder': encoder}, 'model'), DTYPES[dtype])
-    raise ValueError(f"model.name: '{name}' is not one of giel")
+    raise InputError(f"'model.name' is {name!r}; one of 'giel'")
 
 
 def _spec(kind, settings, where):
     allowed = [field.name for field in dataclasses.fields(kind)]
     unknown = sorted(set(settings) - set(allowed))
     if unknown:
-        raise ValueError(f"{where}: '{unknown[0]}' is not a setting; allowed: {', '.join(allowed)}")
+        nearest = difflib.get_close_matches(unknown[0], allowed, n=1, cutoff=0)[0]
+        raise InputError(f"'{where}.{unknown[0]}' is not a setting; nearest: '{where}.{nearest}'")
     return kind(**{k: _frozen(v) for k, v in settings.items()})
 
 

@@ -8,7 +8,11 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vos_jax.models.layers import Norm, conv
+from vos_jax.errors import InputError
+from vos_jax.models.choices import check_choices
+from vos_jax.models.layers import NORMS, Norm, conv
+
+CHOICES = {'block': ('bottleneck', 'basic'), 'stem': ('resnet', 'small'), 'norm': NORMS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +35,15 @@ class EncoderSpec:
     strides: tuple = (1, 2, 2)
     dilations: tuple = (1, 1, 1)
     norm: str = 'frozen_bn'
+
+    def __post_init__(self):
+        check_choices(self, CHOICES, 'model.encoder')
+        for name in ('depths', 'widths', 'strides', 'dilations'):
+            if len(getattr(self, name)) != 3:
+                raise InputError(
+                    f"'model.encoder.{name}' is {getattr(self, name)}; needed: one number for each "
+                    'of the three stages'
+                )
 
     @property
     def stage_strides(self):
@@ -102,7 +115,6 @@ class Encoder(nn.Module):
         x = conv(spec.stem_width, size, 2, use_bias=False, dtype=self.dtype, name='conv1')(x)
         x = nn.relu(Norm(spec.norm, name='norm1')(x, train))
         if spec.stem == 'resnet':
-            # Inputs are >= 0, so zero padding never wins: the same as padding by -inf.
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         features = []
         for stage, depth in enumerate(spec.depths):

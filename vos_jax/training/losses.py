@@ -85,11 +85,10 @@ def propagation(propagated, labels, stride):
     num_slots = propagated.shape[1] - 1
     targets = label_cells(labels[:, None], num_slots, stride)[:, 0]  # [N, P, K+1]
     log_p = jnp.log(jnp.clip(propagated, 1e-6, 1.0))
-    losses = -(jnp.moveaxis(targets, -1, 1) * log_p).sum(axis=1)
-    return _mean(losses, targets.sum(axis=-1))
+    return -(jnp.moveaxis(targets, -1, 1) * log_p).sum() / jnp.maximum(targets.sum(), 1.0)
 
 
-def clip_loss(outputs, labels, objects, weights, stride, hardest_fraction=1.0):
+def clip_loss(outputs, labels, objects, weights, stride, hardest_fraction=1.0, frames='all'):
     """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, Eq. 13).
 
     Args:
@@ -99,11 +98,14 @@ def clip_loss(outputs, labels, objects, weights, stride, hardest_fraction=1.0):
       weights: mapping with `bce`, `ce`, `dice`, `propagation`; a term of weight 0 is not computed.
       stride: pixels per memory cell.
       hardest_fraction: share of the pixels that enter the cross entropy.
+      frames: 'all' predicted frames of the clip, or its 'last' one alone (D10).
 
     Returns:
       loss, dict of its unweighted terms (with `ce_all`, the un-mined cross entropy).
     """
-    logits, labels = _frames(outputs['logits']), _frames(labels[:, 1:])
+    first = {'all': 0, 'last': -1}[frames]
+    outputs = jax.tree.map(lambda output: output[:, first:], outputs)
+    logits, labels = _frames(outputs['logits']), _frames(labels[:, 1:][:, first:])
     count = logits.shape[0] // objects.shape[0]
     objects = jnp.repeat(objects, count, axis=0)
     valid = (labels != VOID).astype(jnp.float32)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vos_jax.errors import InputError
 from vos_jax.inference import rollout
 from vos_jax.ops import aggregation
 from vos_jax.training import losses, schedules
@@ -55,7 +56,7 @@ def make_optimizer(config, steps):
     )
     name, decay = config['name'], config['weight_decay']
     if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer.name: '{name}' is not one of {', '.join(OPTIMIZERS)}")
+        raise InputError(f"'optimizer.name' is {name!r}; one of {', '.join(map(repr, OPTIMIZERS))}")
     parts = []
     if config['clip_norm']:
         parts.append(optax.clip_by_global_norm(config['clip_norm']))
@@ -113,6 +114,9 @@ def make_train_step(model, optimizer, config):
     weights = {name: float(config['loss'][name]) for name in ('bce', 'ce', 'dice', 'propagation')}
     hardest = config['loss']['hardest']
     fraction_at = schedules.piecewise_linear(hardest) if hardest else None
+    frames = config['loss'].get('frames', 'all')
+    if frames not in ('all', 'last'):
+        raise InputError(f"'loss.frames' is {frames!r}; one of 'all', 'last'")
     training = config['training']
     decay, sequential_from = training['ema_decay'], training['sequential_from']
 
@@ -134,7 +138,9 @@ def make_train_step(model, optimizer, config):
             sequential=state.step >= sequential_from if sequential_from else True,
         )
         fraction = fraction_at(state.step) if fraction_at else 1.0
-        loss, terms = losses.clip_loss(outputs, labels, objects, weights, model.stride, fraction)
+        loss, terms = losses.clip_loss(
+            outputs, labels, objects, weights, model.stride, fraction, frames
+        )
         return loss, (terms, variables.get('batch_stats', {}))
 
     def train_step(state, batch):
