@@ -114,3 +114,47 @@ def evaluate():
         )
 
     return run
+
+
+# A GIEL of the smallest widths: compiled in seconds, and its masks need not be good.
+_TINY = (
+    'model.encoder.stem_width=8',
+    'model.encoder.depths=(1, 1, 1)',
+    'model.encoder.widths=(8, 8, 8)',
+    'model.key_channels=8',
+    'model.value_channels=8',
+    'model.decoder_channels=8',
+    'model.variant=fast',
+)
+
+
+@pytest.fixture(scope='session')
+def tiny_weights(tmp_path_factory):
+    """Path of a weights file of a tiny GIEL with random weights."""
+    import jax
+
+    from vos_jax import config, weights
+    from vos_jax.models import registry
+
+    settings = config.load('configs/giel_small.py:tiny', _TINY)
+    model = registry.build(settings.model)
+    arguments = (
+        np.zeros((1, 64, 64, 3), np.uint8),
+        np.zeros((1, 1, 64, 64), np.float32),
+        np.ones((1, 1), bool),
+    )
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments)
+    rng = np.random.default_rng(0)
+    variables = jax.tree_util.tree_map_with_path(lambda p, s: _random(rng, p, s), shapes)
+    path = tmp_path_factory.mktemp('weights') / 'tiny.npz'
+    weights.export_weights(path, variables, settings)
+    return path
+
+
+def _random(rng, path, leaf):
+    """He-scaled kernels, ones for scales and variances, zeros for the rest."""
+    name = str(path[-1])
+    if 'kernel' in name:
+        fan_in = np.prod(leaf.shape[:-1])
+        return (rng.normal(size=leaf.shape) * np.sqrt(2 / fan_in)).astype(leaf.dtype)
+    return np.full(leaf.shape, float('scale' in name or 'var' in name), leaf.dtype)

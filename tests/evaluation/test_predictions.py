@@ -67,7 +67,7 @@ def test_an_id_that_is_no_object_is_refused_or_dropped(protocol, labels, tmp_pat
 def test_255_points_to_the_binary_form(make_davis, draw, tmp_path, save_masks):
     protocol = protocols.load('davis2017', make_davis({'dog': draw(4)}))
     save_masks(tmp_path / 'out/dog', draw(4) * 255)
-    with pytest.raises(InputError, match='value 255 is no object.*--form=binary'):
+    with pytest.raises(InputError, match=r'value 255 is no object.*--form=binary'):
         read_all(protocol, tmp_path / 'out')
     read = read_all(protocol, tmp_path / 'out', form='binary')
     np.testing.assert_array_equal(read, draw(4)[1:3])
@@ -190,7 +190,7 @@ def test_arrays_of_other_forms_are_refused(protocol, tmp_path, array, message):
 
 def test_results_of_another_data_set_are_recognised(protocol, labels, tmp_path, save_masks):
     save_masks(tmp_path / 'out/cat', labels)
-    with pytest.raises(InputError, match='found cat.*another data set'):
+    with pytest.raises(InputError, match=r'found cat.*another data set'):
         open_results(tmp_path / 'out').check(protocol)
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vos_jax import weights
+from vos_jax import compilation, weights
 from vos_jax.evaluation import finish, progress
 from vos_jax.evaluation.finished import Ledger
 from vos_jax.evaluation.pipeline import Lane, segment_all
@@ -107,6 +107,7 @@ def evaluate(source: Source, protocol: Protocol, out: Path, options: Options) ->
     puts the results together; the others return None. They share the folder `out`.
     """
     start_s = time.monotonic()
+    compilation.keep_compilations()
     _join_processes(options)
     devices = jax.local_devices()
     _check_inputs(protocol)

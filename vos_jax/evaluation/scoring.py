@@ -74,7 +74,8 @@ def score_tasks(
             for future in concurrent.futures.as_completed(futures):
                 yield future.result()
         finally:
-            workers.shutdown(wait=False, cancel_futures=True)
+            for future in futures:  # after an error nothing more is begun
+                future.cancel()
 
 
 def make_workers(num_workers: int) -> concurrent.futures.ProcessPoolExecutor:

@@ -1,0 +1,241 @@
+"""evaluate.py from weights to report, in processes of its own, with a tiny GIEL."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EVALUATE = str(Path(__file__).resolve().parents[2] / 'evaluate.py')
+
+
+@pytest.fixture
+def flags(tiny_weights):
+    """Returns a function: (root, out, ...) -> the flags of an evaluation by DAVIS-2017."""
+
+    def make(root, out, protocol='davis2017', weights=tiny_weights):
+        return (f'--weights={weights}', f'--protocol={protocol}', f'--data={root}', f'--out={out}')
+
+    return make
+
+
+@pytest.fixture
+def root(make_davis, draw):
+    return make_davis({'dog': draw(5, ids=(1, 2)), 'owl': draw(6), 'eel': draw(4, ids=(2,))})
+
+
+def read_masks(out):
+    return {
+        str(path.relative_to(out)): np.array(Image.open(path))
+        for path in sorted((out / 'masks').rglob('*.png'))
+    }
+
+
+def read_scores(out):
+    results = json.loads((out / 'results.json').read_text())
+    return {one['name']: (one['J'], one['F']) for one in results['sequences']}
+
+
+def test_an_evaluation_leaves_masks_scores_zip_and_report(root, flags, evaluate, tmp_path):
+    result = evaluate(*flags(root, tmp_path / 'out'), '--zip')
+    assert result.returncode == 0, result.stderr
+    masks = read_masks(tmp_path / 'out')
+    assert len(masks) == 15
+    assert set(np.unique(masks['masks/eel/00002.png'])) <= {0, 2}
+    values = json.loads((tmp_path / 'out/results.json').read_text())
+    assert values['fps'] > 0
+    assert values['settings']['model.name'] == 'giel'
+    assert 'frames that compiled' in values['fps_includes']
+    assert (tmp_path / 'out/global_results-val.csv').is_file()
+    assert (tmp_path / 'out/report/index.html').is_file()
+    assert zipfile.is_zipfile(tmp_path / 'out/davis2017-val-480p.zip')
+    assert '[3/3]' in result.stdout
+    assert 'ETA 0:00' in result.stdout
+
+
+def test_scoring_the_written_masks_again_gives_the_same_files(root, flags, evaluate, tmp_path):
+    assert evaluate(*flags(root, tmp_path / 'a'), '--noreport').returncode == 0
+    again = evaluate(
+        f'--results={tmp_path}/a/masks',
+        '--protocol=davis2017',
+        f'--data={root}',
+        f'--out={tmp_path}/b',
+        '--noreport',
+    )
+    assert again.returncode == 0, again.stderr
+    for name in ('global_results-val.csv', 'per-sequence_results-val.csv'):
+        assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
+
+
+def test_finished_sequences_are_kept_and_changed_ones_are_made_again(
+    root, flags, evaluate, tmp_path
+):
+    out = tmp_path / 'out'
+    assert evaluate(*flags(root, out), '--noreport').returncode == 0
+    before = read_masks(out)
+    times = {path: path.stat().st_mtime_ns for path in (out / 'masks').rglob('*.png')}
+    (out / 'masks/owl/00003.png').write_bytes(b'broken')
+    result = evaluate(*flags(root, out), '--noreport')
+    assert '2 of 3 sequences are finished already' in result.stdout
+    after = read_masks(out)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    changed = {path.parent.name for path, t in times.items() if path.stat().st_mtime_ns != t}
+    assert changed == {'owl'}
+
+
+def test_a_killed_run_leaves_whole_masks_and_goes_on(make_davis, draw, flags, tmp_path):
+    root = make_davis({f's{n}': draw(12) for n in range(8)})
+    out = tmp_path / 'out'
+    command = [sys.executable, EVALUATE, *flags(root, out), '--noreport']
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 120
+    while not list(out.glob('finished/*.json')):
+        assert process.poll() is None
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path.stem for path in out.glob('finished/*.json')}
+    assert 0 < len(finished) < 8
+    for labels in read_masks(out).values():  # fails on a broken file
+        assert labels.shape == (48, 64)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert f'{len(finished)} of 8 sequences are finished already' in result.stdout
+    assert len(read_masks(out)) == 96
+    assert list((out / 'masks').rglob('.*')) == []
+
+
+@pytest.mark.slow
+def test_two_devices_give_the_scores_of_one(root, flags, evaluate, tmp_path):
+    assert evaluate(*flags(root, tmp_path / 'one'), '--noreport').returncode == 0
+    two = evaluate(
+        *flags(root, tmp_path / 'two'),
+        '--noreport',
+        XLA_FLAGS='--xla_force_host_platform_device_count=2',
+    )
+    assert '2 x cpu' in two.stdout, two.stderr
+    assert read_scores(tmp_path / 'two') == read_scores(tmp_path / 'one')
+    one, other = read_masks(tmp_path / 'one'), read_masks(tmp_path / 'two')
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_sequences_and_merge_once(root, flags, evaluate, tmp_path):
+    assert evaluate(*flags(root, tmp_path / 'one'), '--noreport').returncode == 0
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, EVALUATE, *flags(root, tmp_path / 'two'), '--noreport']
+    command += [f'--coordinator=127.0.0.1:{port}', '--num_processes=2']
+    processes = [
+        subprocess.Popen(
+            [*command, f'--process_id={index}'],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    texts = [process.communicate(timeout=180) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], texts
+    assert read_scores(tmp_path / 'two') == read_scores(tmp_path / 'one')
+    assert ['all objects' in text for text, _ in texts] == [True, False]
+    segmented = [text.count('FPS') for text, _ in texts]
+    assert sum(segmented) == 3
+    assert min(segmented) > 0
+
+
+@pytest.mark.slow
+def test_an_output_folder_of_other_weights_is_refused(
+    root, flags, evaluate, tmp_path, tiny_weights
+):
+    from vos_jax import weights
+
+    out = tmp_path / 'out'
+    assert evaluate(*flags(root, out), '--noreport').returncode == 0
+    loaded = weights.load_weights(tiny_weights)
+    named = weights.named(loaded.variables)
+    next(iter(named.values()))[...] += 1
+    weights.export_weights(tmp_path / 'other.npz', loaded.variables, loaded.config)
+    other = flags(root, out, weights=tmp_path / 'other.npz')
+    refused = evaluate(*other, '--noreport')
+    assert refused.returncode == 2
+    assert 'holds results with weights' in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    anew = evaluate(*other, '--noreport', '--overwrite')
+    assert anew.returncode == 0, anew.stderr
+    assert 'finished already' not in anew.stdout
+
+
+def test_late_objects_of_youtube_vos_reach_the_zip(make_youtube, draw, flags, evaluate, tmp_path):
+    root = make_youtube({'a': (draw(6, ids=(2, 5)), {5: 1, 2: 3})})
+    result = evaluate(*flags(root, tmp_path / 'out', protocol='youtube_vos2019'), '--zip')
+    assert result.returncode == 0, result.stderr
+    masks = read_masks(tmp_path / 'out')
+    assert sorted(masks) == [f'masks/a/000{t:02d}.png' for t in (5, 10, 15, 20, 25)]
+    given = draw(6, ids=(2, 5))
+    assert 2 not in masks['masks/a/00010.png']
+    np.testing.assert_array_equal(masks['masks/a/00015.png'] == 2, given[3] == 2)
+    with zipfile.ZipFile(tmp_path / 'out/youtube_vos2019-valid-sparse.zip') as packed:
+        assert len(packed.namelist()) == 5
+    assert not (tmp_path / 'out/global_results-valid.csv').exists()
+
+
+def test_frames_of_another_size_end_the_run_but_not_what_is_finished(
+    root, flags, evaluate, tmp_path
+):
+    frame = root / 'JPEGImages/480p/eel/00002.jpg'  # the shortest sequence comes last
+    Image.open(frame).resize((32, 24)).save(frame)
+    result = evaluate(*flags(root, tmp_path / 'out'), '--noreport')
+    assert result.returncode == 2
+    assert 'eel/00002.jpg: frame of size 32x24' in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(path.stem for path in (tmp_path / 'out/finished').iterdir()) == ['dog', 'owl']
+
+
+def test_an_empty_first_mask_is_found_before_work_starts(
+    make_davis, draw, flags, evaluate, tmp_path
+):
+    root = make_davis({'dog': draw(5), 'owl': draw(4) * 0})
+    result = evaluate(*flags(root, tmp_path / 'out'))
+    assert result.returncode == 2
+    assert 'owl/00000.png: no object in it' in result.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.slow
+def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
+    root, tiny_weights, evaluate, tmp_path
+):
+    from vos_jax import config, weights
+    from vos_jax.training import checkpoints
+
+    loaded = weights.load_weights(tiny_weights)
+    config.save(loaded.config, tmp_path / 'run')
+    with checkpoints.Checkpoints(tmp_path / 'run', keep=3) as saved:
+        for step in (10, 20, 30):
+            saved.save(step, loaded.variables)
+    where = (f'--workdir={tmp_path}/run', '--protocol=davis2017', f'--data={root}', '--noreport')
+    result = evaluate(*where, '--last=2', f'--out={tmp_path}/out')
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['step-20', 'step-30']
+    assert 'best: step 20' in result.stdout
+    refused = evaluate(*where, '--step=11', f'--out={tmp_path}/out11')
+    assert refused.returncode == 2
+    assert 'no checkpoint of step 11; steps there: 10, 20, 30' in refused.stderr
+
+
+def test_output_that_cannot_be_written_is_refused_first(root, flags, evaluate, tmp_path):
+    (tmp_path / 'file').write_text('')
+    result = evaluate(*flags(root, tmp_path / 'file/out'))
+    assert result.returncode == 2
+    assert 'cannot be written (Not a directory)' in result.stderr
+    assert 'FPS' not in result.stdout
