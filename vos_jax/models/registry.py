@@ -9,6 +9,8 @@ from vos_jax.errors import InputError
 from vos_jax.models.giel import GIEL
 from vos_jax.models.giel_spec import GIELSpec
 from vos_jax.models.resnet import EncoderSpec
+from vos_jax.models.stm import STM
+from vos_jax.models.stm_spec import STMSpec
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -32,7 +34,10 @@ def build(config):
     if name == 'giel':
         encoder = _spec(EncoderSpec, settings.pop('encoder'), 'model.encoder')
         return GIEL(_spec(GIELSpec, {**settings, 'encoder': encoder}, 'model'), DTYPES[dtype])
-    raise InputError(f"'model.name' is {name!r}; one of 'giel'")
+    if name == 'stm':
+        encoder = _spec(EncoderSpec, settings.pop('encoder'), 'model.encoder')
+        return STM(_spec(STMSpec, {**settings, 'encoder': encoder}, 'model'), DTYPES[dtype])
+    raise InputError(f"'model.name' is {name!r}; one of 'giel', 'stm'")
 
 
 def _spec(kind, settings, where):
