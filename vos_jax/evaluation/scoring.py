@@ -14,6 +14,9 @@ from vos_jax.evaluation.metrics import SequenceScores, score_frame
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 
+# A process takes about 0.3 s to start; as many frames take as long to score.
+_FRAMES_PER_WORKER = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class SequenceResult:
@@ -62,8 +65,8 @@ def score_tasks(
     tasks: Sequence[Task], predictions: Predictions, num_workers: int | None = None
 ) -> Iterator[SequenceResult]:
     """Scores sequences in worker processes; yields them as they are done, in no fixed order."""
-    num_workers = min(num_workers or os.cpu_count() or 1, len(tasks))
-    if num_workers <= 1:
+    num_workers = choose_workers(tasks, num_workers)
+    if num_workers == 1:
         yield from (score_task(task, predictions) for task in tasks)
         return
     # The longest first, so that no worker is left alone with one at the end.
@@ -76,6 +79,14 @@ def score_tasks(
         finally:
             for future in futures:  # after an error nothing more is begun
                 future.cancel()
+
+
+def choose_workers(tasks: Sequence[Task], num_workers: int | None) -> int:
+    """Gives the number of processes worth starting; None lets the cores and the work decide."""
+    if num_workers is None:
+        num_frames = sum(len(task.scored or task.sequence.required) for task in tasks)
+        num_workers = min(os.cpu_count() or 1, 1 + num_frames // _FRAMES_PER_WORKER)
+    return max(1, min(num_workers, len(tasks)))
 
 
 def make_workers(num_workers: int) -> concurrent.futures.ProcessPoolExecutor:

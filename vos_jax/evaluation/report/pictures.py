@@ -1,7 +1,6 @@
 """Small pictures for the pages: frames as JPEG, masks as transparent PNG of the same size."""
 
 import io
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from vos_jax.data.files import write_atomically
 from vos_jax.data.frames import read_frame
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
-from vos_jax.evaluation.scoring import make_workers
+from vos_jax.evaluation.scoring import choose_workers, make_workers
 
 WIDTH_PX = 480
 # One colour for each id, the same in masks and curves; apart from each other on any background.
@@ -48,7 +47,11 @@ def draw_all(
     tasks: Sequence[Task], predictions: Predictions, folder: Path, num_workers: int | None = None
 ) -> None:
     """Writes the pictures of all sequences in worker processes."""
-    num_workers = min(num_workers or os.cpu_count() or 1, len(tasks))
+    num_workers = choose_workers(tasks, num_workers)
+    if num_workers == 1:
+        for task in tasks:
+            draw(task, predictions, folder)
+        return
     with make_workers(num_workers) as workers:
         futures = [workers.submit(draw, task, predictions, folder) for task in tasks]
         for future in futures:
