@@ -8,7 +8,7 @@ The same graph as `giel_resnet50.py` with a narrow GroupNorm encoder and memory 
 
 from ml_collections import ConfigDict
 
-STEPS = 3000
+STEPS = 2500
 
 
 def get_config(variant='full'):
@@ -42,16 +42,18 @@ def get_config(variant='full'):
         label_norm='gn',
     )
     config.data = dict(
-        sources=(
-            dict(root='../shared/data/davis_240p', weight=0.6),
-            dict(root='../shared/data/davis_multi_240p', weight=0.4),
+        sources=dict(
+            davis_240p=dict(root='../shared/data/davis_240p', split='train', weight=0.6),
+            davis_multi_240p=dict(
+                root='../shared/data/davis_multi_240p', split='train', weight=0.4
+            ),
         ),
         batch_size=4,
         crop=(144, 208),
         clip_length=4,
         num_slots=2,
-        gap=((0, 1), (1500, 2), (2250, 3)),
-        scale=(1.0, 1.6),
+        gap=((0, 1), (1000, 2), (1700, 3)),
+        scale=(1.0, 2.0),
         stretch=0.1,
         rotation=15.0,
         shear=5.0,
@@ -61,7 +63,7 @@ def get_config(variant='full'):
         num_workers=0,
         num_threads=2,
         prefetch=3,
-        cache_mb=400,
+        cache_mb=600,
     )
     config.loss = dict(
         bce=1.0,
@@ -84,21 +86,37 @@ def get_config(variant='full'):
     config.training = dict(
         steps=STEPS,
         ema_decay=0.998,
-        sequential_from=1000,  # ours: true masks in the memory until this step
+        sequential_from=600,  # ours: true masks in the memory until this step
         remat='none',
         unrolled=True,  # loops are slow on CPUs, see rollout.unroll
         log_every=20,
         checkpoint_every=100,
         keep=2,  # newest checkpoints kept, beside the best one
-        evaluate_every=1000,
+        evaluate_every=1250,
     )
     config.evaluation = dict(
-        sources=(
-            dict(root='../shared/data/davis_240p', split='val'),
-            dict(root='../shared/data/davis_multi_240p', split='val'),
+        sources=dict(
+            davis_240p=dict(root='../shared/data/davis_240p', split='val'),
+            davis_multi_240p=dict(root='../shared/data/davis_multi_240p', split='val'),
         ),
         max_frames=0,  # of each sequence; 0: all
         max_sequences=0,  # of each source; 0: all
     )
     config.inference = dict(memory=dict(policy='sample', size=5, every=5, capacity=64))
+    if variant == 'tiny':
+        _make_tiny(config)
     return config
+
+
+def _make_tiny(config):
+    """A tenth of the work a step, for `make demo` and the tests: on made-up video, in minutes."""
+    config.model.encoder.update(stem_width=16, widths=(16, 32, 48), depths=(1, 1, 1))
+    config.model.update(key_channels=32, value_channels=48, decoder_channels=16)
+    root = 'runs/demo/data'
+    config.data.sources = dict(synthetic=dict(root=root, split='train', weight=1.0))
+    config.data.update(crop=(96, 144), gap=((0, 1),))
+    config.evaluation.sources = dict(synthetic=dict(root=root, split='val'))
+    config.training.update(
+        steps=300, sequential_from=100, evaluate_every=300, ema_decay=0.98, checkpoint_every=100
+    )
+    config.optimizer.update(learning_rate=2e-3, warmup=30)

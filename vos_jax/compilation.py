@@ -7,7 +7,7 @@ import jax
 
 
 def keep_compilations():
-    """Keeps compiled programs in the user's cache folder, or where JAX_COMPILATION_CACHE_DIR says."""
+    """Keeps compiled programs in the user's cache folder, or in JAX_COMPILATION_CACHE_DIR."""
     if not jax.config.jax_compilation_cache_dir:
         root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
         jax.config.update('jax_compilation_cache_dir', str(root / 'vos_jax' / 'compilations'))

@@ -19,15 +19,14 @@ class HeldOut:
     def __init__(self, settings):
         """
         Args:
-          settings: `config.evaluation`: `sources` (groups with `root`, `split`, and optionally
-            `name`), `max_frames` of each sequence (0: all), `max_sequences` of each source (0: all).
+          settings: `config.evaluation`: `sources` (name -> group with `root` and `split`),
+            `max_frames` of each sequence (0: all), `max_sequences` of each source (0: all).
         """
         self._max_frames = settings['max_frames']
         self._sources = {}
-        for source in settings['sources']:
+        for name, source in settings['sources'].items():
             sequences = layouts.davis(source['root'], source['split'])
             layouts.require_masks(sequences)
-            name = source.get('name') or str(source['root']).rstrip('/').rpartition('/')[2]
             self._sources[name] = sequences[: settings['max_sequences'] or None]
 
     def __call__(self, segmenter):

@@ -1,0 +1,142 @@
+"""train.py as a user runs it: real processes on made-up video, killed and resumed."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+from vos_jax.data import synthetic
+from vos_jax.training.checkpoints import read_variables
+from vos_jax.training.metrics import read_metrics
+from vos_jax.weights import named
+
+STEPS = 40
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('made_up')
+    synthetic.write_dataset(root, num_train=3, num_val=1, frames=6, size=(64, 96), seed=0)
+    return root
+
+
+def command(data, workdir, *overrides):
+    settings = {
+        'data.sources.synthetic.root': data,
+        'evaluation.sources.synthetic.root': data,
+        'data.crop': '(48,64)',
+        'data.batch_size': 2,
+        'training.steps': STEPS,
+        'training.log_every': 1,
+        'training.checkpoint_every': 5,
+        'training.evaluate_every': STEPS,
+        'training.sequential_from': 10,
+        'optimizer.warmup': 2,
+    }
+    flags = [f'--config.{name}={value}' for name, value in settings.items()]
+    config = REPOSITORY / 'configs' / 'giel_small.py'
+    program = [sys.executable, REPOSITORY / 'train.py', f'--config={config}:tiny']
+    return [*program, f'--workdir={workdir}', *flags, *overrides]
+
+
+def run(*arguments, timeout_s=300):
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def losses(workdir):
+    return {m['step']: m['loss'] for m in read_metrics(workdir) if 'loss' in m}
+
+
+@pytest.fixture(scope='module')
+def whole(data, tmp_path_factory):
+    """The workdir and output of a run that nothing disturbs."""
+    workdir = tmp_path_factory.mktemp('runs') / 'whole'
+    finished = run(data, workdir)
+    assert finished.returncode == 0, finished.stderr
+    return workdir, finished.stdout
+
+
+def test_a_run_logs_every_step_and_evaluates(whole):
+    workdir, output = whole
+    assert list(losses(workdir)) == list(range(1, STEPS + 1))
+    assert 'ETA' in output
+    assert 'held out' in output
+    assert list((workdir / 'images').glob('panel_synthetic_*.png'))
+    assert json.loads((workdir / 'config.json').read_text())['training']['steps'] == STEPS
+
+
+def test_a_killed_run_goes_on_with_the_same_numbers(data, whole, tmp_path):
+    workdir = tmp_path / 'killed'
+    process = subprocess.Popen(command(data, workdir), stdout=subprocess.PIPE, text=True)
+    for _ in process.stdout:
+        if any(path.name.isdigit() for path in workdir.glob('checkpoints/latest/*')):
+            break
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL  # it had not ended by itself
+    process.stdout.close()
+    finished = run(data, workdir)
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r'going on from step \d*5|going on from step \d+0', finished.stdout)
+    assert losses(workdir) == losses(whole[0])
+    assert_same_weights(workdir, whole[0])
+
+
+def assert_same_weights(first, second):
+    first, second = (named(read_variables(folder, 'latest')[0]) for folder in (first, second))
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_sigterm_writes_a_checkpoint_and_says_so(data, tmp_path):
+    workdir = tmp_path / 'terminated'
+    many = '--config.training.steps=100000'
+    process = subprocess.Popen(command(data, workdir, many), stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith('step'):
+            break
+    process.send_signal(signal.SIGTERM)
+    output = process.stdout.read()
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert 'SIGTERM' in output
+    steps = [p for p in (workdir / 'checkpoints' / 'latest').iterdir() if p.name.isdigit()]
+    assert steps
+    process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ('flag', 'words'),
+    [
+        ('--config.optimizer.learning_rat=1', "'optimizer.learning_rate'"),
+        ('--config.data.sources.synthetic.root=/nowhere', '/nowhere'),
+        ('--config.model.affinity=cosine', 'dot, l2'),
+    ],
+)
+def test_wrong_input_is_one_line_before_work_starts(data, tmp_path, flag, words):
+    start_s = time.monotonic()
+    finished = run(data, tmp_path / 'wrong', flag)
+    assert finished.returncode == 2
+    assert words in finished.stderr.splitlines()[-1]
+    assert 'Traceback' not in finished.stderr
+    assert not (tmp_path / 'wrong' / 'checkpoints' / 'latest' / '0').exists()
+    assert time.monotonic() - start_s < 60
+
+
+def test_a_workdir_of_another_model_is_refused(data, whole):
+    finished = run(data, whole[0], '--config.model.key_channels=16')
+    assert finished.returncode == 2
+    assert 'model.key_channels' in finished.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
+    finished = run(data, tmp_path / 'hot', '--config.optimizer.learning_rate=1e30')
+    assert finished.returncode == 1
+    assert 'is not finite' in finished.stderr
