@@ -166,10 +166,11 @@ class Segmenter:
             frame[None], result['features'], result['masks'], np.full(1, now, np.int32)
         )
         self._thin()
-        self._labels = self._to_ids(np.asarray(result['labels'][0]))
+        # Fetched whole: a slice on the device is a program of its own for each number of objects.
+        self._labels = self._to_ids(np.asarray(result['labels'])[0])
         if not probabilities:
             return self._labels
-        return self._labels, np.asarray(result['probabilities'][0, : len(self._ids) + 1])
+        return self._labels, np.asarray(result['probabilities'])[0, : len(self._ids) + 1]
 
     def add_objects(self, masks):
         """Writes given masks over the result of the current frame: new objects, or corrections.
