@@ -1,0 +1,1 @@
+"""Data sets and weights made ready for vos_jax."""

@@ -1,0 +1,5 @@
+"""The PyTorch checkpoints that can be read and written, by name."""
+
+from data_prep import names_resnet, names_stm
+
+FORMATS = {**names_stm.FORMATS, **names_resnet.FORMATS}

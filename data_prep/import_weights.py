@@ -1,0 +1,168 @@
+"""PyTorch weights in and out: a state_dict becomes a weights file of vos_jax, and back.
+
+  python -m data_prep.import_weights --format=stm STM_weights.pth stm.npz
+  python -m data_prep.import_weights --format=stm --export stm.npz stm.pth
+
+Neither direction needs PyTorch, and no code in the .pth file is run. The formats and what each
+takes: docs/weights.md.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from flax import traverse_util
+
+from data_prep import names, torch_reader, torch_writer
+from data_prep.formats import FORMATS
+from vos_jax import weights
+from vos_jax.errors import InputError, run_main
+
+PREFIX = 'module.'  # of torch.nn.DataParallel
+
+
+def import_weights(source, target, format_name):
+    """Reads a PyTorch checkpoint and writes a weights file, with the model's config in it.
+
+    Args:
+      source: *.pth file.
+      target: *.npz file.
+      format_name: one of `FORMATS`.
+
+    Returns:
+      One line that says what was taken.
+
+    Raises:
+      InputError: where the file is no checkpoint, or not exactly of this format.
+    """
+    kind = _format(format_name)
+    theirs, prefix = _without_prefix(torch_reader.read(source))
+    variables, counters, num_left_out = _take(theirs, kind, source)
+    extra = {
+        'source': Path(source).name,
+        'torch': {'format': format_name, 'prefix': prefix, 'counters': counters},
+    }
+    weights.export_weights(target, variables, kind.config, extra)
+    size = sum(array.size for array in weights.named(variables).values())
+    left_out = f'; {num_left_out} left out' if num_left_out else ''
+    return f'{source}: {len(theirs)} tensors{left_out} -> {target}: {size:,} values'
+
+
+def export_weights(source, target, format_name, prefix=None):
+    """Writes a weights file as PyTorch checkpoint; the inverse of `import_weights`.
+
+    Args:
+      source: *.npz file, imported or trained.
+      target: *.pth file.
+      format_name: one of `FORMATS`.
+      prefix: put before all names, as 'module.'; default: what the file was imported with.
+
+    Returns:
+      One line that says what was written.
+
+    Raises:
+      InputError: where the file holds the weights of another model.
+    """
+    kind = _format(format_name)
+    loaded = weights.load_weights(source)
+    ours = names.below(loaded.variables)
+    name = kind.config['model']['name']
+    remedy = f'--format={format_name} writes a {name!r} of the published size'
+    weights.check(ours, names.below(kind.shapes()), str(source), remedy)
+    about = loaded.extra.get('torch', {})
+    known = about.get('counters', dict.fromkeys(kind.counter_names(), 0))
+    theirs = {**kind.constants, **names.to_theirs(kind.links, ours)}
+    theirs |= {name: np.array(count, np.int64) for name, count in known.items()}
+    prefix = about.get('prefix', '') if prefix is None else prefix
+    torch_writer.write(target, {prefix + name: array for name, array in theirs.items()})
+    return f'{source} -> {target}: {len(theirs)} tensors, for torch.load(weights_only=True)'
+
+
+def _format(name):
+    if name not in FORMATS:
+        raise InputError(f'--format is {name!r}; one of {", ".join(sorted(FORMATS))}')
+    return FORMATS[name]
+
+
+def _without_prefix(theirs):
+    if theirs and all(name.startswith(PREFIX) for name in theirs):
+        return {name.removeprefix(PREFIX): array for name, array in theirs.items()}, PREFIX
+    return theirs, ''
+
+
+def _take(theirs, kind, where):
+    """Our variables, the counters by name, and how many tensors were left out."""
+    counters = {name: int(theirs[name]) for name in kind.counter_names() if name in theirs}
+    ignored = [name for name in theirs if kind.is_left_out(name)]
+    found = {n: a for n, a in theirs.items() if n not in counters and n not in ignored}
+    _check_names(found, kind.needed(), where)
+    _check_values(found, kind.constants, where)
+    ours = names.to_ours(kind.links, found)
+    flat = {name: ours[name.partition('/')[2]] for name in weights.named(kind.shapes())}
+    return traverse_util.unflatten_dict(flat, sep='/'), counters, len(ignored)
+
+
+def _check_names(found, needed, where):
+    """Every name exactly once, and in its shape."""
+    misshapen = [
+        f'{name} {list(found[name].shape)} for {list(shape)}'
+        for name, shape in needed.items()
+        if name in found and found[name].shape != shape
+    ]
+    wrong = {
+        'missing': [name for name in needed if name not in found],
+        'unexpected': [name for name in found if name not in needed],
+        'misshapen': misshapen,
+    }
+    lists = [f'{len(items)} {kind}: {_first(items)}' for kind, items in wrong.items() if items]
+    if lists:
+        formats = ', '.join(sorted(FORMATS))
+        raise InputError(f'{where}: of another --format (one of {formats}); {"; ".join(lists)}')
+
+
+def _first(items, count=5):
+    more = f' and {len(items) - count} more' if len(items) > count else ''
+    return ', '.join(items[:count]) + more
+
+
+def _check_values(found, constants, where):
+    for name, array in found.items():
+        if array.dtype != np.float32:
+            raise InputError(
+                f"{where}: '{name}' is {array.dtype}; needed: float32, so call model.float() "
+                'before the weights are saved'
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"{where}: '{name}' has values that are not finite; it cannot be used")
+        if name in constants and not np.array_equal(array, constants[name]):
+            raise InputError(
+                f"{where}: '{name}' is {array.ravel()}, our models have {constants[name].ravel()}; "
+                'weights of this input cannot be used'
+            )
+
+
+def _main(argv):
+    if len(argv) != 3:
+        raise InputError(f'{len(argv) - 1} files named; needed: two, IN and OUT')
+    source, target = argv[1:]
+    if _EXPORT.value:
+        _check_ending(source, '.npz')
+        print(export_weights(source, target, _FORMAT.value, _PREFIX.value))
+    else:
+        _check_ending(target, '.npz')
+        print(import_weights(source, target, _FORMAT.value))
+
+
+def _check_ending(path, ending):
+    if Path(path).suffix != ending:
+        raise InputError(
+            f'{path}: the weights file of vos_jax ends in {ending}; --export writes .pth'
+        )
+
+
+_FORMAT = flags.DEFINE_string('format', None, 'Kind of the PyTorch checkpoint: docs/weights.md.')
+_EXPORT = flags.DEFINE_bool('export', False, 'Write the PyTorch checkpoint from a weights file.')
+_PREFIX = flags.DEFINE_string('prefix', None, "Before all exported names, as 'module.'.")
+
+if __name__ == '__main__':
+    run_main(_main)

@@ -1,0 +1,66 @@
+"""Names of ResNets: torchvision's, and those of its COCO Mask R-CNN's backbone.
+
+Taken are the stem and the stages up to stride 16 (`models.resnet.Encoder`).
+"""
+
+import dataclasses
+
+from data_prep import names, shapes
+from vos_jax.models.resnet import EncoderSpec
+
+SPEC = EncoderSpec(norm='frozen_bn')
+CONFIG = dict(model=dict(name='encoder', dtype='float32', encoder=dataclasses.asdict(SPEC)))
+
+
+def encoder(theirs, ours, stage_name, depths=SPEC.depths):
+    """Links of stem and stages.
+
+    Args:
+      theirs: prefix of their names, as 'backbone.body.'.
+      ours: path of the encoder.
+      stage_name: function stage (2, 3, 4) -> name of the stage.
+      depths: blocks of each stage.
+    """
+    stem = names.conv(f'{theirs}conv1', f'{ours}/conv1')
+    return [*stem, *stages(theirs, ours, stage_name, depths)]
+
+
+def stages(theirs, ours, stage_name, depths=SPEC.depths):
+    """Links of all that follows the first convolution."""
+    links = names.norm(f'{theirs}bn1', f'{ours}/norm1')
+    for stage, depth in enumerate(depths, start=2):
+        for index in range(depth):
+            links += block(
+                f'{theirs}{stage_name(stage)}.{index}', f'{ours}/res{stage}_{index}', index == 0
+            )
+    return links
+
+
+def block(theirs, ours, has_shortcut):
+    """Links of a bottleneck."""
+    links = []
+    for i in (1, 2, 3):
+        links += names.conv(f'{theirs}.conv{i}', f'{ours}/conv{i}')
+        links += names.norm(f'{theirs}.bn{i}', f'{ours}/norm{i}')
+    if has_shortcut:
+        links += names.conv(f'{theirs}.downsample.0', f'{ours}/shortcut_conv')
+        links += names.norm(f'{theirs}.downsample.1', f'{ours}/shortcut_norm')
+    return links
+
+
+def _of_torchvision(prefix, left_out, counters):
+    return names.Format(
+        config=CONFIG,
+        links=tuple(encoder(prefix, 'encoder', lambda stage: f'layer{stage - 1}')),
+        shapes=lambda: shapes.of_encoder(SPEC),
+        left_out=left_out,
+        counters=counters,
+    )
+
+
+FORMATS = {
+    'torchvision_resnet50': _of_torchvision('', r'(layer4|fc)\..*', counters=True),
+    'maskrcnn_resnet50': _of_torchvision(
+        'backbone.body.', r'(backbone\.body\.layer4|backbone\.fpn|rpn|roi_heads)\..*', False
+    ),
+}

@@ -1,0 +1,70 @@
+"""Names of the released STM code (seoungwugoh/STM)."""
+
+import numpy as np
+
+from data_prep import names, names_resnet, shapes
+from vos_jax.models import contract
+
+CONFIG = dict(
+    model=dict(
+        name='stm',
+        dtype='float32',
+        encoder=names_resnet.CONFIG['model']['encoder'] | dict(norm='fixed_bn'),
+        compat='release',
+    ),
+    inference=dict(memory=dict(policy='every_n', every=5, size=1000, capacity=1000)),
+)
+VALUE_CHANNELS = 512
+
+
+def _links():
+    stem = ('Encoder_M.conv1.weight', 'Encoder_M.conv1_m.weight', 'Encoder_M.conv1_o.weight')
+    stage_name = lambda stage: f'res{stage}'  # noqa: E731
+    links = [names.Link('memory_encoder/conv1/kernel', stem, names.joined(3, 1, 1))]
+    links += names_resnet.stages('Encoder_M.', 'memory_encoder', stage_name)
+    links += names_resnet.encoder('Encoder_Q.', 'query_encoder', stage_name)
+    for theirs, ours in (('KV_M_r4', 'memory'), ('KV_Q_r4', 'query')):
+        links += names.conv(f'{theirs}.Key', f'{ours}_key', bias=True)
+        links += names.conv(f'{theirs}.Value', f'{ours}_value', bias=True)
+    return tuple(links + _decoder())
+
+
+def _decoder():
+    # Theirs takes the read first, then the query's value; ours the shared part first.
+    links = names.conv(
+        'Decoder.convFM', 'decoder/conv', bias=True, layout=names.rolled(VALUE_CHANNELS)
+    )
+    links += _block('Decoder.ResMM', 'decoder/block')
+    for stage in (3, 2):
+        links += names.conv(f'Decoder.RF{stage}.convFS', f'decoder/skip{stage}/conv', bias=True)
+        links += _block(f'Decoder.RF{stage}.ResFS', f'decoder/skip{stage}/block')
+        links += _block(f'Decoder.RF{stage}.ResMM', f'decoder/block{stage}')
+    return links + names.conv('Decoder.pred2', 'decoder/predict', bias=True)
+
+
+def _block(theirs, ours):
+    return [
+        link
+        for name in ('conv1', 'conv2')
+        for link in names.conv(f'{theirs}.{name}', f'{ours}/{name}', bias=True)
+    ]
+
+
+def _statistics():
+    """Mean and standard deviation of the input, which each encoder of theirs holds."""
+    values = dict(mean=contract.MEAN, std=contract.STD)
+    return {
+        f'{encoder}.{name}': np.array(numbers, np.float32).reshape(1, 3, 1, 1)
+        for encoder in ('Encoder_M', 'Encoder_Q')
+        for name, numbers in values.items()
+    }
+
+
+FORMATS = {
+    'stm': names.Format(
+        config=CONFIG,
+        links=_links(),
+        shapes=lambda: shapes.of_model(CONFIG['model']),
+        constants=_statistics(),
+    )
+}

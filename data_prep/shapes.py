@@ -1,0 +1,23 @@
+"""Shapes of the variables of our models, without computing any of them."""
+
+import jax
+import jax.numpy as jnp
+
+from vos_jax.models import registry
+from vos_jax.models.resnet import Encoder
+
+
+def of_model(config):
+    """Nested dict of the shapes of a model's variables; `config` is its `config.model`."""
+    model = registry.build(config)
+    side = 4 * model.stride
+    frames = jnp.zeros((1, side, side, 3), jnp.uint8)
+    masks, objects = jnp.zeros((1, 1, side, side)), jnp.ones((1, 1), bool)
+    return jax.eval_shape(model.init, jax.random.key(0), frames, masks, objects)
+
+
+def of_encoder(spec):
+    """Nested dict of the shapes of an encoder's variables, under the name 'encoder'."""
+    frames = jnp.zeros((1, 64, 64, 3))
+    shapes = jax.eval_shape(Encoder(spec).init, jax.random.key(0), frames)
+    return {collection: {'encoder': tree} for collection, tree in shapes.items()}
