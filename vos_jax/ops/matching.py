@@ -1,0 +1,289 @@
+"""Pixel matching of CFBI (section 3.2): the distance to the nearest pixel of each object slot.
+
+Label maps are hard: a pixel belongs to one slot or to none. That is used twice. Global matching
+sorts the reference pixels by slot, so that each block of them serves one slot and the work does
+not grow with the number of objects. Both matchings keep running minima; neither holds a matrix of
+all distances. For the gradient they keep the index of the nearest pixel, not distances.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# Stands for the squared distance to nothing; every bias leaves its proxy at exactly 1.
+FAR = 5e4
+BLOCK = 256
+WINDOWS = (12, 2, 4, 6, 8, 10)
+
+
+def proxy(distances, bias):
+    """Squared distances as values in (-1, 1]: 2 (sigmoid(d + b) - 1/2) (CFBI, Eq. 1).
+
+    Args:
+      distances: f32[...], from this module.
+      bias: scalar or array that broadcasts; the bias of the slot.
+    """
+    return jnp.tanh(0.5 * (distances + bias))
+
+
+def others(maps, used):
+    """The background map of each slot: the minimum over the other slots in use (CFBI, Eq. 3).
+
+    Args:
+      maps: f32[B, S, ...].
+      used: bool[B, S].
+
+    Returns:
+      f32[B, S, ...]; a slot without any other slot in use gets its own map.
+    """
+    shape = used.shape + (1,) * (maps.ndim - 2)
+    usable = jnp.where(used.reshape(shape), maps, FAR)
+    slots = jnp.arange(maps.shape[1]).reshape(1, -1, *shape[2:])
+    is_nearest = jnp.argmin(usable, axis=1, keepdims=True) == slots
+    nearest = usable.min(axis=1, keepdims=True)
+    second = jnp.where(is_nearest, FAR, usable).min(axis=1, keepdims=True)
+    has_others = used.sum(axis=1, keepdims=True) - used > 0
+    return jnp.where(has_others.reshape(shape), jnp.where(is_nearest, second, nearest), maps)
+
+
+def match_globally(query, references, labels, num_slots, dtype=jnp.float32):
+    """Squared distance of each query pixel to the nearest reference pixel of each slot.
+
+    Args:
+      query: [B, Q, C].
+      references: [B, P, C], pixels of one or several frames.
+      labels: i32[B, P], slot of each reference pixel; other values belong to no slot.
+      num_slots: S.
+      dtype: of the products; norms and sums are float32.
+
+    Returns:
+      f32[B, S, Q]; FAR or more where a slot has no pixel.
+    """
+    query, references = jnp.asarray(query, dtype), jnp.asarray(references, dtype)
+    known = (labels >= 0) & (labels < num_slots)
+    return _nearest(query, references, jnp.where(known, labels, num_slots), num_slots)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _nearest(query, references, labels, num_slots):
+    return _walk_blocks(query, references, labels, num_slots, indexed=False)[0]
+
+
+def _nearest_forward(query, references, labels, num_slots):
+    distances, index = _walk_blocks(query, references, labels, num_slots, indexed=True)
+    return distances, (query, references, index)
+
+
+def _nearest_backward(num_slots, residuals, cotangent):
+    query, references, index = residuals
+    query32 = query.astype(jnp.float32)
+    batch = jnp.arange(query.shape[0])[:, None]
+
+    def add_slot(gradients, slot):
+        to_query, to_references = gradients
+        at, weight = slot  # [B, Q]
+        weight = jnp.where(at >= 0, 2.0 * weight, 0.0)[..., None]
+        at = jnp.maximum(at, 0)
+        step = weight * (query32 - references[batch, at].astype(jnp.float32))
+        return (to_query + step, to_references.at[batch, at].add(-step)), None
+
+    zeros = (jnp.zeros_like(query32), jnp.zeros(references.shape, jnp.float32))
+    slots = (jnp.moveaxis(index, 1, 0), jnp.moveaxis(cotangent, 1, 0))
+    (to_query, to_references), _ = lax.scan(add_slot, zeros, slots)
+    no_labels = np.zeros(references.shape[:2], jax.dtypes.float0)
+    return to_query.astype(query.dtype), to_references.astype(references.dtype), no_labels
+
+
+_nearest.defvjp(_nearest_forward, _nearest_backward)
+
+
+def _walk_blocks(query, references, labels, num_slots, indexed):
+    """Minima over blocks of reference pixels, f32[B, S, Q], and their pixels i32[B, S, Q] or None.
+
+    Only blocks in use are walked, so empty frames of a memory cost nothing.
+    """
+    source, valid, block_slots, num_blocks = _blocks_of_slots(labels, num_slots)
+    batch, num_query, _ = query.shape
+    rows = jnp.arange(batch)[:, None]
+    slots = jnp.arange(num_slots)
+    places = jnp.arange(BLOCK, dtype=jnp.int32)
+
+    def walk(i, state):
+        lowest, index = state
+        at, is_pixel = source[:, i], valid[:, i]
+        block = references[rows, at]  # [B, R, C]
+        distances = _norms(block)[:, None] - 2.0 * _products('bqc,brc->bqr', query, block)
+        distances = jnp.where(is_pixel[:, None], distances, FAR)
+        low = distances.min(axis=-1)
+        here = (block_slots[:, i, None] == slots)[..., None]  # [B, S, 1]
+        is_lower = here & (low[:, None] < lowest)
+        if indexed:
+            # A plain minimum over places: XLA's argmin takes twice as long on CPUs.
+            place = jnp.where(distances <= low[..., None], places, BLOCK - 1).min(axis=-1)
+            found = jnp.take_along_axis(at, place, axis=1)
+            index = jnp.where(is_lower, found[:, None], index)
+        return jnp.where(is_lower, low[:, None], lowest), index
+
+    lowest = jnp.full((batch, num_slots, num_query), FAR, jnp.float32)
+    index = jnp.full(lowest.shape, -1, jnp.int32) if indexed else None
+    lowest, index = lax.fori_loop(0, num_blocks, walk, (lowest, index))
+    return lowest + _norms(query)[:, None], index
+
+
+def _blocks_of_slots(labels, num_slots):
+    """Sorts pixels by slot into blocks of which each holds pixels of one slot.
+
+    Args:
+      labels: i32[B, P], 0..S-1, or S for none.
+
+    Returns:
+      source: i32[B, N, R], pixel at each place; valid: bool[B, N, R], whether the place is in use;
+      block_slots: i32[B, N]; num_blocks: i32 scalar, blocks in use, at most N.
+    """
+    batch, num_pixels = labels.shape
+    num_blocks = -(-num_pixels // BLOCK) + num_slots
+    order = jnp.argsort(labels, axis=1).astype(jnp.int32)
+    counts = (labels[:, :, None] == jnp.arange(num_slots)).sum(axis=1)  # [B, S]
+    blocks = -(-counts // BLOCK)
+    last, first = jnp.cumsum(blocks, axis=1), jnp.cumsum(counts, axis=1) - counts
+    number = jnp.arange(num_blocks)
+    block_slots = (number[None, :, None] >= last[:, None]).sum(axis=-1)  # [B, N], S when unused
+    slot = jnp.minimum(block_slots, num_slots - 1)
+    pick = functools.partial(jnp.take_along_axis, indices=slot, axis=1)
+    rank = (number - pick(last - blocks))[..., None] * BLOCK + jnp.arange(BLOCK)
+    valid = (rank < pick(counts)[..., None]) & (block_slots < num_slots)[..., None]
+    place = jnp.clip(pick(first)[..., None] + rank, 0, num_pixels - 1)
+    source = jnp.take_along_axis(order, place.reshape(batch, -1), axis=1).reshape(place.shape)
+    return source, valid, block_slots, last[:, -1].max()
+
+
+def match_locally(current, previous, labels, num_slots, windows=WINDOWS, dtype=jnp.float32):
+    """Squared distance of each cell to the nearest cell of each slot in windows around it.
+
+    All offsets of the largest window are walked once, row by row.
+
+    Args:
+      current, previous: [B, h, w, C].
+      labels: i32[B, h, w], slots of the previous frame; other values belong to no slot.
+      num_slots: S.
+      windows: radii W in cells, in the order of the result.
+      dtype: of the products; norms and sums are float32.
+
+    Returns:
+      f32[B, W, S, h, w]; FAR where a window has no cell of the slot.
+    """
+    current, previous = jnp.asarray(current, dtype), jnp.asarray(previous, dtype)
+    radius = max(windows)
+    sides = (radius, radius)
+    previous = jnp.pad(previous, ((0, 0), sides, sides, (0, 0)))
+    labels = jnp.pad(labels, ((0, 0), sides, sides), constant_values=-1)
+    return _nearest_around(current, previous, labels, num_slots, tuple(windows))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _nearest_around(current, previous, labels, num_slots, windows):
+    return _walk_rows(current, previous, labels, num_slots, windows, indexed=False)[0]
+
+
+def _around_forward(current, previous, labels, num_slots, windows):
+    distances, index = _walk_rows(current, previous, labels, num_slots, windows, indexed=True)
+    return distances, (current, previous, index)
+
+
+def _around_backward(num_slots, windows, residuals, cotangent):
+    current, previous, index = residuals
+    height = current.shape[1]
+    places = jnp.arange(2 * max(windows) + 1)
+
+    def add_row(row, gradients):
+        to_current, to_previous = gradients
+        here = index[..., None] == row * len(places) + places
+        weight = jnp.where(here, cotangent[..., None], 0.0).sum(axis=(1, 2))  # [B, h, w, 2r+1]
+        shifted = lax.dynamic_slice_in_dim(previous, row, height, axis=1)
+        pull = jax.vjp(_row_distances, current.astype(jnp.float32), shifted.astype(jnp.float32))[1]
+        step, shifted_step = pull(weight)
+        old = lax.dynamic_slice_in_dim(to_previous, row, height, axis=1)
+        to_previous = lax.dynamic_update_slice_in_dim(to_previous, old + shifted_step, row, axis=1)
+        return to_current + step, to_previous
+
+    zeros = (jnp.zeros(current.shape, jnp.float32), jnp.zeros(previous.shape, jnp.float32))
+    to_current, to_previous = lax.fori_loop(0, len(places), add_row, zeros)
+    no_labels = np.zeros(previous.shape[:3], jax.dtypes.float0)
+    return to_current.astype(current.dtype), to_previous.astype(previous.dtype), no_labels
+
+
+_nearest_around.defvjp(_around_forward, _around_backward)
+
+
+def _walk_rows(current, previous, labels, num_slots, windows, indexed):
+    """Minima over the windows, f32[B, W, S, h, w], and their offsets i32[...] or None."""
+    batch, height, width, _ = current.shape
+    radius = max(windows)
+    slots = jnp.arange(num_slots)[:, None, None, None]
+    places = jnp.arange(2 * radius + 1, dtype=jnp.int32)
+    radii = jnp.asarray(windows)[:, None, None, None]
+
+    def walk(row, state):
+        lowest, index = state
+        distances = _row_distances(current, lax.dynamic_slice_in_dim(previous, row, height, axis=1))
+        band = _band_of_rows(lax.dynamic_slice_in_dim(labels, row, height, axis=1), width)
+        distances = jnp.where(band[:, None] == slots, distances[:, None], FAR)  # [B, S, h, w, 2r+1]
+        parts = [distances[..., radius - k : radius + k + 1] for k in windows]
+        low = jnp.stack([part.min(axis=-1) for part in parts], axis=1)
+        is_lower = (low < lowest) & (jnp.abs(row - radius) <= radii)
+        if indexed:
+            found = [
+                jnp.where(part <= low[:, i, ..., None], places[radius - k : radius + k + 1], 0)
+                for i, (k, part) in enumerate(zip(windows, parts, strict=True))
+            ]
+            found = jnp.stack([place.max(axis=-1) for place in found], axis=1)
+            index = jnp.where(is_lower, row * len(places) + found, index)
+        return jnp.where(is_lower, low, lowest), index
+
+    lowest = jnp.full((batch, len(windows), num_slots, height, width), FAR, jnp.float32)
+    index = jnp.full(lowest.shape, -1, jnp.int32) if indexed else None
+    return lax.fori_loop(0, 2 * radius + 1, walk, (lowest, index))
+
+
+def _row_distances(current, shifted):
+    """Squared distances of each cell to the cells at one row offset and all column offsets.
+
+    Args:
+      current: [B, h, w, C].
+      shifted: [B, h, w + 2r, C], the previous frame at the row offset.
+
+    Returns:
+      f32[B, h, w, 2r + 1].
+    """
+    products = _products('byxc,byzc->byxz', current, shifted)
+    return _band(_norms(current)[..., None] + _norms(shifted)[:, :, None] - 2.0 * products)
+
+
+def _band(matrix):
+    """Band above the diagonal: [..., w, w + 2r] -> [..., w, 2r + 1], out[i, d] = in[i, i + d].
+
+    Rows that are one longer than those of the matrix shift by one from row to row.
+    """
+    *lead, width, length = matrix.shape
+    flat = matrix.reshape(*lead, width * length)
+    flat = jnp.pad(flat, [(0, 0)] * len(lead) + [(0, width)])
+    return flat.reshape(*lead, width, length + 1)[..., : length - width + 1]
+
+
+def _band_of_rows(rows, width):
+    """What each cell sees at all column offsets: [B, h, w + 2r] -> [B, h, w, 2r + 1]."""
+    batch, height, length = rows.shape
+    return _band(jnp.broadcast_to(rows[:, :, None], (batch, height, width, length)))
+
+
+def _norms(x):
+    return jnp.square(x.astype(jnp.float32)).sum(axis=-1)
+
+
+def _products(equation, x, y):
+    # Full precision in float32: with bfloat16 or TF32 products near pixels change their order.
+    precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+    return jnp.einsum(equation, x, y, precision=precision, preferred_element_type=jnp.float32)
