@@ -10,8 +10,12 @@ All flags: python evaluate.py --help. Protocols and forms of masks: docs/evaluat
 
 import functools
 
+from absl import flags
+
 from vos_jax.errors import run_main
 from vos_jax.evaluation import command
+
+flags.adopt_module_key_flags(command)  # so that --help lists them
 
 
 def open_run(workdir):

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -112,6 +114,18 @@ def test_local_hold_out_scores_each_object_after_its_first_frame(make_youtube, d
     (task,) = protocol.tasks
     assert task.scored == {'00005': (1,), '00010': (1,), '00015': (1, 2), '00020': (1, 2)}
     assert task.groups == {1: 'seen', 2: 'unseen'}
+
+
+def test_annotations_alone_are_enough_to_score_youtube_vos(make_youtube, draw):
+    videos = {'a': (draw(5, ids=(1, 2)), {1: 0, 2: 2})}
+    root = make_youtube(videos, split='train', given_only=False)
+    with_frames = protocols.load('youtube_vos_local', root).tasks[0]
+    shutil.rmtree(root / 'train/JPEGImages')
+    (task,) = protocols.load('youtube_vos_local', root, need_frames=False).tasks
+    assert task.scored == with_frames.scored
+    assert task.sequence.given == with_frames.sequence.given
+    assert task.sequence.required == with_frames.sequence.required
+    np.testing.assert_array_equal(task.read_truth('00010'), videos['a'][0][2])
 
 
 def test_local_hold_out_refuses_unknown_videos(make_youtube, draw, tmp_path):

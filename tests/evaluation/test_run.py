@@ -127,13 +127,12 @@ def test_two_devices_give_the_scores_of_one(root, flags, evaluate, tmp_path):
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.slow
-def test_two_processes_share_the_sequences_and_merge_once(root, flags, evaluate, tmp_path):
-    assert evaluate(*flags(root, tmp_path / 'one'), '--noreport').returncode == 0
+def run_two_processes(*flags):
+    """Runs evaluate.py as two processes; gives their exit codes, stdouts and stderrs."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, EVALUATE, *flags(root, tmp_path / 'two'), '--noreport']
+    command = [sys.executable, EVALUATE, *flags, '--noreport']
     command += [f'--coordinator=127.0.0.1:{port}', '--num_processes=2']
     processes = [
         subprocess.Popen(
@@ -144,13 +143,30 @@ def test_two_processes_share_the_sequences_and_merge_once(root, flags, evaluate,
         )
         for index in range(2)
     ]
-    texts = [process.communicate(timeout=180) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], texts
+    texts = [process.communicate(timeout=240) for process in processes]
+    return [process.returncode for process in processes], *zip(*texts)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_sequences_and_merge_once(root, flags, evaluate, tmp_path):
+    assert evaluate(*flags(root, tmp_path / 'one'), '--noreport').returncode == 0
+    codes, texts, errors = run_two_processes(*flags(root, tmp_path / 'two'))
+    assert codes == [0, 0], errors
     assert read_scores(tmp_path / 'two') == read_scores(tmp_path / 'one')
-    assert ['all objects' in text for text, _ in texts] == [True, False]
-    segmented = [text.count('FPS') for text, _ in texts]
+    assert ['all objects' in text for text in texts] == [True, False]
+    segmented = [text.count('FPS') for text in texts]
     assert sum(segmented) == 3
     assert min(segmented) > 0
+
+
+@pytest.mark.slow
+def test_process_0_does_not_wait_for_one_that_failed(root, flags, tmp_path):
+    frame = root / 'JPEGImages/480p/dog/00002.jpg'  # the longest but one: of process 1
+    Image.open(frame).resize((32, 24)).save(frame)
+    codes, _, errors = run_two_processes(*flags(root, tmp_path / 'out'))
+    assert codes == [2, 2], errors
+    assert 'error: process 1: ' in errors[0]
+    assert 'dog/00002.jpg: frame of size 32x24' in errors[0]
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
-"""Lists the annotations of a data set in the DAVIS layout, with or without its frames.
+"""Lists the annotations of a data set, with or without its frames.
 
 Masks of another program can be scored on a machine that has the annotations only; the files of
 the annotations then stand in for the frames. Where the frames are there, the report shows them.
 """
 
 import dataclasses
+import json
 from pathlib import Path
 
 from vos_jax.data import layouts, masks
@@ -26,6 +27,39 @@ def list_davis(root: Path, split: str, year: str, resolution: str | None) -> lis
             'score with --protocol=davis2016, or write 1 in place of 255'
         )
     return [dataclasses.replace(sequence, binary=True) for sequence in found]
+
+
+def list_youtube(root: Path, split: str) -> list[layouts.Sequence]:
+    """Lists a split of YouTube-VOS by its annotations and meta.json; frames are every fifth."""
+    path = root / split / 'meta.json'
+    try:
+        videos = json.loads(path.read_text())['videos']
+        return [
+            _list_video(root / split / 'Annotations' / name, videos[name]['objects'])
+            for name in sorted(videos)
+        ]
+    except FileNotFoundError:
+        raise InputError(f'{path}: this file is missing; it comes with the data set') from None
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f'{path}: not the meta.json of YouTube-VOS ({error!r})') from None
+
+
+def _list_video(folder, objects):
+    stems = tuple(sorted({stem for fields in objects.values() for stem in fields['frames']}))
+    first_ids = {}
+    for object_id, fields in objects.items():
+        first = min(fields['frames'])
+        first_ids[first] = (*first_ids.get(first, ()), int(object_id))
+    files = {stem: folder / f'{stem}.png' for stem in stems}
+    by_stem = {stem: path for stem, path in files.items() if path.is_file()}
+    missing = [stem for stem in first_ids if stem not in by_stem]
+    if missing:
+        raise InputError(
+            f'{files[min(missing)]}: this mask is missing; meta.json says that an object appears '
+            'there'
+        )
+    given = tuple(sorted(first_ids))
+    return layouts.Sequence(folder.name, tuple(files.values()), by_stem, given, stems, first_ids)
 
 
 def _find_folder(annotations, resolution):

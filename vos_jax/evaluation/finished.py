@@ -42,7 +42,21 @@ class Ledger:
                 shutil.rmtree(folder, ignore_errors=True)
         elif path.is_file():
             _check_identity(json.loads(path.read_text()), identity, self.out)
+        for failure in self.out.glob('failed-*.txt'):
+            failure.unlink()
         write_atomically(path, (json.dumps(identity, indent=1) + '\n').encode())
+
+    def report_failure(self, process: int, error: Exception) -> None:
+        """Tells process 0, which would wait for this one's sequences for ever."""
+        write_atomically(self._failure(process), str(error).encode())
+
+    def find_failure(self, num_processes: int) -> str | None:
+        """What another process has reported, or None."""
+        for process in range(num_processes):
+            path = self._failure(process)
+            if path.is_file():
+                return f'process {process}: {path.read_text()}'
+        return None
 
     def write(self, record: Record) -> None:
         values = {
@@ -78,6 +92,9 @@ class Ledger:
             (folder / f'{stem}.png').is_file() and checksum(folder / f'{stem}.png') == expected
             for stem, expected in record.checksums.items()
         )
+
+    def _failure(self, process):
+        return self.out / f'failed-{process}.txt'
 
     def _path(self, name):
         return self.out / 'finished' / f'{name}.json'

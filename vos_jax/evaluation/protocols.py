@@ -114,9 +114,10 @@ def load(
     if name in DAVIS:
         return _load_davis(name, Path(root), split or 'val', resolution, need_frames)
     if name in YOUTUBE:
-        return _load_youtube(name, Path(root), split or 'valid', dense)
+        return _load_youtube(name, Path(root), split or 'valid', dense, need_frames)
     if name == LOCAL:
-        return _load_local(Path(root), split or 'train', dense, videos, unseen)
+        sequences = _list_videos(Path(root), split or 'train', dense, need_frames)
+        return _load_local(sequences, Path(root), split or 'train', dense, videos, unseen)
     raise InputError(f'--protocol={name} is not known; take one of {", ".join(NAMES)}')
 
 
@@ -154,18 +155,25 @@ def _davis_task(sequence, merged):
     return Task(sequence, ids, dict.fromkeys(inner, ids), merged)
 
 
-def _load_youtube(name, root, split, dense):
+def _load_youtube(name, root, split, dense, need_frames):
     """The server holds the annotations: nothing is scored here."""
     tasks = tuple(
         Task(sequence, _ids(sequence), {})
-        for sequence in layouts.youtube_vos(root, split, all_frames=dense)
+        for sequence in _list_videos(root, split, dense, need_frames)
     )
     return Protocol(name, split, root, _density(dense), tasks)
 
 
-def _load_local(root, split, dense, videos, unseen):
+def _list_videos(root, split, dense, need_frames):
+    """The frames are listed where they are needed, and shown in the report where they are there."""
+    images = root / (f'{split}_all_frames' if dense else split) / 'JPEGImages'
+    if need_frames or images.is_dir():
+        return layouts.youtube_vos(root, split, all_frames=dense)
+    return annotations.list_youtube(root, split)
+
+
+def _load_local(sequences, root, split, dense, videos, unseen):
     """Annotated frames after each object's first are scored, the last one too."""
-    sequences = layouts.youtube_vos(root, split, all_frames=dense)
     if videos:
         sequences = _select(sequences, Path(videos))
     categories = _read_categories(root / split / 'meta.json') if unseen else None

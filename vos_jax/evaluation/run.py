@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vos_jax import compilation, weights
+from vos_jax.errors import InputError
 from vos_jax.evaluation import finish, progress
 from vos_jax.evaluation.finished import Ledger
 from vos_jax.evaluation.pipeline import Lane, segment_all
@@ -114,22 +115,15 @@ def evaluate(source: Source, protocol: Protocol, out: Path, options: Options) ->
     finish.prepare_folder(out)
     ledger = _open_ledger(source, protocol, out, options)
     share = distribute(protocol.tasks, jax.process_count())[jax.process_index()]
-    print(
-        f'{protocol.label}: {len(protocol.tasks)} sequences, '
-        f'{sum(len(task.sequence.required) for task in protocol.tasks)} frames of {protocol.root}; '
-        f'{len(devices)} x {devices[0].device_kind}, process {jax.process_index() + 1} of '
-        f'{jax.process_count()}'
-    )
-    records, todo = _split(ledger, share)
-    if records:
-        print(f'{len(records)} of {len(share)} sequences are finished already')
-    if todo:
-        lanes = [_make_lane(source, device) for device in devices[: len(todo)]]
-        num_frames = sum(len(task.sequence.frames) for task in todo)
-        line = progress.Progress(len(share), num_frames, done=len(records))
-        records += segment_all(lanes, todo, ledger, line)
+    _announce(protocol, devices)
+    try:
+        records = _segment_share(source, share, ledger, devices)
+    except Exception as error:
+        if jax.process_count() > 1:
+            ledger.report_failure(jax.process_index(), error)
+        raise
     if jax.process_index() != 0:
-        return None
+        return None  # process 0 puts the results together
     records += _wait_for(ledger, [task for task in protocol.tasks if task not in share])
     header = source.about | _describe_run(source, records, devices, time.monotonic() - start_s)
     return finish.finish(
@@ -142,6 +136,29 @@ def evaluate(source: Source, protocol: Protocol, out: Path, options: Options) ->
         report=options.report,
         num_workers=options.num_workers,
     )
+
+
+def _announce(protocol, devices):
+    num_frames = sum(len(task.sequence.required) for task in protocol.tasks)
+    count = jax.process_count()
+    process = f', process {jax.process_index() + 1} of {count}' if count > 1 else ''
+    print(
+        f'{protocol.label}: {len(protocol.tasks)} sequences, {num_frames} frames of '
+        f'{protocol.root}; {len(devices)} x {devices[0].device_kind}{process}'
+    )
+
+
+def _segment_share(source, share, ledger, devices):
+    """Records of all sequences of this process; those that are finished are not made again."""
+    records, todo = _split(ledger, share)
+    if records:
+        print(f'{len(records)} of {len(share)} sequences are finished already')
+    if not todo:
+        return records
+    lanes = [_make_lane(source, device) for device in devices[: len(todo)]]
+    num_frames = sum(len(task.sequence.frames) for task in todo)
+    line = progress.Progress(len(share), num_frames, done=len(records))
+    return records + list(segment_all(lanes, todo, ledger, line))
 
 
 def distribute(tasks: Sequence[Task], num_parts: int) -> list[list[Task]]:
@@ -221,6 +238,8 @@ def _wait_for(ledger, tasks):
     records = []
     for task in tasks:
         while (record := ledger.read(task)) is None:
+            if failure := ledger.find_failure(jax.process_count()):
+                raise InputError(f'{failure}; the sequences of the others are kept')
             time.sleep(_POLL_S)
         records.append(record)
     return records

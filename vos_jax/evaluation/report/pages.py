@@ -42,7 +42,8 @@ def report_data(results: Results) -> dict:
     """Gives all that the page shows, as plain values."""
     return {
         'title': _title(results),
-        'facts': _facts(results),
+        'facts': _facts(results.header),
+        'settings': list(results.header.get('settings', {}).items()),
         'scores': global_scores(results) if _is_scored(results) else {},
         'objects': object_rows(results) if _is_scored(results) else [],
         'missing': missing_objects(results),
@@ -121,21 +122,13 @@ def _title(results):
     return f'{header["protocol"]} {header["split"]} ({header["mode"]})'
 
 
-def _facts(results):
-    """Label and text of each entry of the header, nested ones as 'a: b'."""
-    return [
-        (label.replace('_', ' '), text)
-        for label, value in results.header.items()
-        for text in [_as_text(value)]
-        if text
-    ]
+def _facts(header):
+    """Label and text of each entry; the settings have a place of their own."""
+    found = [(key, _as_text(value)) for key, value in header.items() if key != 'settings']
+    return [(key.replace('_', ' '), text) for key, text in found if text]
 
 
 def _as_text(value):
-    if isinstance(value, dict):
-        return ', '.join(f'{key.replace("_", " ")}: {_as_text(one)}' for key, one in value.items())
-    if isinstance(value, (list, tuple)):
-        return ', '.join(map(_as_text, value))
     if isinstance(value, float):
         return '-' if math.isnan(value) else f'{value:.4g}'
     return '' if value is None else str(value)

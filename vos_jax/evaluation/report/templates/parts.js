@@ -18,8 +18,10 @@ function shape(tag, attributes, text) {
   return node;
 }
 
-const percent = value => (value === null || value === undefined ? '–' : (100 * value).toFixed(1));
-const change = value => (value === null ? '–' : (value > 0 ? '+' : '') + (100 * value).toFixed(1));
+// + 0 makes a rounded -0 a plain zero.
+const decimal = value => (Number((100 * value).toFixed(1)) + 0).toFixed(1);
+const percent = value => (value === null || value === undefined ? '–' : decimal(value));
+const change = value => (value === null ? '–' : (value > 0 ? '+' : '') + decimal(value));
 const colour = id => DATA.colours[(id - 1) % DATA.colours.length];
 
 function section(title, note, ...children) {

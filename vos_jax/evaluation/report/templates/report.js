@@ -6,8 +6,12 @@ page.append(el('h1', {}, DATA.title));
 const headline = Object.entries(DATA.scores);
 page.append(el('div', {class: 'tiles', id: 'scores'}, ...headline.map(([name, value]) =>
   el('div', {class: 'tile'}, el('b', {}, percent(value)), el('span', {}, name)))));
-page.append(el('dl', {id: 'facts'}, ...DATA.facts.flatMap(([label, text]) =>
-  [el('dt', {}, label), el('dd', {}, text)])));
+const pairs = rows => el('dl', {}, ...rows.flatMap(([label, text]) =>
+  [el('dt', {}, label), el('dd', {}, text)]));
+page.append(el('div', {id: 'facts'}, pairs(DATA.facts)));
+if (DATA.settings.length) {
+  page.append(el('details', {id: 'settings'}, el('summary', {}, 'settings'), pairs(DATA.settings)));
+}
 if (DATA.missing.length) {
   page.append(el('p', {class: 'note'}, 'Objects that no scored mask shows: ' + DATA.missing.join(', ')));
 }
