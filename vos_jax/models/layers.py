@@ -47,12 +47,13 @@ class Conv(nn.Module):
     dilation: int = 1
     use_bias: bool = True
     dtype: jnp.dtype | None = None
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x):
         """x: [N, h, w, C] -> [N, h / stride, w / stride, features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param('kernel', nn.initializers.he_normal(), shape)
+        kernel = self.param('kernel', self.kernel_init, shape)
         bias = None
         if self.use_bias:
             bias = self.param('bias', nn.initializers.zeros, (self.features,))
