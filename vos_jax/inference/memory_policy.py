@@ -9,7 +9,7 @@ import numpy as np
 
 from vos_jax.errors import InputError
 
-POLICIES = ('sample', 'first', 'previous', 'first+previous', 'every_n')
+POLICIES = ('sample', 'first', 'previous', 'first+previous', 'given+previous', 'every_n')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +18,14 @@ class MemorySettings:
 
     Attributes:
       policy: 'sample' (GIEL, section 4.1: `size` frames spread over the processed, the first
-        and the previous always among them), 'first', 'previous', 'first+previous', or 'every_n'
-        (STM: every `every`-th frame and the previous one; at most `size`, spread if more).
+        and the previous always among them), 'first', 'previous', 'first+previous',
+        'given+previous' (CFBI: all frames with given masks; of more than `size` - 1 the first and
+        the latest), or 'every_n' (STM: every `every`-th frame and the previous one; at most
+        `size`, spread if more).
       size: T, most frames read at once.
       every: for 'every_n'.
       capacity: most frames kept; when full, every second one but the first and the last is dropped,
-        so memory does not grow with the video.
+        so memory does not grow with the video. Given frames stay.
     """
 
     policy: str = 'sample'
@@ -54,13 +56,14 @@ class MemorySettings:
         return fixed.get(self.policy, self.size)
 
 
-def select(settings, kept, now):
+def select(settings, kept, now, given=(0,)):
     """Frames that query frame `now` reads.
 
     Args:
       settings: MemorySettings.
       kept: rising frame numbers of the kept frames; the last is now - 1, the first 0.
       now: number of the query frame, at least 1.
+      given: rising frame numbers of the frames with given masks; the first is 0.
 
     Returns:
       Rising list of frame numbers out of `kept`.
@@ -75,6 +78,10 @@ def select(settings, kept, now):
         return [previous]
     if settings.policy == 'first+previous':
         return sorted({0, previous})
+    if settings.policy == 'given+previous':
+        room = max(settings.size - 2, 0)
+        latest = given[max(len(given) - room, 1) :]
+        return sorted({0, *latest, previous})
     if settings.policy == 'every_n':
         wanted = list(range(0, previous, settings.every))
         room = settings.size - 1
@@ -96,12 +103,12 @@ def nearest(kept, time):
     return min(kept, key=lambda other: (abs(other - time), other))
 
 
-def thin(kept, capacity):
-    """Frames that stay when the store is full: every second one, and the first and the last.
+def thin(kept, capacity, given=(0,)):
+    """Frames that stay when the store is full: every second one, the last, and those given.
 
     >>> thin([0, 1, 2, 3, 4, 5], 5)
     [0, 2, 4, 5]
     """
     if len(kept) <= capacity:
         return list(kept)
-    return sorted({*kept[::2], kept[-1]})
+    return sorted({*kept[::2], kept[-1], *(time for time in given if time in kept)})

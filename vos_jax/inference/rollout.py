@@ -164,6 +164,7 @@ def unroll(
         masks = prediction.masks()
         if truth is not None:
             true_masks = contract.given_masks(aggregation.one_hot_masks(truth, objects.shape[1]))
+            true_masks = true_masks.replace(given=masks.given)  # true, but no reference
             masks = jax.tree.map(partial(jnp.where, sequential), masks, true_masks)
         return (memory, masks, _statistics(variables)), outputs
 

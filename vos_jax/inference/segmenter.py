@@ -111,12 +111,13 @@ class Segmenter:
         ids = _ids_of(masks)
         if not ids:
             raise InputError('the first masks show no object; give at least one pixel an id 1..254')
-        self._entries, self._ids, self._time = {}, ids, 0
+        self._entries, self._ids, self._time, self._given = {}, ids, 0, [0]
         self._slots = num_slots_for(max(len(ids), num_objects or 0))
         height, width = masks.shape
         empty = contract.Masks(
             np.zeros((1, self._slots, height, width), np.float32),
             np.zeros((1, height, width), np.float32),
+            np.zeros(1, bool),
         )
         features = None
         if self._model.memorises_features:
@@ -187,6 +188,7 @@ class Segmenter:
         needed = num_slots_for(len(self._ids))
         if needed > self._slots:
             self._widen(needed)
+        self._given = sorted({*self._given, self._time})
         merged = self._over(self._previous.masks, masks)
         self._previous = self._previous.replace(masks=merged)
         is_given = (masks > 0) & (masks != VOID)
@@ -195,7 +197,7 @@ class Segmenter:
 
     def _memory_for(self, now):
         """Entries for the memory; the slot of the previous frame, and whether it is read."""
-        chosen = memory_policy.select(self._settings, [*self._entries, now - 1], now)
+        chosen = memory_policy.select(self._settings, [*self._entries, now - 1], now, self._given)
         old = [time for time in chosen if time != now - 1]
         empty = self._empty_entry()
         entries = [self._entries[time] for time in old]
@@ -212,7 +214,7 @@ class Segmenter:
         return self._empty[1]
 
     def _thin(self):
-        kept = memory_policy.thin([*self._entries], self._settings.capacity - 1)
+        kept = memory_policy.thin([*self._entries], self._settings.capacity - 1, self._given)
         self._entries = {time: self._entries[time] for time in kept}
 
     def _used(self):
@@ -226,7 +228,7 @@ class Segmenter:
         for slot, number in enumerate(self._ids):
             objects[0, slot] = np.where(is_given, given == number, objects[0, slot])
         foreground[0][is_given] = 1.0
-        return contract.Masks(objects, foreground)
+        return contract.Masks(objects, foreground, np.ones(1, bool))
 
     def _widen(self, num_slots):
         missing = num_slots - self._slots

@@ -26,10 +26,12 @@ class Masks:
     Attributes:
       objects: f32[B, K, H, W], probability of each slot; zeros where the slot is not in use.
       foreground: f32[B, H, W], the class-agnostic map (given: the union of the objects).
+      given: bool[B], whether a person gave them; models that treat all frames alike ignore it.
     """
 
     objects: jax.Array
     foreground: jax.Array
+    given: jax.Array
 
 
 @flax.struct.dataclass
@@ -51,14 +53,15 @@ class Prediction:
     def masks(self):
         """The prediction as masks to memorise."""
         objects = self.probabilities[:, 1:]
+        given = jnp.zeros(objects.shape[:1], bool)
         if self.foreground_logits is None:
-            return Masks(objects, objects.sum(axis=1))
-        return Masks(objects, jax.nn.sigmoid(self.foreground_logits))
+            return Masks(objects, objects.sum(axis=1), given)
+        return Masks(objects, jax.nn.sigmoid(self.foreground_logits), given)
 
 
 def given_masks(objects):
     """Masks of a given frame: f32[B, K, H, W], 0 or 1."""
-    return Masks(objects, objects.max(axis=1))
+    return Masks(objects, objects.max(axis=1), jnp.ones(objects.shape[:1], bool))
 
 
 def normalise(frames, dtype=jnp.float32):
