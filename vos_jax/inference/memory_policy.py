@@ -25,7 +25,7 @@ class MemorySettings:
       size: T, most frames read at once.
       every: for 'every_n'.
       capacity: most frames kept; when full, every second one but the first and the last is dropped,
-        so memory does not grow with the video. Given frames stay.
+        so memory does not grow with the video. Given frames stay where that leaves room.
     """
 
     policy: str = 'sample'
@@ -81,7 +81,7 @@ def select(settings, kept, now, given=(0,)):
     if settings.policy == 'given+previous':
         room = max(settings.size - 2, 0)
         latest = given[max(len(given) - room, 1) :]
-        return sorted({0, *latest, previous})
+        return sorted({0, *(nearest(kept, time) for time in latest), previous})
     if settings.policy == 'every_n':
         wanted = list(range(0, previous, settings.every))
         room = settings.size - 1
@@ -111,4 +111,7 @@ def thin(kept, capacity, given=(0,)):
     """
     if len(kept) <= capacity:
         return list(kept)
-    return sorted({*kept[::2], kept[-1], *(time for time in given if time in kept)})
+    stay = {*kept[::2], kept[-1]}
+    with_given = stay | (set(kept) & set(given))
+    # Where nearly every frame is given, the bound comes first.
+    return sorted(with_given if len(with_given) <= capacity else stay)
