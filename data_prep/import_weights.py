@@ -37,7 +37,9 @@ def import_weights(source, target, format_name):
     """
     kind = _format(format_name)
     theirs, prefix = _without_prefix(torch_reader.read(source))
-    variables, counters, num_left_out = _take(theirs, kind, source)
+    num_left_out = sum(map(kind.is_left_out, theirs))
+    variables = variables_of(theirs, kind, source)
+    counters = {name: int(theirs[name]) for name in kind.counter_names() if name in theirs}
     extra = {
         'source': Path(source).name,
         'torch': {'format': format_name, 'prefix': prefix, 'counters': counters},
@@ -78,6 +80,29 @@ def export_weights(source, target, format_name, prefix=None):
     return f'{source} -> {target}: {len(theirs)} tensors, for torch.load(weights_only=True)'
 
 
+def variables_of(theirs, kind, where):
+    """Variables of our model from a state_dict; every name is used exactly once.
+
+    Args:
+      theirs: dict of arrays by name.
+      kind: names.Format.
+      where: what the arrays are from, for messages.
+
+    Returns:
+      Nested dict of arrays.
+
+    Raises:
+      InputError: lists missing, unexpected and misshapen names, or names a value that is refused.
+    """
+    apart = {*kind.counter_names(), *filter(kind.is_left_out, theirs)}
+    found = {name: array for name, array in theirs.items() if name not in apart}
+    _check_names(found, kind.needed(), where)
+    _check_values(found, kind.constants, where)
+    ours = names.to_ours(kind.links, found)
+    flat = {name: ours[name.partition('/')[2]] for name in weights.named(kind.shapes())}
+    return traverse_util.unflatten_dict(flat, sep='/')
+
+
 def _format(name):
     if name not in FORMATS:
         raise InputError(f'--format is {name!r}; one of {", ".join(sorted(FORMATS))}')
@@ -88,18 +113,6 @@ def _without_prefix(theirs):
     if theirs and all(name.startswith(PREFIX) for name in theirs):
         return {name.removeprefix(PREFIX): array for name, array in theirs.items()}, PREFIX
     return theirs, ''
-
-
-def _take(theirs, kind, where):
-    """Our variables, the counters by name, and how many tensors were left out."""
-    counters = {name: int(theirs[name]) for name in kind.counter_names() if name in theirs}
-    ignored = [name for name in theirs if kind.is_left_out(name)]
-    found = {n: a for n, a in theirs.items() if n not in counters and n not in ignored}
-    _check_names(found, kind.needed(), where)
-    _check_values(found, kind.constants, where)
-    ours = names.to_ours(kind.links, found)
-    flat = {name: ours[name.partition('/')[2]] for name in weights.named(kind.shapes())}
-    return traverse_util.unflatten_dict(flat, sep='/'), counters, len(ignored)
 
 
 def _check_names(found, needed, where):

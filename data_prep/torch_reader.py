@@ -94,9 +94,9 @@ def read(path):
 
 def _read(file):
     head = file.read(len(MAGIC))
+    is_zip = zipfile.is_zipfile(file)
     file.seek(0)
-    if zipfile.is_zipfile(file):
-        file.seek(0)
+    if is_zip:
         root, load = _open_zip(file)
     elif head.startswith(b'PK'):
         raise _Broken('cut off: a zip archive without its end; copy it again')

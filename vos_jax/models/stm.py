@@ -146,14 +146,7 @@ class STM(nn.Module):
           contract.Prediction; the objects' affinities are not kept.
         """
         del time, train
-        batch, height, width, channels = features.value.shape
-        query = features.key.reshape(batch, height * width, -1)
-        reads = []
-        # One object after the other: a bank of 20 frames has an affinity of 210 MB at 480p.
-        for slot in range(objects.shape[1]):
-            weights = self.attend(memory.keys[:, :, slot], query, memory.valid[:, :, slot])
-            reads.append(memory_ops.read_memory(weights, memory.values[:, :, slot]))
-        read = jnp.stack(reads, axis=1).reshape(batch, -1, height, width, channels)
+        read = self.read(features, memory)
         decoded = self.decoder(features.value, read, features.r3, features.r2)
         # The softmax over two channels is the sigmoid of their difference.
         scores = self._to_image(decoded[..., 1:] - decoded[..., :1], features.size)
@@ -162,8 +155,19 @@ class STM(nn.Module):
             return contract.Prediction(_released_probabilities(logits, objects), logits)
         return contract.Prediction(aggregation.probabilities_of(logits), logits)
 
+    def read(self, features, memory):
+        """What each slot reads from its memory (STM, Eq. 2): [B, K, h, w, Cv]."""
+        batch, height, width, channels = features.value.shape
+        query = features.key.reshape(batch, height * width, -1)
+        reads = []
+        # One slot after the other: a bank of 20 frames has an affinity of 210 MB at 480p.
+        for slot in range(memory.keys.shape[2]):
+            weights = self.attend(memory.keys[:, :, slot], query, memory.valid[:, :, slot])
+            reads.append(memory_ops.read_memory(weights, memory.values[:, :, slot]))
+        return jnp.stack(reads, axis=1).reshape(batch, -1, height, width, channels)
+
     def attend(self, keys, query, valid):
-        """Affinity of one object (STM, Eq. 2).
+        """Affinity of one slot.
 
         Args:
           keys: [B, T, P, Ck]; query: [B, Q, Ck]; valid: bool[B, T, P].
