@@ -195,6 +195,53 @@ class Segmenter:
         self._labels = np.where(is_given, masks, self._labels).astype(np.uint8)
         return self._labels
 
+    def state(self):
+        """Everything that the next step depends on, for `restore`; taken without copying.
+
+        Returns:
+          Dict of arrays and numbers by name; `previous` is a list of arrays, and `entries` a dict
+          of lists of arrays by frame number. An entry of a frame never changes.
+        """
+        self._check_started()
+        return {
+            'time': self._time,
+            'slots': self._slots,
+            'given': np.array(self._given, np.int32),
+            'ids': np.array(self._ids, np.int32),
+            'labels': self._labels,
+            'previous': jax.tree.leaves(self._previous),
+            'entries': {time: jax.tree.leaves(entry) for time, entry in self._entries.items()},
+        }
+
+    def restore(self, state):
+        """Goes on from a `state` of a segmenter with the same model and weights.
+
+        Args:
+          state: as `state` gave it, or read back from a file by NumPy.
+        """
+        self._time, self._slots = int(state['time']), int(state['slots'])
+        self._ids, self._labels = np.asarray(state['ids']).tolist(), np.asarray(state['labels'])
+        self._given = np.asarray(state['given']).tolist()
+        frame, *_ = state['previous']
+        features = None
+        if self._model.memorises_features:
+            features = jax.eval_shape(_encode, self._model, self._variables, frame)
+        shape = rollout.Previous(frame, features, contract.Masks(0.0, 0.0, 0.0), 0)
+        self._previous = self._rebuilt(shape, state['previous'])
+        shape = _entry_shapes(self._model, self._variables, self._previous, self._used())
+        self._entries = {
+            int(time): self._rebuilt(shape, leaves) for time, leaves in state['entries'].items()
+        }
+
+    def _rebuilt(self, shape, leaves):
+        """Arrays in a structure. NumPy's files keep the bits of bfloat16, but not its name."""
+        wanted, structure = jax.tree.flatten(shape)
+        leaves = [
+            leaf.view(like.dtype) if leaf.dtype.kind == 'V' else leaf
+            for leaf, like in zip(map(np.asarray, leaves), wanted, strict=True)
+        ]
+        return jax.device_put(jax.tree.unflatten(structure, leaves), self._device)
+
     def _memory_for(self, now):
         """Entries for the memory; the slot of the previous frame, and whether it is read."""
         chosen = memory_policy.select(self._settings, [*self._entries, now - 1], now, self._given)

@@ -1,0 +1,1 @@
+"""A user's own video: reading, writing, and segmenting it in constant memory. Without jax."""

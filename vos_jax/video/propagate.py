@@ -1,0 +1,236 @@
+"""Segments a video from given masks, in constant memory: reads ahead, computes, writes behind."""
+
+import contextlib
+import dataclasses
+import functools
+import statistics
+import time
+
+import numpy as np
+
+from vos_jax.data import masks as mask_files
+from vos_jax.data.clips import count_pixels
+from vos_jax.data.overlay import overlay
+from vos_jax.errors import InputError
+from vos_jax.video import scaling
+from vos_jax.video.threads import Behind, ahead
+from vos_jax.video.writer import VideoWriter
+
+_READ_AHEAD = 4
+_WRITE_BEHIND = 8
+
+
+@dataclasses.dataclass
+class Record:
+    """What a run finds out about the frames it writes.
+
+    Attributes:
+      names: of the masks, in time order.
+      areas: for each frame the pixels of each object, in the order of `ids`.
+      ids: of all objects, rising.
+      model_s: seconds of the model for each frame that was computed.
+      seconds: of the whole, computed frames only.
+      damage: why the video could not be read to its end, or None.
+    """
+
+    ids: list[int]
+    names: list[str] = dataclasses.field(default_factory=list)
+    areas: list[list[int]] = dataclasses.field(default_factory=list)
+    model_s: list[float] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    damage: str | None = None
+
+    def summary(self):
+        """Plain values for summary.json."""
+        objects = {}
+        for index, number in enumerate(self.ids):
+            area = [row[index] for row in self.areas]
+            empty = [name for name, pixels in zip(self.names, area) if not pixels]
+            objects[str(number)] = {'area_px': area, 'empty_frames': empty}
+        computed = len(self.model_s)
+        return {
+            'frames': self.names,
+            'objects': objects,
+            'computed_frames': computed,
+            'fps': computed / self.seconds if computed else None,
+            'model_fps': 1 / statistics.median(self.model_s) if computed else None,
+            'fps_includes': 'fps: reading, model, writing and compilation, over the frames that '
+            'this command computed; model_fps: the median frame of the model alone',
+            'damage': self.damage,
+        }
+
+
+class Propagation:
+    """Takes a video from its first given masks on, at the working size.
+
+    Args:
+      segmenter: has `start`, `step`, `add_objects`, `state` and `restore`
+        (`vos_jax.inference.segmenter`).
+      given: given.GivenMasks.
+      size: (height, width) of the video.
+      working_size: (height, width) at which the model works.
+      num_objects: of the whole video.
+    """
+
+    def __init__(self, segmenter, given, size, working_size, num_objects):
+        self._segmenter, self._given = segmenter, given
+        self._size, self._working_size = size, working_size
+        self._num_objects = num_objects
+
+    def advance(self, number, image):
+        """Segments the next frame.
+
+        Args:
+          number: of the frame in the video.
+          image: u8[h, w, 3] at the working size.
+
+        Returns:
+          A function without arguments that gives u8[H, W] ids at the size of the video. Enlarging
+          takes time that need not be spent here.
+        """
+        new = self._given.read(number)
+        if number == self._given.first:
+            small = scaling.shrink_labels(new, self._working_size)
+            self._segmenter.start(image, small, num_objects=self._num_objects)
+            return lambda: new
+        is_scaled = self._size != self._working_size
+        result = self._segmenter.step(image, probabilities=is_scaled)
+        ids = self._segmenter.ids
+        if new is not None:
+            self._segmenter.add_objects(scaling.shrink_labels(new, self._working_size))
+        return functools.partial(self._finish, result, ids, new)
+
+    def _finish(self, result, ids, new):
+        is_scaled = isinstance(result, tuple)
+        labels = scaling.enlarge(result[1], ids, self._size) if is_scaled else result
+        return labels if new is None else np.where(new > 0, new, labels)
+
+
+def segment_video(
+    segmenter,
+    video,
+    given,
+    chosen,
+    output,
+    *,
+    working_size,
+    ids,
+    draw=True,
+    state_every_s=15.0,
+    on_frame=lambda name: None,
+):
+    """Segments the chosen frames of a video from the first given mask on.
+
+    Goes on from the state in `output` where there is one. The frames before that are read again for
+    the overlay, not computed again.
+
+    Args:
+      segmenter: a Segmenter.
+      video: of `reader.open_video`.
+      given: given.GivenMasks, checked.
+      chosen: reader.Range.
+      output: output.Output.
+      working_size: (height, width) for the model.
+      ids: of all objects of the video, rising.
+      draw: whether the overlay is wanted.
+      state_every_s: how often the segmenter's state is kept: what a killed run has written after
+        the last one is computed again, with the same result.
+      on_frame: called with the name of each frame that is handed over for writing.
+
+    Returns:
+      Record. Where the video is damaged, all that came before is written and `damage` says so.
+    """
+    record = Record(ids)
+    task = Propagation(segmenter, given, tuple(video.size), tuple(working_size), len(ids))
+    done = number = _resume(segmenter, output)
+    frames = _shrunk(video.read(dataclasses.replace(chosen, start=given.first)), working_size)
+    start_s = saved_s = time.monotonic()
+    with _overlay(output, video, chosen, draw) as movie, Behind(_WRITE_BEHIND) as behind:
+        sink = _Sink(output, record, movie)
+        for frame, small in _until_damaged(ahead(frames, _READ_AHEAD), record):
+            number = frame.number
+            if number <= done:
+                behind.put(functools.partial(sink.keep, frame))
+                start_s = time.monotonic()
+            else:
+                labels = _timed(record, task.advance, number, small)
+                behind.put(functools.partial(sink.store, frame, labels))
+            if number > done and time.monotonic() - saved_s >= state_every_s:
+                saved_s = time.monotonic()
+                behind.put(functools.partial(output.save_state, number, segmenter.state()))
+            on_frame(frame.name)
+        record.damage = record.damage or _unreached(video, given, number)
+        if record.damage and number >= given.first:
+            behind.put(functools.partial(output.save_state, number, segmenter.state()))
+    record.seconds = time.monotonic() - start_s
+    return record
+
+
+class _Sink:
+    """Takes frames with their labels, in order: masks, overlay, areas."""
+
+    def __init__(self, output, record, movie):
+        self._output, self._record, self._movie = output, record, movie
+        self._first_s = None
+
+    def store(self, frame, labels):
+        """Writes a frame that was computed; `labels` gives u8[H, W]."""
+        labels = labels()
+        mask_files.write_labels(self._output.mask(frame.name), labels)
+        self._add(frame, labels)
+
+    def keep(self, frame):
+        """Adds a frame whose mask an interrupted run has written."""
+        self._add(frame, self._output.read_mask(frame.name, frame.image.shape[:2]))
+
+    def _add(self, frame, labels):
+        self._record.names.append(frame.name)
+        self._record.areas.append(count_pixels(labels)[self._record.ids].tolist())
+        if self._movie is not None:
+            self._first_s = frame.time_s if self._first_s is None else self._first_s
+            self._movie.write(overlay(frame.image, labels), frame.time_s - self._first_s)
+
+
+def _resume(segmenter, output):
+    """Number of the last frame that need not be computed; -1 at the beginning."""
+    saved = output.load_state()
+    if saved is None:
+        return -1
+    number, state = saved
+    segmenter.restore(state)
+    return number
+
+
+def _overlay(output, video, chosen, draw):
+    if not draw:
+        return contextlib.nullcontext()
+    return VideoWriter(output.overlay, video.size, video.rate / chosen.stride)
+
+
+def _shrunk(frames, working_size):
+    for frame in frames:
+        yield frame, scaling.shrink_image(frame.image, tuple(working_size))
+
+
+def _until_damaged(frames, record):
+    """Ends where the video cannot be read further: what was segmented stays."""
+    try:
+        yield from frames
+    except InputError as error:
+        record.damage = str(error)
+
+
+def _timed(record, advance, number, image):
+    start_s = time.monotonic()
+    labels = advance(number, image)
+    record.model_s.append(time.monotonic() - start_s)
+    return labels
+
+
+def _unreached(video, given, last):
+    """What to say of masks after the end of the video, or None."""
+    number = max(given.files)
+    if number <= last:
+        return None
+    path = given.files[number]
+    return f'{path}: {video.path} has no frame {number}, its last is {last}; rename the mask'

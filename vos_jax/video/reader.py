@@ -1,0 +1,314 @@
+"""Reads videos, as files (through FFmpeg's libraries) or as folders of frames, frame by frame."""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from vos_jax.data import frames as frame_files
+from vos_jax.errors import InputError
+
+_DEFAULT_RATE = Fraction(25)
+# What a header may promise beyond the last frame: a longer sound track, rounding.
+_SLACK_S = 1
+_SLACK_SHARE = Fraction(1, 20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One frame of a video.
+
+    Attributes:
+      number: its number in the video, from 0.
+      name: what its mask file is called, without suffix: '00012', or the stem of its image.
+      time_s: since the first frame of the video; irregular where the video is.
+      image: u8[H, W, 3], RGB, upright.
+    """
+
+    number: int
+    name: str
+    time_s: Fraction
+    image: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Frames start, start + stride, ... below stop (None: the end)."""
+
+    start: int = 0
+    stop: int | None = None
+    stride: int = 1
+
+    def __post_init__(self):
+        rules = [
+            ('start', self.start >= 0, 'frames are numbered from 0'),
+            ('stop', self.stop is None or self.stop > self.start, 'a frame after --start'),
+            ('stride', self.stride >= 1, '1 takes each frame'),
+        ]
+        for name, is_right, rule in rules:
+            if not is_right:
+                raise InputError(f'--{name}={getattr(self, name)}: {rule}')
+
+    def __contains__(self, number):
+        is_below = self.stop is None or number < self.stop
+        return number >= self.start and is_below and (number - self.start) % self.stride == 0
+
+    def count(self, num_frames):
+        """How many frames of a video of so many are taken; None where that is not known.
+
+        >>> Range(start=2, stride=3).count(10)
+        3
+        """
+        ends = [end for end in (self.stop, num_frames) if end is not None]
+        return len(range(self.start, min(ends), self.stride)) if ends else None
+
+
+def open_video(path, rate=None):
+    """Opens a video file or a folder of frames.
+
+    Args:
+      path: a file that FFmpeg reads (MP4, MOV, WebM, GIF, ...) or a folder of JPEG or PNG frames.
+      rate: frames per second of a folder; default 25. A file says its own.
+
+    Returns:
+      VideoFile or FrameFolder. Both have `path`, `size` (height, width), `rate` (mean frames per
+      second, a Fraction), `num_frames` (about, or None), `identity` (plain values that tell it
+      from another video), `number_of(stem)` and `read(chosen)`.
+
+    Raises:
+      InputError: where there is no video.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return FrameFolder(path, _DEFAULT_RATE if rate is None else rate)
+    if not path.is_file():
+        raise InputError(f'{path}: no such video; name a video file or a folder of frames')
+    if rate is not None:
+        raise InputError(f'--fps={rate}: {path} is a video file and has its own frame rate')
+    return VideoFile(path)
+
+
+class VideoFile:
+    """A video file; see `open_video`."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        with self._open() as (container, stream):
+            picture = next(self._decode(container, stream), None)
+            if picture is None:
+                raise InputError(f'{path}: no frame can be read from it; copy the video again')
+            self.rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
+            self._stated_s = _stated_duration(container, stream)
+            self._turn = _turn_of(picture, path)
+            self.size = self._upright(picture).shape[:2]
+        self.num_frames = stream.frames or (
+            round(self._stated_s * self.rate) if self._stated_s else None
+        )
+
+    @property
+    def identity(self):
+        """Plain values that tell this video from another one."""
+        return {'video': str(self.path.resolve()), 'bytes': self.path.stat().st_size}
+
+    def number_of(self, stem):
+        """The frame that a file of this stem belongs to: '00012' is frame 12; None: to none."""
+        return int(stem) if stem.isdecimal() else None
+
+    def name_of(self, number):
+        """What the mask file of a frame is called, without suffix."""
+        return f'{number:05d}'
+
+    def read(self, chosen=None) -> Iterator[Frame]:
+        """Yields the frames of a Range in time order.
+
+        Frames are numbered as they are shown; all are decoded, so numbers are exact where a video
+        has no constant rate, and only the chosen ones are converted.
+
+        Raises:
+          InputError: where the file is damaged, after the last frame before that.
+        """
+        chosen = chosen or Range()
+        clock = _Clock(self.rate)
+        number = -1
+        with self._open() as (container, stream):
+            for number, picture in enumerate(self._decode(container, stream)):
+                time_s = clock.time_of(picture)
+                if number in chosen:
+                    yield Frame(number, self.name_of(number), time_s, self._image(picture))
+                if number + 1 == chosen.stop:
+                    return
+        missing_s = (self._stated_s or 0) - clock.end_s
+        if missing_s > max(_SLACK_S, _SLACK_SHARE * self._stated_s):
+            raise InputError(
+                f'{self.path}: ends after frame {number}, at {float(clock.end_s):.1f} s of '
+                f'{float(self._stated_s):.1f} s; copy the video again, or take it as it is with '
+                f'--stop={number + 1}'
+            )
+
+    @contextlib.contextmanager
+    def _open(self):
+        try:
+            # replace: titles in another encoding are no reason to refuse a video
+            container = av.open(str(self.path), metadata_errors='replace')
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(
+                f'{self.path}: not a video, or not whole ({error.strerror}); copy it again, or '
+                'convert it to MP4'
+            ) from None
+        with container:
+            streams = [s for s in container.streams.video if not _is_cover(s)]
+            if not streams:
+                raise InputError(f'{self.path}: no pictures in it; name a video, or copy it again')
+            streams[0].thread_type = 'AUTO'
+            yield container, streams[0]
+
+    def _decode(self, container, stream):
+        count = 0
+        try:
+            for picture in container.decode(stream):
+                count += 1
+                yield picture
+        except av.FFmpegError as error:
+            for picture in _held_back(stream):
+                count += 1
+                yield picture
+            raise InputError(
+                f'{self.path}: damaged after frame {count - 1} ({error.strerror}); copy the video '
+                f'again, or end before that with --stop={count}'
+            ) from None
+
+    def _image(self, picture):
+        image = self._upright(picture)
+        if image.shape[:2] != self.size:
+            raise InputError(
+                f'{self.path}: the picture changes from {_times(self.size)} to '
+                f'{_times(image.shape)}; convert the video to one size'
+            )
+        return image
+
+    def _upright(self, picture):
+        image = picture.to_ndarray(format='rgb24')
+        is_swapped, flips = self._turn
+        if is_swapped:
+            image = image.transpose(1, 0, 2)
+        return np.ascontiguousarray(image[:: flips[0], :: flips[1]])
+
+
+class FrameFolder:
+    """A folder of frames, in the order of the numbers in their names; see `open_video`."""
+
+    def __init__(self, path, rate):
+        self.path = Path(path)
+        self.rate = Fraction(rate).limit_denominator(1001)
+        if self.rate <= 0:
+            raise InputError(f'--fps={rate}: frames per second must be above 0')
+        files = [p for p in self.path.iterdir() if p.suffix.lower() in frame_files.SUFFIXES]
+        self._files = sorted((p for p in files if p.name[0] != '.'), key=_natural_key)
+        if not self._files:
+            raise InputError(f'{path}: no frames in it; JPEG and PNG files are read')
+        self._numbers = {file.stem: number for number, file in enumerate(self._files)}
+        if len(self._numbers) < len(self._files):
+            raise InputError(f'{path}: two frames differ only in their suffix; remove one of them')
+        self.size = frame_files.read_size(self._files[0])
+        self.num_frames = len(self._files)
+
+    @property
+    def identity(self):
+        """Plain values that tell this video from another one."""
+        return {'video': str(self.path.resolve()), 'frames': self.num_frames}
+
+    def number_of(self, stem):
+        """The frame whose image has this stem, or None."""
+        return self._numbers.get(stem)
+
+    def name_of(self, number):
+        """What the mask file of a frame is called, without suffix."""
+        return self._files[number].stem
+
+    def read(self, chosen=None) -> Iterator[Frame]:
+        """Yields the frames of a Range; InputError where one is damaged."""
+        for number, file in enumerate(self._files):
+            if number not in (chosen or Range()):
+                continue
+            image = frame_files.read_frame(file)
+            if image.shape[:2] != self.size:
+                raise InputError(
+                    f'{file}: frame of {_times(image.shape)}, the first is {_times(self.size)}; '
+                    'scale the frames to one size'
+                )
+            yield Frame(number, file.stem, number / self.rate, image)
+
+
+class _Clock:
+    """Times of frames since the first one; a frame without a time stamp follows at the mean rate.
+
+    Attributes:
+      end_s: when the last frame ends.
+    """
+
+    def __init__(self, rate):
+        self._step_s = 1 / Fraction(rate)
+        self._first_s = None
+        self.end_s = Fraction(0)
+
+    def time_of(self, picture):
+        if picture.pts is None:
+            time_s = self.end_s
+        else:
+            time_s = picture.pts * Fraction(picture.time_base)
+            self._first_s = time_s if self._first_s is None else self._first_s
+            time_s -= self._first_s
+        has_length = picture.duration and picture.time_base
+        length_s = picture.duration * Fraction(picture.time_base) if has_length else self._step_s
+        self.end_s = time_s + length_s
+        return time_s
+
+
+def _held_back(stream):
+    """What the decoder's threads have finished of a file that cannot be read further."""
+    try:
+        return stream.codec_context.decode(None)
+    except av.FFmpegError:
+        return []
+
+
+def _is_cover(stream):
+    """A still picture on a sound file is a video stream for FFmpeg."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _stated_duration(container, stream):
+    if stream.duration:
+        return stream.duration * Fraction(stream.time_base)
+    return Fraction(container.duration, 10**6) if container.duration else None
+
+
+def _turn_of(picture, path):
+    """How to set a picture upright: whether its axes are swapped, and the steps along y and x.
+
+    Phones store what the sensor sees and add a matrix that says how it was held, here
+    x' = a x + c y, y' = b x + d y with y downwards; mirrored ones (front cameras) have one too.
+    """
+    matrices = [bytes(d) for d in picture.side_data if d.type.name == 'DISPLAYMATRIX']
+    if not matrices:
+        return False, (1, 1)
+    a, b, _, c, d = np.frombuffer(matrices[0], np.int32)[:5].tolist()
+    if [bool(value) for value in (a, b, c, d)] not in ([1, 0, 0, 1], [0, 1, 1, 0]):
+        raise InputError(f'{path}: turned by an odd angle; convert the video so that it is upright')
+    x, y = (c, b) if b else (a, d)
+    return bool(b), (1 if y > 0 else -1, 1 if x > 0 else -1)
+
+
+def _natural_key(path):
+    """Sorts frame 10 after frame 9 where names have no leading zeros."""
+    parts = re.split(r'(\d+)', path.stem)
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _times(size):
+    return f'{size[1]}x{size[0]}'
