@@ -1,7 +1,7 @@
 import pytest
 
 from vos_jax.errors import InputError
-from vos_jax.inference.memory_policy import POLICIES, MemorySettings, nearest, select, thin
+from vos_jax.inference.memory_policy import POLICIES, MemorySettings, keep, nearest, select, thin
 
 
 def walk(settings, length, given=(0,)):
@@ -11,7 +11,7 @@ def walk(settings, length, given=(0,)):
         kept.append(now - 1)
         known = [time for time in given if time < now]
         yield now, list(kept), select(settings, kept, now, known)
-        kept = thin(kept, settings.capacity - 1, known)
+        kept = keep(settings, kept, known)
 
 
 def test_the_first_frames_are_all_read():
@@ -97,6 +97,21 @@ def test_every_nth_frame_and_the_previous_one():
     # 0, 5, .. 25 are six; three of them, spread, and the previous one.
     settings = MemorySettings('every_n', size=4, every=5)
     assert select(settings, kept, 30) == [0, 10, 25, 29]
+
+
+def test_frames_with_given_masks_stay_beside_every_nth():
+    settings = MemorySettings('every_n', size=20, every=5, capacity=20)
+    for now, kept, chosen in walk(settings, 40, given=[0, 7]):
+        known = [time for time in (0, 5, 7, 10, 15, 20, 25, 30, 35) if time < now]
+        assert chosen == sorted({*known, now - 1})
+        assert set(kept) == set(chosen)
+
+
+def test_a_memory_of_every_nth_frame_grows_in_steps_up_to_its_size():
+    settings = MemorySettings('every_n', size=30, capacity=30)
+    slots = [settings.num_slots_for(count) for count in (1, 5, 6, 11, 21, 30)]
+    assert slots == [5, 5, 10, 20, 30, 30]
+    assert MemorySettings('sample', size=6).num_slots_for(1) == 6
 
 
 @pytest.mark.parametrize(

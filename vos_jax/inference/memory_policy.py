@@ -20,9 +20,10 @@ class MemorySettings:
       policy: 'sample' (GIEL, section 4.1: `size` frames spread over the processed, the first
         and the previous always among them), 'first', 'previous', 'first+previous',
         'given+previous' (CFBI: all frames with given masks; of more than `size` - 1 the first and
-        the latest), or 'every_n' (STM: every `every`-th frame and the previous one; at most
-        `size`, spread if more).
-      size: T, most frames read at once.
+        the latest), or 'every_n' (STM: every `every`-th frame, those with given masks and the
+        previous one; at most `size`, spread if more).
+      size: T, most frames read at once. With 'every_n' it may be larger than any video needs: the
+        memory grows in steps, and only frames that may be read again are kept.
       every: for 'every_n'.
       capacity: most frames kept; when full, every second one but the first and the last is dropped,
         so memory does not grow with the video. Given frames stay where that leaves room.
@@ -51,9 +52,22 @@ class MemorySettings:
 
     @property
     def num_slots(self):
-        """Slots of the assembled memory: one more where the previous frame is not read."""
+        """Most slots of the assembled memory: one more where the previous frame is not read."""
         fixed = {'first': 2, 'previous': 1, 'first+previous': 2}
         return fixed.get(self.policy, self.size)
+
+    def num_slots_for(self, num_frames):
+        """Slots compiled for so many frames: all; with 'every_n' 5, 10, 20, ... as they grow.
+
+        >>> [MemorySettings('every_n', 100, capacity=100).num_slots_for(n) for n in (1, 6, 90)]
+        [5, 10, 100]
+        """
+        if self.policy != 'every_n':
+            return self.num_slots
+        slots = 5
+        while slots < num_frames:
+            slots *= 2
+        return min(slots, self.size)
 
 
 def select(settings, kept, now, given=(0,)):
@@ -83,7 +97,8 @@ def select(settings, kept, now, given=(0,)):
         latest = given[max(len(given) - room, 1) :]
         return sorted({0, *(nearest(kept, time) for time in latest), previous})
     if settings.policy == 'every_n':
-        wanted = list(range(0, previous, settings.every))
+        early = [time for time in given if time < previous]
+        wanted = sorted({*range(0, previous, settings.every), *early})
         room = settings.size - 1
         wanted = [wanted[i] for i in _spread(len(wanted), room)] + [previous]
     else:
@@ -101,6 +116,22 @@ def _spread(count, size):
 def nearest(kept, time):
     """The kept frame nearest to `time`; the earlier one of two."""
     return min(kept, key=lambda other: (abs(other - time), other))
+
+
+def keep(settings, kept, given=(0,)):
+    """Frames that stay in the store once the previous frame is in it, too.
+
+    Args:
+      settings: MemorySettings.
+      kept: rising frame numbers of the frames in the store.
+      given: of the frames with given masks.
+
+    >>> keep(MemorySettings('every_n', every=5), [0, 5, 10, 11])
+    [0, 5, 10]
+    """
+    if settings.policy == 'every_n':
+        kept = [time for time in kept if time % settings.every == 0 or time in given]
+    return thin(kept, settings.capacity - 1, given)
 
 
 def thin(kept, capacity, given=(0,)):

@@ -248,7 +248,7 @@ class Segmenter:
         old = [time for time in chosen if time != now - 1]
         empty = self._empty_entry()
         entries = [self._entries[time] for time in old]
-        entries += [empty] * (self._settings.num_slots - len(old))
+        entries += [empty] * (self._settings.num_slots_for(len(old) + 1) - len(old))
         return tuple(entries), len(old), now - 1 in chosen
 
     def _empty_entry(self):
@@ -261,7 +261,7 @@ class Segmenter:
         return self._empty[1]
 
     def _thin(self):
-        kept = memory_policy.thin([*self._entries], self._settings.capacity - 1, self._given)
+        kept = memory_policy.keep(self._settings, [*self._entries], self._given)
         self._entries = {time: self._entries[time] for time in kept}
 
     def _used(self):
