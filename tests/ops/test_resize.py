@@ -1,0 +1,55 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.models.tiny import quick_jit
+from vos_jax.ops import resize
+
+upsample = quick_jit(resize.upsample, static_argnums=1)
+cell_means = quick_jit(resize.cell_means, static_argnums=1)
+
+
+@pytest.mark.parametrize('factor', [1, 2, 3, 4, 16])
+def test_upsampling_is_bilinear_with_half_pixel_centres(rng, factor):
+    x = rng.standard_normal((2, 3, 5, 2), np.float32)
+    shape = (2, 3 * factor, 5 * factor, 2)
+    expected = jax.image.resize(x, shape, 'bilinear', antialias=False)
+    np.testing.assert_allclose(upsample(x, factor), expected, atol=1e-6)
+
+
+def test_a_row_worked_out_by_hand():
+    x = np.array([0.0, 4.0], np.float32).reshape(1, 1, 2, 1)
+    doubled = np.asarray(upsample(x, 2))[0, 0, :, 0]
+    assert doubled.tolist() == [0, 1, 3, 4]
+
+
+def test_an_enlarged_cell_stays_over_its_pixels():
+    """The mean over each cell's pixels is the cell's value where its neighbours balance."""
+    x = np.arange(5, dtype=np.float32).reshape(1, 1, 5, 1)
+    back = np.asarray(upsample(x, 4)).reshape(1, 4, 5, 4).mean(axis=(1, 3))
+    np.testing.assert_allclose(back[0, 1:4], [1, 2, 3], atol=1e-6)
+
+
+def test_cell_means_worked_out_by_hand():
+    x = np.array([[1, 1, 0, 0], [1, 0, 0, 2]], np.float32).reshape(1, 1, 2, 4)
+    assert np.asarray(cell_means(x, 2)).tolist() == [[[[0.75, 0.5]]]]
+
+
+def test_cell_means_keep_the_axes_apart(rng):
+    x = rng.standard_normal((2, 3, 4, 6), np.float32)
+    means = np.asarray(cell_means(x, 2))
+    assert means.shape == (2, 3, 2, 3)
+    np.testing.assert_allclose(means[1, 2, 0, 2], x[1, 2, 0:2, 4:6].mean(), rtol=1e-6)
+
+
+def test_padding_goes_to_the_end_up_to_the_next_multiple():
+    x = np.ones((1, 5, 8, 2), np.float32)
+    padded = np.asarray(resize.pad_to_multiple(x, 4, (1, 2)))
+    assert padded.shape == (1, 8, 8, 2)
+    assert (padded[:, :5] == 1).all()
+    assert (padded[:, 5:] == 0).all()
+
+
+def test_what_fits_is_not_padded():
+    x = np.ones((1, 8, 4, 2), np.float32)
+    assert resize.pad_to_multiple(x, 4, (1, 2)) is x
