@@ -1,0 +1,1 @@
+"""Speed and memory, measured: each module is one command, `python -m benchmarks.NAME`."""

@@ -1,0 +1,132 @@
+"""Times inference: python -m benchmarks.inference [--config=FILE[:VARIANT]] [--objects=1,3,6].
+
+Runs the Python API as `evaluate.py` does: a frame goes to the device as uint8, is segmented with a
+full memory, and its labels come back; reading and writing files is not included. Each row is
+measured in a process of its own; compilation (first frame) and warm-up (until the memory is full)
+are apart. `--compare_pytorch` times STM in PyTorch (benchmarks/pytorch/stm.py) in the same
+process, the two taking turns frame by frame.
+"""
+
+import importlib.util
+import time
+
+from absl import flags
+
+from benchmarks import configs, inputs, measuring
+from vos_jax.errors import InputError, run_main
+from vos_jax.inference import memory_policy
+from vos_jax.inference.segmenter import Segmenter
+from vos_jax.models import registry
+
+COLUMNS = {
+    'config': ('config', ''),
+    'dtype': ('dtype', ''),
+    'size': ('size', ''),
+    'objects': ('objects', 'd'),
+    'ms': ('ms/frame', '.1f'),
+    'best_ms': ('best', '.1f'),
+    'cpu_ms': ('CPU ms', '.1f'),
+    'compile_s': ('compile s', '.1f'),
+    'peak_mb': ('peak MB', '.0f'),
+    'memory': ('memory', ''),
+}
+COMPARISON = {
+    'stm_pytorch_ms': ('STM PyTorch', '.1f'),
+    'stm_pytorch_cpu_ms': ('its CPU ms', '.1f'),
+    'ratio': ('ratio', '.2f'),
+    'cpu_ratio': ('CPU ratio', '.2f'),
+}
+
+
+class Running:
+    """A video that is being segmented: compiled, its memory full."""
+
+    def __init__(self, spec, dtype, size, num_objects):
+        config = configs.load(spec, dtype)
+        self.model = registry.build(config['model'])
+        memory = memory_policy.MemorySettings(**config.get('inference', {}).get('memory', {}))
+        variables = inputs.variables_of(self.model, num_objects)
+        self._segmenter = Segmenter(self.model, variables, memory=memory)
+        self._frames, masks = inputs.make_video(size, memory.size + 1, num_objects)
+        self._now = 0
+        self._segmenter.start(self._frames[0], masks)
+        start = time.perf_counter()
+        self.step()
+        self.first_s = time.perf_counter() - start
+        for _ in range(memory.size):
+            self.step()
+
+    def step(self):
+        """Segments one frame; its labels are on the host."""
+        self._now = (self._now + 1) % len(self._frames)
+        return self._segmenter.step(self._frames[self._now])
+
+
+def measure(spec, dtype, size, num_objects, num_frames):
+    """One row: time of a frame, compile time and peak memory, for one number of objects."""
+    measuring.without_cached_compilations()
+    running = Running(spec, dtype, size, num_objects)
+    measuring.forget_peak_memory()
+    row = _about(spec, dtype, size, num_objects)
+    row |= measuring.summary_ms([measuring.timed(running.step)[1:] for _ in range(num_frames)])
+    row['compile_s'] = running.first_s - row['ms'] / 1000
+    return row | measuring.peak_memory() | {'machine': measuring.machine()}
+
+
+def compare(spec, dtype, size, num_objects, num_frames):
+    """One row with STM in PyTorch beside it; the two take turns, and change who goes first."""
+    from benchmarks.pytorch import stm
+
+    running = Running(spec, dtype, size, num_objects)
+    other = stm.Running(size, num_objects, num_memory=5)
+    samples = {running: [], other: []}
+    for index in range(num_frames):
+        for one in (running, other) if index % 2 == 0 else (other, running):
+            samples[one].append(measuring.timed(one.step)[1:])
+    row = _about(spec, dtype, size, num_objects) | measuring.summary_ms(samples[running])
+    stm_row = measuring.summary_ms(samples[other])
+    row |= {'stm_pytorch_ms': stm_row['ms'], 'stm_pytorch_cpu_ms': stm_row['cpu_ms']}
+    row['ratio'] = row['ms'] / stm_row['ms']
+    row['cpu_ratio'] = row['cpu_ms'] / stm_row['cpu_ms']
+    return row | {'machine': measuring.machine()}
+
+
+def _about(spec, dtype, size, num_objects):
+    dtype = dtype or configs.load(spec)['model']['dtype']
+    text = f'{size[1]}x{size[0]}'
+    return {'config': spec, 'dtype': dtype, 'size': text, 'objects': num_objects}
+
+
+def main(argv):
+    """Measures and prints; one row per number of objects."""
+    del argv
+    wanted = flags.FLAGS
+    size = measuring.parse_size(wanted.size)
+    configs.load(wanted.config)  # a wrong name is an error of this process, in one line
+    if wanted.compare_pytorch and importlib.util.find_spec('torch') is None:
+        raise InputError(
+            '--compare_pytorch: PyTorch is not installed; pip install -r requirements-pytorch.txt'
+        )
+    function = compare if wanted.compare_pytorch else measure
+    rows = []
+    for num_objects in map(int, wanted.objects):
+        print(f'{wanted.config}, {wanted.size}, objects: {num_objects}', flush=True)
+        rows.append(
+            measuring.in_own_process(
+                function, wanted.config, wanted.dtype, size, num_objects, wanted.frames
+            )
+        )
+    print(measuring.describe(rows[0]['machine']))
+    measuring.print_table(rows, COLUMNS | (COMPARISON if wanted.compare_pytorch else {}))
+    measuring.write_json(wanted.out, {'benchmark': 'inference', 'rows': rows})
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('config', 'configs/giel_resnet50.py', 'FILE[:VARIANT] of the model.')
+    flags.DEFINE_enum('dtype', '', ['', 'float32', 'bfloat16'], "In place of the config's own.")
+    flags.DEFINE_string('size', '854x480', 'Frames, WIDTHxHEIGHT.')
+    flags.DEFINE_list('objects', ['1', '3', '6'], 'Numbers of objects.')
+    flags.DEFINE_integer('frames', 10, 'Frames to time.', lower_bound=1)
+    flags.DEFINE_bool('compare_pytorch', False, 'Beside STM in PyTorch, in the same process.')
+    flags.DEFINE_string('out', None, 'JSON file for the figures.')
+    run_main(main)

@@ -1,0 +1,131 @@
+"""Time and memory of a measured part, each in a process of its own, and tables of them."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from concurrent import futures
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vos_jax.errors import InputError
+
+
+def in_own_process(function, *args, **kwargs):
+    """Calls a module's function in a fresh process: nothing that ran before adds to its memory."""
+    context = multiprocessing.get_context('spawn')
+    with futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *args, **kwargs).result()
+
+
+def without_cached_compilations():
+    """Makes the compile times that follow real ones."""
+    jax.config.update('jax_enable_compilation_cache', False)
+
+
+def timed(function, *args):
+    """Calls a function; gives (result, wall s, CPU s) once its arrays are computed.
+
+    On a machine that does other work too, the process's CPU time is the figure to compare.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = jax.block_until_ready(function(*args))
+    return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def summary_ms(samples):
+    """Median and smallest of (wall s, CPU s) samples as a row: ms, best_ms, cpu_ms."""
+    wall, cpu = (1000 * np.array(values) for values in zip(*samples))
+    return {'ms': np.median(wall), 'best_ms': wall.min(), 'cpu_ms': np.median(cpu)}
+
+
+def forget_peak_memory():
+    """Starts a new peak of the resident memory, where the system allows it (Linux)."""
+    with contextlib.suppress(OSError):
+        Path('/proc/self/clear_refs').write_text('5')
+
+
+def peak_memory():
+    """Largest memory in use, as a row: `peak_mb`, and whose memory it is, `memory`.
+
+    That of the accelerator since the process began; on a CPU the resident memory since
+    `forget_peak_memory`.
+    """
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and 'peak_bytes_in_use' in statistics:
+        return {'peak_mb': statistics['peak_bytes_in_use'] / 2**20, 'memory': 'device'}
+    return {'peak_mb': _peak_resident_kb() / 2**10, 'memory': 'resident'}
+
+
+def _peak_resident_kb():
+    try:
+        lines = Path('/proc/self/status').read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def machine():
+    """Where and with what figures were taken; asks for the devices, so call it in a child."""
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+    return {
+        'device': jax.devices()[0].device_kind,
+        'backend': jax.default_backend(),
+        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else None,
+        'load_average': load,
+        'jax': jax.__version__,
+        'python': platform.python_version(),
+    }
+
+
+def describe(figures):
+    """One line about a machine."""
+    text = f'{figures["device"]} ({figures["backend"]}), {figures["cores"]} cores, '
+    load = figures['load_average']
+    text += f'jax {figures["jax"]}, Python {figures["python"]}'
+    return text + ('' if load is None else f', load average {load:.1f}')
+
+
+def print_table(rows, columns):
+    """Prints rows of dicts.
+
+    Args:
+      rows: list of dicts; a missing value prints as '-'.
+      columns: dict of key -> (heading, format of its numbers).
+    """
+    cells = [[heading for heading, _ in columns.values()]]
+    for row in rows:
+        cells.append([_text(row.get(key), form) for key, (_, form) in columns.items()])
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print('  '.join(cell.rjust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+def _text(value, form):
+    if value is None:
+        return '-'
+    return format(value, form) if isinstance(value, (int, float)) else str(value)
+
+
+def write_json(path, figures):
+    """Writes figures where a file is named."""
+    if path:
+        rounded = json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 4))
+        Path(path).write_text(json.dumps(rounded, indent=1) + '\n')
+        print(f'figures in {path}')
+
+
+def parse_size(text):
+    """(height, width) of 'WIDTHxHEIGHT', as '854x480'."""
+    try:
+        width, height = (int(part) for part in text.split('x'))
+    except ValueError as error:
+        raise InputError(f"--size is '{text}'; needed: WIDTHxHEIGHT, as 854x480") from error
+    if min(width, height) < 32:
+        raise InputError(f"--size is '{text}'; needed: at least 32x32")
+    return height, width

@@ -1,0 +1,129 @@
+"""Times the train step: python -m benchmarks.train_step [--config=FILE[:VARIANT]] [--remat=...].
+
+Forward, backward and optimizer on one made-up batch that is on the device already; the loader is
+timed by benchmarks.data. One row per rematerialisation policy, each in a process of its own:
+seconds of a step, compile time, XLA's planned memory (arguments and temporaries) and the largest
+memory that was really in use.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from benchmarks import configs, inputs, measuring
+from vos_jax.errors import InputError, run_main
+from vos_jax.inference.rollout import REMAT
+from vos_jax.models import registry
+from vos_jax.training import step as steps
+
+COLUMNS = {
+    'config': ('config', ''),
+    'dtype': ('dtype', ''),
+    'batch': ('B', 'd'),
+    'frames': ('T', 'd'),
+    'size': ('size', ''),
+    'objects': ('objects', 'd'),
+    'remat': ('remat', ''),
+    's': ('s/step', '.3f'),
+    'cpu_s': ('CPU s', '.3f'),
+    'compile_s': ('compile s', '.1f'),
+    'planned_mb': ('planned MB', '.0f'),
+    'peak_mb': ('peak MB', '.0f'),
+    'memory': ('memory', ''),
+}
+
+
+def measure(spec, dtype, remat, batch, size, num_steps):
+    """One row, for one policy of rematerialisation."""
+    measuring.without_cached_compilations()
+    config = configs.load(spec, dtype)
+    config['training']['remat'] = remat
+    length, slots = config['data']['clip_length'], config['data']['num_slots']
+    model = registry.build(config['model'])
+    optimizer, _ = steps.make_optimizer(config['optimizer'], config['training']['steps'])
+    data = jax.device_put(inputs.make_batch(batch, length, size, slots))
+    state = jax.device_put(make_state(model, optimizer, data, config['training']['ema_decay']))
+    train_step = jax.jit(steps.make_train_step(model, optimizer, config), donate_argnums=0)
+    compiled, compile_s, _ = measuring.timed(lambda: train_step.lower(state, data).compile())
+    state, metrics = compiled(state, data)
+    measuring.forget_peak_memory()
+    samples = []
+    for _ in range(num_steps):
+        (state, metrics), *times = measuring.timed(compiled, state, data)
+        samples.append(times)
+    if not jnp.isfinite(metrics['loss']):
+        raise FloatingPointError(f'{spec}: the loss of made-up data is {metrics["loss"]}')
+    times = measuring.summary_ms(samples)
+    row = {
+        'config': spec,
+        'dtype': config['model']['dtype'],
+        'batch': batch,
+        'frames': length,
+        'size': f'{size[1]}x{size[0]}',
+        'objects': slots,
+        'remat': remat,
+        's': times['ms'] / 1000,
+        'best_s': times['best_ms'] / 1000,
+        'cpu_s': times['cpu_ms'] / 1000,
+        'compile_s': compile_s,
+        'planned_mb': planned_mb(compiled),
+    }
+    return row | measuring.peak_memory() | {'machine': measuring.machine()}
+
+
+def make_state(model, optimizer, batch, ema_decay):
+    """A TrainState with made-up weights; see `inputs.fill`."""
+    init = functools.partial(steps.init_state, model, optimizer, batch, ema=bool(ema_decay))
+    shapes = jax.eval_shape(init, key=jax.random.key(0))
+    params = inputs.fill(shapes.params)
+    return shapes.replace(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=inputs.fill(shapes.batch_stats),
+        ema=jax.tree.map(jnp.array, params) if shapes.ema else {},
+        opt_state=optimizer.init(params),
+    )
+
+
+def planned_mb(compiled):
+    """XLA's plan: arguments and temporaries; donated arguments hold the results."""
+    plan = compiled.memory_analysis()
+    if plan is None:
+        return None
+    results = plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return (plan.argument_size_in_bytes + plan.temp_size_in_bytes + results) / 2**20
+
+
+def main(argv):
+    """Measures and prints; one row per policy."""
+    del argv
+    wanted = flags.FLAGS
+    config = configs.load(wanted.config)
+    if unknown := set(wanted.remat) - set(REMAT):
+        raise InputError(f"--remat has '{unknown.pop()}'; known: {', '.join(REMAT)}")
+    height, width = config['data']['crop']
+    size = measuring.parse_size(wanted.size or f'{width}x{height}')
+    rows = []
+    for remat in wanted.remat:
+        print(f'{wanted.config}, remat {remat}', flush=True)
+        rows.append(
+            measuring.in_own_process(
+                measure, wanted.config, wanted.dtype, remat, wanted.batch, size, wanted.steps
+            )
+        )
+    print(measuring.describe(rows[0]['machine']))
+    measuring.print_table(rows, COLUMNS)
+    measuring.write_json(wanted.out, {'benchmark': 'train_step', 'rows': rows})
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('config', 'configs/giel_resnet50.py', 'FILE[:VARIANT] of the run.')
+    flags.DEFINE_enum('dtype', '', ['', 'float32', 'bfloat16'], "In place of the config's own.")
+    flags.DEFINE_list('remat', ['full', 'step', 'none'], 'Policies of rematerialisation.')
+    flags.DEFINE_integer('batch', 1, 'Clips in a batch.', lower_bound=1)
+    flags.DEFINE_string('size', '854x480', "Frames, WIDTHxHEIGHT; empty: the config's crop.")
+    flags.DEFINE_integer('steps', 3, 'Steps to time.', lower_bound=1)
+    flags.DEFINE_string('out', None, 'JSON file for the figures.')
+    run_main(main)
