@@ -1,0 +1,47 @@
+import dataclasses
+
+import jax.numpy as jnp
+import pytest
+
+from tests.models.tiny import SPEC
+from vos_jax import config
+from vos_jax.errors import InputError
+from vos_jax.models import registry
+from vos_jax.models.giel import GIEL
+
+SETTINGS = {'name': 'giel', 'dtype': 'bfloat16', **dataclasses.asdict(SPEC)}
+
+
+def test_settings_become_a_module():
+    assert registry.build(SETTINGS) == GIEL(SPEC, jnp.bfloat16)
+
+
+def test_lists_serve_as_tuples():
+    encoder = {**SETTINGS['encoder'], 'depths': [1, 1, 1]}
+    assert registry.build({**SETTINGS, 'encoder': encoder}) == GIEL(SPEC, jnp.bfloat16)
+
+
+@pytest.mark.parametrize('variant', ['giel_small.py:full', 'giel_small.py:tiny'])
+def test_each_config_names_a_model(variant):
+    assert registry.build(config.load(f'configs/{variant}').model).stride == 8
+
+
+@pytest.mark.parametrize(
+    ('changes', 'line'),
+    [
+        ({'name': 'gial'}, "'model.name' is 'gial'; one of .*'giel'"),
+        ({'dtype': 'float16'}, "'model.dtype' is 'float16'; one of 'float32', 'bfloat16'"),
+        ({'varient': 'fast'}, "'model.varient' is not a setting; nearest: 'model.variant'"),
+        ({'variant': 'fats'}, "'model.variant' is 'fats'; one of 'full', 'fast'"),
+        ({'label_downsample': 'strided'}, "'model.label_downsample' is 'strided'.*stride 8"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(changes, line):
+    with pytest.raises(InputError, match=line):
+        registry.build({**SETTINGS, **changes})
+
+
+def test_a_wrong_setting_of_the_encoder_is_refused_with_its_group():
+    encoder = {**SETTINGS['encoder'], 'width': 3}
+    with pytest.raises(InputError, match=r"'model.encoder.width'.*nearest: 'model.encoder.widths'"):
+        registry.build({**SETTINGS, 'encoder': encoder})
