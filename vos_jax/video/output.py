@@ -36,7 +36,8 @@ class Output:
         self._states = self.folder / _STATE
         if overwrite and (self.folder / _RUN).is_file():
             self._remove_results()
-        self._check(json.loads(json.dumps(identity)))  # tuples come back as lists
+        else:
+            self._check(json.loads(json.dumps(identity)))  # tuples come back as lists
         for left in self.folder.glob('**/.*.tmp'):  # of a run that was killed
             left.unlink()
         _write_json(self.folder / _RUN, identity)
@@ -129,7 +130,7 @@ class Output:
     def _remove_results(self):
         shutil.rmtree(self.folder / 'masks', ignore_errors=True)
         self.clear_state()
-        for path in (self.overlay, self.folder / 'summary.json', self.folder / _RUN):
+        for path in (self.overlay, self.folder / 'summary.json'):
             path.unlink(missing_ok=True)
 
 

@@ -61,5 +61,7 @@ class VideoWriter:
                 self._container.close()
                 self._temporary.replace(self._path)
         finally:
-            self._container.close()
-            self._temporary.unlink(missing_ok=True)
+            try:
+                self._container.close()
+            finally:  # closing writes, which a full disk refuses
+                self._temporary.unlink(missing_ok=True)
