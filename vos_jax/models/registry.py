@@ -6,6 +6,9 @@ import difflib
 import jax.numpy as jnp
 
 from vos_jax.errors import InputError
+from vos_jax.models.cfbi import CFBI
+from vos_jax.models.cfbi_spec import CFBISpec
+from vos_jax.models.deeplab import DeepLabSpec
 from vos_jax.models.giel import GIEL
 from vos_jax.models.giel_spec import GIELSpec
 from vos_jax.models.resnet import EncoderSpec
@@ -37,7 +40,10 @@ def build(config):
     if name == 'stm':
         encoder = _spec(EncoderSpec, settings.pop('encoder'), 'model.encoder')
         return STM(_spec(STMSpec, {**settings, 'encoder': encoder}, 'model'), DTYPES[dtype])
-    raise InputError(f"'model.name' is {name!r}; one of 'giel', 'stm'")
+    if name == 'cfbi':
+        backbone = _spec(DeepLabSpec, settings.pop('backbone'), 'model.backbone')
+        return CFBI(_spec(CFBISpec, {**settings, 'backbone': backbone}, 'model'), DTYPES[dtype])
+    raise InputError(f"'model.name' is {name!r}; one of 'cfbi', 'giel', 'stm'")
 
 
 def _spec(kind, settings, where):

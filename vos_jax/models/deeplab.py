@@ -1,0 +1,146 @@
+"""DeepLabv3+ (Chen et al., ECCV 2018) as feature extractor: no classifier, output stride 16."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vos_jax.models.choices import check_choices
+from vos_jax.models.layers import NORMS, Norm, conv
+from vos_jax.models.resnet import Block
+from vos_jax.ops import align
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepLabSpec:
+    """Shape of the backbone; the defaults are ResNet-101.
+
+    Attributes:
+      block: 'bottleneck' (output 4 times the width) or 'basic'.
+      stem_width: channels of the stem (7x7 stride 2, then 3x3 max pooling stride 2).
+      depths, widths, strides, dilations: one number for each of the four stages res2 to res5.
+      multi_grid: factors of the last stage's dilation, block by block.
+      aspp_rates: dilations of the three 3x3 branches.
+      channels: of the ASPP and of the result; low_channels: of the projected low-level features.
+      dropout: after the ASPP, in training.
+      norm: see `layers.Norm`.
+    """
+
+    block: str = 'bottleneck'
+    stem_width: int = 64
+    depths: tuple = (3, 4, 23, 3)
+    widths: tuple = (64, 128, 256, 512)
+    strides: tuple = (1, 2, 2, 1)
+    dilations: tuple = (1, 1, 1, 2)
+    multi_grid: tuple = (1, 2, 4)
+    aspp_rates: tuple = (6, 12, 18)
+    channels: int = 256
+    low_channels: int = 48
+    dropout: float = 0.1
+    norm: str = 'frozen_bn'
+
+    def __post_init__(self):
+        check_choices(self, {'block': ('bottleneck', 'basic'), 'norm': NORMS}, 'model.backbone')
+
+
+class Unit(nn.Module):
+    """Convolution without bias, norm, ReLU."""
+
+    features: int
+    size: int
+    norm: str
+    stride: int = 1
+    dilation: int = 1
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = conv(
+            self.features,
+            self.size,
+            self.stride,
+            self.dilation,
+            use_bias=False,
+            dtype=self.dtype,
+            name='conv',
+        )(x)
+        return nn.relu(Norm(self.norm, name='norm')(x, train))
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: 1x1, three dilated 3x3, and the mean of the whole map."""
+
+    spec: DeepLabSpec
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        """x: [N, h, w, C] -> [N, h, w, channels]."""
+        spec = self.spec
+
+        def unit(name, size=1, dilation=1):
+            return Unit(
+                spec.channels, size, spec.norm, dilation=dilation, dtype=self.dtype, name=name
+            )
+
+        branches = [unit('branch0')(x, train)]
+        for index, rate in enumerate(spec.aspp_rates, start=1):
+            branches.append(unit(f'branch{index}', 3, rate)(x, train))
+        mean = unit('pool')(x.mean(axis=(1, 2), keepdims=True), train)
+        branches.append(jnp.broadcast_to(mean, branches[0].shape))
+        x = unit('project')(jnp.concatenate(branches, axis=-1), train)
+        # Without a key for dropout (evaluation, or a recipe without it) nothing is dropped.
+        is_kept = not (train and self.has_rng('dropout'))
+        return nn.Dropout(spec.dropout, deterministic=is_kept)(x)
+
+
+class DeepLab(nn.Module):
+    """ResNet with a dilated last stage, ASPP, and a decoder that joins low-level features."""
+
+    spec: DeepLabSpec
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        """Extracts features at stride 4.
+
+        Args:
+          x: [N, H, W, 3], normalised; H and W are multiples of 16 plus 1.
+          train: whether norms use batch statistics, and dropout is active.
+
+        Returns:
+          [N, h, w, channels], and the low-level features [N, h, w, width of res2].
+        """
+        spec = self.spec
+        x = conv(spec.stem_width, 7, 2, use_bias=False, dtype=self.dtype, name='conv1')(x)
+        x = nn.relu(Norm(spec.norm, name='norm1')(x, train))
+        # Inputs are >= 0, so zero padding never wins: the same as padding by -inf.
+        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        low = x = self._stage(x, 0, train)
+        for stage in (1, 2, 3):
+            x = self._stage(x, stage, train)
+        x = ASPP(spec, self.dtype, name='aspp')(x, train)
+        x = align.resize(x, low.shape[1:3]).astype(low.dtype)
+        projected = self._unit(spec.low_channels, 1, 'low')(low, train)
+        x = jnp.concatenate([x, projected], axis=-1)
+        x = self._unit(spec.channels, 3, 'decode1')(x, train)
+        return self._unit(spec.channels, 3, 'decode2')(x, train), low
+
+    def _stage(self, x, stage, train):
+        spec = self.spec
+        for index in range(spec.depths[stage]):
+            is_last = stage == 3
+            factor = spec.multi_grid[index % len(spec.multi_grid)] if is_last else 1
+            x = Block(
+                spec.block,
+                spec.widths[stage],
+                spec.strides[stage] if index == 0 else 1,
+                spec.dilations[stage] * factor,
+                spec.norm,
+                self.dtype,
+                name=f'res{stage + 2}_{index}',
+            )(x, train)
+        return x
+
+    def _unit(self, features, size, name):
+        return Unit(features, size, self.spec.norm, dtype=self.dtype, name=name)
