@@ -1,7 +1,5 @@
 import json
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,10 +228,8 @@ def test_objects_weigh_the_same_whatever_their_sequence():
     assert summary.jf == pytest.approx(5 / 12)
 
 
-def _record(part):
-    root = Path(os.environ.get('VOS_SHARED', '../shared')) / 'parity/metrics' / part
-    if not root.is_dir():
-        pytest.skip(f'{root} is not here')
+def _record(shared, part):
+    root = shared(f'parity/metrics/{part}')
     with np.load(root / 'expected/per_frame.npz') as file:
         per_frame = dict(file)
     return root, per_frame, json.loads((root / 'expected/stats.json').read_text())
@@ -244,7 +240,7 @@ def _read(folder):
 
 
 def _check(name, scores, per_frame, stats):
-    # 1e-6: what the record promises; ratios of counts differ by the rounding of one division.
+    # 1e-9: ratios of the same counts; the record promises 1e-6.
     np.testing.assert_allclose(scores.J, np.atleast_2d(per_frame[f'{name}/J']), atol=1e-9)
     np.testing.assert_allclose(scores.F, np.atleast_2d(per_frame[f'{name}/F']), atol=1e-9)
     for row, expected in enumerate(stats):
@@ -255,16 +251,16 @@ def _check(name, scores, per_frame, stats):
             assert got.decay == pytest.approx(expected[measure]['decay'], abs=1e-9)
 
 
-def test_val_record_of_the_official_tool():
-    root, per_frame, stats = _record('val')
+def test_val_record_of_the_official_tool(shared):
+    root, per_frame, stats = _record(shared, 'val')
     for name, objects in stats['sequences'].items():
         truth = _read(root / 'Annotations/480p' / name)
         scores = score_sequence(_read(root / 'predictions' / name), truth, count_objects(truth[0]))
         _check(name, scores, per_frame, objects.values())
 
 
-def test_long_record_with_the_right_decay():
-    root, per_frame, stats = _record('long')
+def test_long_record_with_the_right_decay(shared):
+    root, per_frame, stats = _record(shared, 'long')
     with np.load(root / 'masks.npz') as masks:
         for name, objects in stats['sequences'].items():
             truth = masks[f'{name}/annotations']
@@ -272,8 +268,8 @@ def test_long_record_with_the_right_decay():
             _check(name, scores, per_frame, objects.values())
 
 
-def test_davis2016_record():
-    root, per_frame, stats = _record('davis2016')
+def test_davis2016_record(shared):
+    root, per_frame, stats = _record(shared, 'davis2016')
     for name, expected in stats['sequences'].items():
         truth = [(m > 0).astype(np.uint8) for m in _read(root / 'Annotations/480p' / name)]
         pred = [(m > 0).astype(np.uint8) for m in _read(root / 'predictions' / name)]
