@@ -4,6 +4,7 @@ Taken are the stem and the stages up to stride 16 (`models.resnet.Encoder`).
 """
 
 import dataclasses
+import functools
 
 from data_prep import names, shapes
 from vos_jax.models.resnet import EncoderSpec
@@ -52,7 +53,7 @@ def _of_torchvision(prefix, left_out, counters):
     return names.Format(
         config=CONFIG,
         links=tuple(encoder(prefix, 'encoder', lambda stage: f'layer{stage - 1}')),
-        shapes=lambda: shapes.of_encoder(SPEC),
+        shapes=functools.cache(lambda: shapes.of_encoder(SPEC)),
         left_out=left_out,
         counters=counters,
     )

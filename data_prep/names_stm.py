@@ -1,5 +1,7 @@
 """Names of the released STM code (seoungwugoh/STM)."""
 
+import functools
+
 import numpy as np
 
 from data_prep import names, names_resnet, shapes
@@ -64,7 +66,7 @@ FORMATS = {
     'stm': names.Format(
         config=CONFIG,
         links=_links(),
-        shapes=lambda: shapes.of_model(CONFIG['model']),
+        shapes=functools.cache(lambda: shapes.of_model(CONFIG['model'])),
         constants=_statistics(),
     )
 }

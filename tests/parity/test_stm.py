@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_prep import import_weights, names
+from data_prep import import_weights, names, torch_reader, torch_writer
 from data_prep.formats import FORMATS
 from vos_jax.inference import memory_policy, rollout
 from vos_jax.inference.segmenter import Segmenter
@@ -98,6 +98,23 @@ def test_a_memory_of_more_frames_gives_the_recorded_labels(shared, variables, ev
         variables, record['c/frames'], record['c/first_label'], every=every
     )
     assert_labels(labels, record[f'c/labels_every_{every}'], probabilities)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_file_segments_as_the_released_code(shared, theirs, tmp_path):
+    """From .pth, as DataParallel names it, to labels: with the config of the imported file."""
+    torch_writer.write(tmp_path / 'stm.pth', {f'module.{name}': a for name, a in theirs.items()})
+    import_weights.import_weights(tmp_path / 'stm.pth', tmp_path / 'stm.npz', 'stm')
+    segmenter = Segmenter.from_pretrained(tmp_path / 'stm.npz')
+    record = np.load(shared('parity/stm_forward.npz'))
+    labels = [segmenter.start(record['c/frames'][0], record['c/first_label'])]
+    labels += [segmenter.step(frame) for frame in record['c/frames'][1:]]
+    assert (np.stack(labels) != record['c/labels']).sum() <= 20
+    import_weights.export_weights(tmp_path / 'stm.npz', tmp_path / 'back.pth', 'stm')
+    back = torch_reader.read(tmp_path / 'back.pth')
+    assert back.keys() == {f'module.{name}' for name in theirs}
+    for name, array in theirs.items():
+        assert back[f'module.{name}'].tobytes() == array.tobytes()
 
 
 def wanted(module, method):
