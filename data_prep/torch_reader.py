@@ -2,8 +2,7 @@
 
 A checkpoint is a pickle that names storages, and their bytes. A pickle can name any function; here
 it finds the few that describe tensors, and everything else ends the reading. Two forms exist: a zip
-archive (PyTorch 1.6 and later) and pickles followed by raw bytes (before; the released STM weights
-and many of torchvision's).
+archive (PyTorch 1.6 and later), and pickles followed by raw bytes (before).
 """
 
 import collections
