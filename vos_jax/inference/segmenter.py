@@ -184,10 +184,11 @@ class Segmenter:
         """
         self._check_started()
         masks = _checked_masks(masks, self._labels.shape)
-        self._ids += [number for number in _ids_of(masks) if number not in self._ids]
-        needed = num_slots_for(len(self._ids))
+        ids = self._ids + [number for number in _ids_of(masks) if number not in self._ids]
+        needed = num_slots_for(len(ids))
         if needed > self._slots:
             self._widen(needed)
+        self._ids = ids
         self._given = sorted({*self._given, self._time})
         merged = self._over(self._previous.masks, masks)
         self._previous = self._previous.replace(masks=merged)
