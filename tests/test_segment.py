@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -186,6 +187,7 @@ def test_a_mask_after_the_end_is_told_with_all_frames_done(clip, weights, tmp_pa
     assert len(read_masks(tmp_path / 'out')) == NUM_FRAMES
 
 
+@pytest.mark.slow
 def test_a_damaged_folder_goes_on_when_it_is_repaired(clip, weights, tmp_path):
     for number in range(6):
         frames.write_frame(tmp_path / 'video' / f'{number}.jpg', samples.draw(number))
@@ -225,6 +227,21 @@ def test_wrong_input_ends_with_one_line_and_code_2(command, tmp_path, flags, mes
     assert not (tmp_path / 'out').exists()
 
 
+def test_the_example_of_the_docs_runs(clip, weights, whole, tmp_path, monkeypatch):
+    page = (REPOSITORY / 'docs' / 'own_video.md').read_text()
+    code = re.search(r'```python\n(.*?)```', page, re.DOTALL)[1]
+    for name, path in (('giel_small', weights), ('video.mp4', clip / 'clip.mp4')):
+        assert name in code
+        code = code.replace(name, str(path))
+    monkeypatch.chdir(tmp_path)
+    samples.write_mask(tmp_path / 'first.png')
+    exec(code, {})
+    wanted, found = read_masks(whole), read_masks(tmp_path)
+    assert list(found) == list(wanted)
+    for name, labels in wanted.items():
+        np.testing.assert_array_equal(found[name], labels, err_msg=name)
+
+
 def test_other_weights_are_another_run(command, whole):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob('*')}
     refused = run(command(whole))
@@ -261,9 +278,9 @@ def test_memory_does_not_grow_with_the_video(weights, tmp_path):
     assert ended.returncode == 0, ended.stderr
     used_mb = {int(n): float(mb) for n, mb in map(str.split, ended.stdout.splitlines())}
     assert len(read_masks(tmp_path / 'out')) == 2000
-    # 1,600 frames of 66x50 are 16 MB, and their memory entries 21 MB more; the rest is noise of
-    # the allocator. Up to frame 300 the memory fills and everything is compiled.
-    assert used_mb[1900] - used_mb[300] < 12, used_mb
+    # 1,600 frames are 16 MB, and measured without a limit their memory entries are 34 MB. Up to
+    # frame 300 the memory fills and everything is compiled.
+    assert used_mb[1900] - used_mb[300] < 8, used_mb
 
 
 @pytest.mark.slow

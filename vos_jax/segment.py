@@ -121,12 +121,16 @@ def _open_segmenter(wanted):
             source, about={**source.about, 'crc32': f'{zlib.crc32(content):08x}'}
         )
     compilation.keep_compilations()
-    memory = dict(source.config.get('inference', {}).get('memory', {}))
+    inference = dict(source.config.get('inference', {}))
+    memory = dict(inference.get('memory', {}))
     if wanted.memory is not None:
         memory['size'] = wanted.memory
-    config = {**source.config, 'inference': {'memory': memory}}
-    segmenter = Segmenter.from_config(config, source.variables)
-    return segmenter, {**source.about, 'memory': memory}
+        memory['capacity'] = max(memory.get('capacity', 0), 64, wanted.memory)
+    inference['memory'] = memory
+    segmenter = Segmenter.from_config(
+        {'model': source.config['model'], 'inference': inference}, source.variables
+    )
+    return segmenter, {**source.about, 'inference': inference}
 
 
 def _read_run(workdir, step):
