@@ -8,7 +8,7 @@ import numpy as np
 
 from vos_jax import weights
 from vos_jax.errors import InputError
-from vos_jax.inference import memory_policy, rollout
+from vos_jax.inference import memory_policy, rollout, views
 from vos_jax.models import contract, registry
 from vos_jax.ops import aggregation
 
@@ -77,14 +77,17 @@ class Segmenter:
         """Builds the model of a run's config around its variables.
 
         Args:
-          config: the run's config (`model` and, optionally, `inference.memory`).
+          config: the run's config: `model` and, optionally, `inference` (`memory`, and `scales`,
+            `flip` and `max_edge` of `views.build`).
           variables: variables of its model.
           memory, device: as for the constructor.
         """
+        settings = dict(config.get('inference', {}))
+        own_memory = settings.pop('memory', {})
         if memory is None:
-            settings = config.get('inference', {}).get('memory', {})
-            memory = memory_policy.MemorySettings(**dict(settings))
-        return cls(registry.build(config['model']), variables, memory=memory, device=device)
+            memory = memory_policy.MemorySettings(**dict(own_memory))
+        model = views.build(registry.build(config['model']), **settings)
+        return cls(model, variables, memory=memory, device=device)
 
     @property
     def ids(self):
