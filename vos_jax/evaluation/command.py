@@ -1,5 +1,6 @@
 """The flags of evaluate.py and what they choose. Scoring masks loads neither jax nor flax."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -31,6 +32,14 @@ WORKERS = flags.DEFINE_integer('workers', None, 'scoring processes; default one 
 FORM = flags.DEFINE_enum('form', 'ids', FORMS, '--results: how the masks are written')
 OVERLAP = flags.DEFINE_enum('overlap', 'error', OVERLAPS, '--form=objects: who keeps a pixel')
 EXTRA = flags.DEFINE_enum('extra-ids', 'error', EXTRA_IDS, '--results: ids that are no object')
+
+SCALES = flags.DEFINE_list('scales', None, 'CFBI: average results at these scales, as 1.0,1.3')
+FLIP = flags.DEFINE_bool('flip', None, 'average with the result of mirrored frames')
+MAX_EDGE = flags.DEFINE_integer('max_edge', None, 'CFBI: longest edge of a frame at scale 1')
+ATROUS = flags.DEFINE_integer('atrous', None, 'CFBI: match each N-th row, column of references')
+MATCHING = flags.DEFINE_enum(
+    'matching_dtype', None, ('float32', 'bfloat16', 'float16'), 'CFBI: precision of the matching'
+)
 
 STEP = flags.DEFINE_string('step', None, '--workdir: latest (default), best, or a step')
 LAST = flags.DEFINE_integer('last', None, '--workdir: the last N checkpoints')
@@ -107,20 +116,42 @@ def _segment(open_run):
         process_id=PROCESS_ID.value,
     )
     if WEIGHTS.value:
-        source = run.read_weights(WEIGHTS.value)
+        source = _as_chosen(run.read_weights(WEIGHTS.value))
         run.evaluate(source, protocol, output_folder(protocol, _stem(WEIGHTS.value)), options)
         return
     config, steps, read = open_run(WORKDIR.value)
     out = output_folder(protocol, _stem(WORKDIR.value))
-    sources = {
-        step: functools.partial(run.read_checkpoint, config, read, WORKDIR.value, step)
-        for step in _choose_steps(steps)
-    }
+
+    def read_source(step):
+        return _as_chosen(run.read_checkpoint(config, read, WORKDIR.value, step))
+
+    sources = {step: functools.partial(read_source, step) for step in _choose_steps(steps)}
     if LAST.value:
         run.evaluate_steps(sources, protocol, out, options)
     else:
         (source,) = sources.values()
         run.evaluate(source(), protocol, out, options)
+
+
+def _as_chosen(source):
+    """The source with the settings of the flags that say how frames are seen."""
+    changes = {
+        'model': {'global_atrous': ATROUS.value, 'matching_dtype': MATCHING.value},
+        'inference': {'scales': _scales(), 'flip': FLIP.value, 'max_edge': MAX_EDGE.value},
+    }
+    config = dict(source.config.items())
+    for group, settings in changes.items():
+        chosen = {name: value for name, value in settings.items() if value is not None}
+        if chosen:
+            config[group] = {**dict(config.get(group, {}).items()), **chosen}
+    return dataclasses.replace(source, config=config)
+
+
+def _scales():
+    try:
+        return SCALES.value and tuple(float(scale) for scale in SCALES.value)
+    except ValueError:
+        raise InputError(f'--scales={",".join(SCALES.value)}: needs numbers, as 1.0,1.3') from None
 
 
 def _choose_steps(steps):
