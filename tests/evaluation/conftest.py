@@ -103,7 +103,7 @@ def save_masks():
 def evaluate():
     """Returns a function that runs evaluate.py in a process: (*flags) -> CompletedProcess."""
 
-    def run(*flags, timeout_s=300, **environment):
+    def run(*flags, timeout_s=600, **environment):
         return subprocess.run(
             [sys.executable, str(REPOSITORY / 'evaluate.py'), *map(str, flags)],
             capture_output=True,
