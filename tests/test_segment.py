@@ -14,8 +14,10 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.video import samples
+from vos_jax import config
 from vos_jax.data import frames, masks
 from vos_jax.inference.segmenter import Segmenter
+from vos_jax.training.checkpoints import Checkpoints
 from vos_jax.video import propagate, scaling
 from vos_jax.video.given import find_masks
 from vos_jax.video.output import Output
@@ -318,6 +320,27 @@ def test_an_interrupted_run_says_that_it_goes_on(command, tmp_path):
     assert 'the same command goes on' in output
     assert run(command(out, '--state_every=0')).returncode == 0
     assert len(read_masks(out)) == NUM_FRAMES
+
+
+@pytest.mark.slow
+def test_a_training_run_gives_the_masks_of_its_weights(clip, weights, whole, tmp_path):
+    loaded, workdir = load_weights(weights), tmp_path / 'run'
+    config.save(loaded.config, workdir)
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save_best(7, loaded.variables, jf=0.5)
+        checkpoints.wait()
+    arguments = [
+        *(sys.executable, '-m', 'vos_jax.segment', str(clip / 'clip.mp4')),
+        *(f'--masks={clip / "first.png"}', f'--workdir={workdir}', f'--out={tmp_path / "out"}'),
+    ]
+    ended = run([*arguments, '--stop=6'])
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+    assert summary['settings']['step'] == 7
+    wanted, found = read_masks(whole), read_masks(tmp_path / 'out')
+    assert list(found) == list(wanted)[:6]
+    for name, labels in found.items():
+        np.testing.assert_array_equal(labels, wanted[name], err_msg=name)
 
 
 @pytest.mark.slow

@@ -29,14 +29,14 @@ class Progress:
             self._show(name, now_s, end='\r' if self._changes else '\n')
 
     def close(self, name):
-        """Shows the last frame."""
+        """Ends the line with the last frame."""
         self._show(name, time.monotonic(), end='\n')
 
     def _show(self, name, now_s, end):
         fps = self._count / max(now_s - self._start_s, 1e-9)
         of = f'/{self._total}' if self._total else ''
         clear = '\x1b[K' if self._changes else ''
-        line = f'{clear}frame {name}  {self._count}{of}  {fps:.1f} FPS{self._eta(fps)}'
+        line = f'{clear}frame {name}  {self._count}{of}  {fps:.3g} FPS{self._eta(fps)}'
         print(line, end=end, file=self._stream, flush=True)
 
     def _eta(self, fps):
