@@ -122,7 +122,8 @@ def unroll(
     Returns:
       outputs: dict of arrays with leading axes [B, T - 1]: `logits` [K+1, H, W],
         `foreground_logits` [H, W] (absent without a global branch), and with `labels` `propagated`
-        f32[B, T-1, K+1, P], the true labels of the memory read through the affinity (GIEL, Eq. 1).
+        f32[B, T-1, K+1, P], the true labels of the memory read through the affinity (GIEL, Eq. 1);
+        absent for a model without affinity.
       variables: with updated batch statistics.
     """
     if remat not in REMAT:
@@ -158,7 +159,7 @@ def unroll(
         outputs = {'logits': prediction.logits}
         if prediction.foreground_logits is not None:
             outputs['foreground_logits'] = prediction.foreground_logits
-        if cells is not None:
+        if cells is not None and prediction.affinity is not None:
             read = memory_ops.read_memory(prediction.affinity, cells[:, : length - 1])
             outputs['propagated'] = jnp.moveaxis(read, -1, 1)
         masks = prediction.masks()
