@@ -1,6 +1,7 @@
 """The model as a whole: its contract with slots, memory and padding, and its equations."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,9 @@ from tests.models.tiny import (
     INSIDE,
     OBJECTS,
     SIZE,
+    SPEC,
     STRIDE,
+    Runner,
     object_probabilities,
     quick_jit,
     runner,
@@ -19,6 +22,7 @@ from tests.models.tiny import (
 )
 from vos_jax.models import contract
 from vos_jax.models.decoder import Decoder
+from vos_jax.models.giel import GIEL
 from vos_jax.models.giel_parts import CoarseHead, LabelEncoder
 from vos_jax.ops.resize import pad_to_multiple
 
@@ -204,3 +208,14 @@ def test_more_slots_leave_the_entry_of_a_frame_as_it_was(scene):
     np.testing.assert_allclose(
         wide.object_values[:, :, :, 5], entry.object_values[:, :, :, 2], atol=1e-5
     )
+
+
+def test_bfloat16_computes_roughly_the_same_and_keeps_probabilities_in_float32(prediction):
+    half = Runner(GIEL(SPEC, jnp.bfloat16))
+    memory = half.memory(FRAMES[:2], soft_masks(), OBJECTS, num_empty=1)
+    assert {memory.keys.dtype, memory.object_values.dtype} == {jnp.bfloat16.dtype}
+    found = half.segment(half.encode(FRAMES[2]), memory, OBJECTS)
+    assert found.probabilities.dtype == found.affinity.dtype == np.float32
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-6)
+    # 8 significant bits through some twenty layers.
+    assert abs(found.probabilities - prediction.probabilities).mean() < 0.02

@@ -1,0 +1,217 @@
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from tests.models.tiny import SPEC, STRIDE, clip, giel, quick_jit, variables_of
+from vos_jax.errors import InputError
+from vos_jax.training import step as steps
+
+CONFIG = {
+    'loss': {
+        'bce': 1.0,
+        'ce': 1.0,
+        'dice': 0.5,
+        'propagation': 1.0,
+        'hardest': ((2, 1.0), (4, 0.1)),
+    },
+    'training': {
+        'ema_decay': 0.9,
+        'sequential_from': 1,
+        'remat': 'none',
+        'unrolled': False,
+    },
+}
+RATE = 0.1
+# GroupNorm and all that is ours, so that every kind of parameter is there.
+MODEL = giel(
+    encoder=dataclasses.replace(SPEC.encoder, norm='gn'),
+    inject_mask=True,
+    learn_temperature=True,
+    locality='random_walk',
+)
+# A constant that all scores of a softmax share: no gradient, as long as there is one.
+ALWAYS_ZERO = {'temporal_attention/dense3/bias'}
+ZERO_AT_FIRST = {
+    f'temporal_attention/{layer}/{part}'
+    for layer in ('first', 'frame', 'query', 'dense1', 'dense2')
+    for part in ('kernel', 'bias')
+}
+
+
+def keeping_gradients():
+    """Gradient descent whose state is the last gradient."""
+    return optax.GradientTransformation(
+        init=lambda params: jax.tree.map(np.zeros_like, params),
+        update=lambda gradient, _, params=None: (
+            jax.tree.map(lambda g: -RATE * g, gradient),
+            gradient,
+        ),
+    )
+
+
+def batch():
+    """Two clips, the second with one object; some void."""
+    batch = clip(batch=2, length=3, num_slots=2)
+    batch['labels'][1][batch['labels'][1] == 2] = 0
+    batch['labels'][:, 1:, -3:] = 255
+    batch['objects'][1, 1] = False
+    return batch
+
+
+@pytest.fixture(scope='module')
+def train_step():
+    step = steps.make_train_step(MODEL, keeping_gradients(), CONFIG)
+    return quick_jit(step)
+
+
+def state_at(step, starts_flat=False):
+    """A state with the numbers of `variables_of`."""
+    variables = variables_of(MODEL)
+    params = variables['params']
+    if starts_flat:
+        params['temporal_attention']['dense3']['kernel'][:] = 0
+    zeros = jax.tree.map(np.zeros_like, params)
+    return steps.TrainState(np.int32(step), params, variables['batch_stats'], zeros, zeros)
+
+
+def norms(gradient):
+    """Largest absolute value of each tensor by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(gradient)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator='/'): abs(np.asarray(leaf)).max()
+        for path, leaf in leaves
+    }
+
+
+@pytest.fixture(scope='module')
+def stepped(train_step):
+    before = state_at(1)
+    return before, *jax.tree.map(np.asarray, train_step(before, batch()))
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(stepped):
+    largest = norms(stepped[1].opt_state)
+    assert np.isfinite(list(largest.values())).all()
+    assert max(largest[name] for name in ALWAYS_ZERO) < 1e-7
+    silent = [name for name, value in largest.items() if value < 1e-7 and name not in ALWAYS_ZERO]
+    assert not silent
+
+
+def test_temporal_attention_starts_with_its_last_layer(train_step):
+    largest = norms(train_step(state_at(1, starts_flat=True), batch())[0].opt_state)
+    assert all(largest[name] == 0 for name in ZERO_AT_FIRST)
+    assert largest['temporal_attention/dense3/kernel'] > 1e-7
+
+
+def test_a_step_moves_parameters_statistics_and_average(stepped):
+    before, after, metrics = stepped
+    assert after.step == 2
+    expected = jax.tree.map(lambda p, g: p - RATE * g, before.params, after.opt_state)
+    assert_close(after.params, expected)
+    # At step 1 the average still moves quickly: it keeps 2/11 of itself, not 0.9.
+    assert_close(after.ema, jax.tree.map(lambda p: 9 / 11 * p, after.params))
+    moved = jax.tree.map(lambda a, b: bool((a != b).all()), after.batch_stats, before.batch_stats)
+    assert all(jax.tree.leaves(moved['label_encoder']))
+    np.testing.assert_allclose(
+        metrics['gradient_norm'], optax.tree.norm(after.opt_state), rtol=1e-5
+    )
+
+
+def assert_close(found, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+
+
+def test_the_loss_is_the_sum_of_the_terms(stepped):
+    metrics = stepped[2]
+    weights = CONFIG['loss']
+    terms = {name: float(metrics[name]) for name in ('bce', 'ce', 'dice', 'propagation')}
+    expected = sum(weights[name] * value for name, value in terms.items())
+    np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5)
+    assert min(terms.values()) > 0
+
+
+def test_the_memory_holds_true_masks_until_the_recurrent_training_begins(train_step, stepped):
+    _, metrics = train_step(state_at(0), batch())
+    assert abs(metrics['ce_all'] - stepped[2]['ce_all']) > 1e-4
+
+
+def test_the_share_of_hard_pixels_follows_the_step(train_step, stepped):
+    _, late = train_step(state_at(4), batch())
+    np.testing.assert_allclose(late['ce_all'], stepped[2]['ce_all'], rtol=1e-6)
+    assert late['ce'] > 1.2 * stepped[2]['ce']
+
+
+def test_the_labels_of_unused_slots_and_void_frames_keep_everything_finite(train_step):
+    nothing = batch()
+    nothing['labels'][:, 1:] = 255
+    state, metrics = train_step(state_at(1), nothing)
+    assert metrics['ce'] == 0
+    assert np.isfinite(list(norms(state.opt_state).values())).all()
+
+
+def test_a_random_state_has_the_models_parameters():
+    shapes = {
+        name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in batch().items()
+    }
+    make = lambda key, ema: steps.init_state(MODEL, optax.adam(1e-3), shapes, key, ema)  # noqa: E731
+    state = jax.eval_shape(lambda key: make(key, True), jax.random.key(0))
+    expected = variables_of(MODEL)
+    same = jax.tree.map(lambda a, b: a.shape == b.shape, state.params, expected['params'])
+    assert all(jax.tree.leaves(same))
+    assert jax.tree.structure(state.ema) == jax.tree.structure(state.params)
+    assert jax.eval_shape(lambda key: make(key, False), jax.random.key(0)).ema == {}
+    assert MODEL.stride == STRIDE
+
+
+OPTIMIZER = {
+    'name': 'adamw',
+    'learning_rate': 0.1,
+    'schedule': 'constant',
+    'warmup': 0,
+    'end': 0.0,
+    'power': 1.0,
+    'weight_decay': 0.5,
+    'momentum': 0.9,
+    'clip_norm': 0.0,
+}
+
+
+@pytest.mark.parametrize('name', steps.OPTIMIZERS)
+def test_weight_decay_leaves_vectors_alone(name):
+    optimizer, _ = steps.make_optimizer({**OPTIMIZER, 'name': name}, 10)
+    params = {'kernel': np.ones((2, 2), np.float32), 'bias': np.ones(2, np.float32)}
+    zeros = jax.tree.map(np.zeros_like, params)
+    updates, _ = quick_jit(optimizer.update)(zeros, optimizer.init(params), params)
+    assert (updates['kernel'] < 0).all()
+    assert (updates['bias'] == 0).all()
+
+
+def test_gradients_are_clipped_by_their_common_norm():
+    settings = {**OPTIMIZER, 'name': 'sgd', 'clip_norm': 1.0, 'weight_decay': 0.0}
+    optimizer, _ = steps.make_optimizer(settings, 10)
+    gradient = {'a': np.array([3.0], np.float32), 'b': np.array([4.0], np.float32)}
+    updates, _ = quick_jit(optimizer.update)(gradient, optimizer.init(gradient), gradient)
+    np.testing.assert_allclose([updates['a'][0], updates['b'][0]], [-0.06, -0.08], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('make', 'line'),
+    [
+        (
+            lambda: steps.make_optimizer({**OPTIMIZER, 'name': 'lamb'}, 10),
+            "'optimizer.name' is 'lamb'; one of 'adam', 'adamw', 'sgd'",
+        ),
+        (
+            lambda: steps.make_train_step(
+                MODEL, optax.identity(), {**CONFIG, 'loss': {**CONFIG['loss'], 'frames': 'first'}}
+            ),
+            "'loss.frames' is 'first'; one of 'all', 'last'",
+        ),
+    ],
+)
+def test_unknown_settings_are_refused_in_one_line(make, line):
+    with pytest.raises(InputError, match=line):
+        make()
