@@ -1,21 +1,38 @@
 """Configs for the benchmarks, read on machines without ml_collections too."""
 
 import contextlib
+import functools
+import importlib
 import importlib.util
 import sys
 import types
 from pathlib import Path
 
+import jax
+
 from vos_jax import settings
 from vos_jax.errors import InputError
 
 
-def load(spec, dtype=''):
+def load_for_device(spec, dtype=''):
+    """The config with the compute dtype that suits the device.
+
+    Args:
+      spec: as for `load`.
+      dtype: the wanted one; '': float32 on a CPU, where bfloat16 gains nothing, else the config's.
+    """
+    config = load(spec)
+    if not dtype and jax.default_backend() == 'cpu':
+        dtype = 'float32'
+    config['model']['dtype'] = dtype or config['model']['dtype']
+    return config
+
+
+def load(spec):
     """Reads FILE[:VARIANT] as a nested dict of plain values.
 
     Args:
       spec: 'configs/giel_small.py' or 'configs/giel_small.py:tiny'.
-      dtype: compute dtype in place of the config's own; '' keeps it.
 
     Raises:
       InputError: for an unknown file or variant.
@@ -33,14 +50,11 @@ def load(spec, dtype=''):
             config = module.get_config(*([variant] if variant else []))
         except ValueError as error:  # an unknown variant, in one line
             raise InputError(str(error)) from error
-    plain = settings.to_plain(config)
-    if dtype:
-        plain['model']['dtype'] = dtype
-    return plain
+    return settings.to_plain(config)
 
 
 class _Attributes(dict):
-    """What configs use of ml_collections.ConfigDict: nested attributes and `update`."""
+    """What configs use of ml_collections.ConfigDict: nested attributes and updates."""
 
     def __init__(self, *values, **named):
         super().__init__()
@@ -64,11 +78,16 @@ class _Attributes(dict):
             else:
                 self[name] = value
 
+    def update_from_flattened_dict(self, values):
+        for key, value in values.items():
+            *groups, name = key.split('.')
+            functools.reduce(getattr, groups, self)[name] = value
+
 
 @contextlib.contextmanager
 def _config_dict():
     """Lets a config import ml_collections; where it is absent, a stand-in with ConfigDict alone."""
-    if importlib.util.find_spec('ml_collections'):
+    if _is_installed('ml_collections'):
         yield
         return
     stand_in = types.ModuleType('ml_collections')
@@ -78,3 +97,11 @@ def _config_dict():
         yield
     finally:
         del sys.modules['ml_collections']
+
+
+def _is_installed(name):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        return False
+    return True

@@ -40,6 +40,8 @@ FULL = {
     'frames': 30,
     'train_config': 'configs/giel_resnet50.py',
     'train_size': (384, 740),
+    'train_slots': 6,
+    'remats': ('full', 'step', 'none'),
     'batch': 4,
     'steps': 10,
 }
@@ -51,6 +53,8 @@ TINY = {
     'frames': 2,
     'train_config': 'configs/giel_small.py:tiny',
     'train_size': (64, 96),
+    'train_slots': 2,
+    'remats': ('none',),
     'batch': 1,
     'steps': 1,
 }
@@ -106,7 +110,7 @@ def train_rows(plan):
     """Rows of benchmarks.train_step, of one policy after the other."""
     rows = []
     for dtype in plan['dtypes']:
-        for remat in ('full', 'step', 'none'):
+        for remat in plan['remats']:
             print(f'train step: {plan["train_config"]}, {dtype}, remat {remat}', flush=True)
             row = measuring.in_own_process(
                 train_step.measure,
@@ -115,6 +119,7 @@ def train_rows(plan):
                 remat,
                 plan['batch'],
                 plan['train_size'],
+                plan['train_slots'],
                 plan['steps'],
             )
             times = {'ms': 1000 * row['s'], 'best_ms': 1000 * row['best_s'], 'per_s': 1 / row['s']}

@@ -3,10 +3,11 @@
 Runs the Python API as `evaluate.py` does: a frame goes to the device as uint8, is segmented with a
 full memory, and its labels come back; reading and writing files is not included. Each row is
 measured in a process of its own; compilation (first frame) and warm-up (until the memory is full)
-are apart. `--compare_pytorch` times STM in PyTorch (benchmarks/pytorch/stm.py) in the same
-process, the two taking turns frame by frame.
+are apart. `--compare_pytorch=stm` (or `giel`) times a model in PyTorch (benchmarks/pytorch) in the
+same process, the two taking turns frame by frame.
 """
 
+import functools
 import importlib.util
 import time
 
@@ -31,8 +32,10 @@ COLUMNS = {
     'memory': ('memory', ''),
 }
 COMPARISON = {
-    'stm_pytorch_ms': ('STM PyTorch', '.1f'),
-    'stm_pytorch_cpu_ms': ('its CPU ms', '.1f'),
+    **{key: COLUMNS[key] for key in ('config', 'dtype', 'size', 'objects', 'ms', 'cpu_ms')},
+    'rival': ('compared with', ''),
+    'rival_ms': ('ms/frame', '.1f'),
+    'rival_cpu_ms': ('CPU ms', '.1f'),
     'ratio': ('ratio', '.2f'),
     'cpu_ratio': ('CPU ratio', '.2f'),
 }
@@ -42,7 +45,8 @@ class Running:
     """A video that is being segmented: compiled, its memory full."""
 
     def __init__(self, spec, dtype, size, num_objects):
-        config = configs.load(spec, dtype)
+        config = configs.load_for_device(spec, dtype)
+        self.dtype = config['model']['dtype']
         self.model = registry.build(config['model'])
         memory = memory_policy.MemorySettings(**config.get('inference', {}).get('memory', {}))
         variables = inputs.variables_of(self.model, num_objects)
@@ -67,34 +71,40 @@ def measure(spec, dtype, size, num_objects, num_frames):
     measuring.without_cached_compilations()
     running = Running(spec, dtype, size, num_objects)
     measuring.forget_peak_memory()
-    row = _about(spec, dtype, size, num_objects)
+    row = _about(spec, running, size, num_objects)
     row |= measuring.summary_ms([measuring.timed(running.step)[1:] for _ in range(num_frames)])
     row['compile_s'] = running.first_s - row['ms'] / 1000
     return row | measuring.peak_memory() | {'machine': measuring.machine()}
 
 
-def compare(spec, dtype, size, num_objects, num_frames):
-    """One row with STM in PyTorch beside it; the two take turns, and change who goes first."""
-    from benchmarks.pytorch import stm
+def compare(rival, spec, dtype, size, num_objects, num_frames):
+    """One row with a PyTorch model beside it; the two take turns, and change who goes first.
+
+    Args:
+      rival: 'stm', or 'giel': the same model as that of the config.
+      spec, dtype, size, num_objects, num_frames: as for `measure`.
+    """
+    from benchmarks.pytorch import giel, stm
 
     running = Running(spec, dtype, size, num_objects)
-    other = stm.Running(size, num_objects, num_memory=5)
+    if rival == 'stm':
+        other = stm.Running(size, num_objects, num_memory=5)
+    else:
+        other = giel.Running(running.model.spec, size, num_objects, num_memory=5)
     samples = {running: [], other: []}
     for index in range(num_frames):
         for one in (running, other) if index % 2 == 0 else (other, running):
             samples[one].append(measuring.timed(one.step)[1:])
-    row = _about(spec, dtype, size, num_objects) | measuring.summary_ms(samples[running])
-    stm_row = measuring.summary_ms(samples[other])
-    row |= {'stm_pytorch_ms': stm_row['ms'], 'stm_pytorch_cpu_ms': stm_row['cpu_ms']}
-    row['ratio'] = row['ms'] / stm_row['ms']
-    row['cpu_ratio'] = row['cpu_ms'] / stm_row['cpu_ms']
+    row = _about(spec, running, size, num_objects) | measuring.summary_ms(samples[running])
+    its = measuring.summary_ms(samples[other])
+    row |= {'rival': f'{rival} PyTorch', 'rival_ms': its['ms'], 'rival_cpu_ms': its['cpu_ms']}
+    row |= {'ratio': row['ms'] / its['ms'], 'cpu_ratio': row['cpu_ms'] / its['cpu_ms']}
     return row | {'machine': measuring.machine()}
 
 
-def _about(spec, dtype, size, num_objects):
-    dtype = dtype or configs.load(spec)['model']['dtype']
+def _about(spec, running, size, num_objects):
     text = f'{size[1]}x{size[0]}'
-    return {'config': spec, 'dtype': dtype, 'size': text, 'objects': num_objects}
+    return {'config': spec, 'dtype': running.dtype, 'size': text, 'objects': num_objects}
 
 
 def main(argv):
@@ -107,7 +117,9 @@ def main(argv):
         raise InputError(
             '--compare_pytorch: PyTorch is not installed; pip install -r requirements-pytorch.txt'
         )
-    function = compare if wanted.compare_pytorch else measure
+    function, columns = measure, COLUMNS
+    if wanted.compare_pytorch:
+        function, columns = functools.partial(compare, wanted.compare_pytorch), COMPARISON
     rows = []
     for num_objects in map(int, wanted.objects):
         print(f'{wanted.config}, {wanted.size}, objects: {num_objects}', flush=True)
@@ -117,7 +129,7 @@ def main(argv):
             )
         )
     print(measuring.describe(rows[0]['machine']))
-    measuring.print_table(rows, COLUMNS | (COMPARISON if wanted.compare_pytorch else {}))
+    measuring.print_table(rows, columns)
     measuring.write_json(wanted.out, {'benchmark': 'inference', 'rows': rows})
 
 
@@ -127,6 +139,6 @@ if __name__ == '__main__':
     flags.DEFINE_string('size', '854x480', 'Frames, WIDTHxHEIGHT.')
     flags.DEFINE_list('objects', ['1', '3', '6'], 'Numbers of objects.')
     flags.DEFINE_integer('frames', 10, 'Frames to time.', lower_bound=1)
-    flags.DEFINE_bool('compare_pytorch', False, 'Beside STM in PyTorch, in the same process.')
+    flags.DEFINE_enum('compare_pytorch', None, ['stm', 'giel'], 'Model in PyTorch to time beside.')
     flags.DEFINE_string('out', None, 'JSON file for the figures.')
     run_main(main)

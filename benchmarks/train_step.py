@@ -35,12 +35,12 @@ COLUMNS = {
 }
 
 
-def measure(spec, dtype, remat, batch, size, num_steps):
-    """One row, for one policy of rematerialisation."""
+def measure(spec, dtype, remat, batch, size, slots, num_steps):
+    """One row, for one policy of rematerialisation; slots 0: those of the config."""
     measuring.without_cached_compilations()
-    config = configs.load(spec, dtype)
+    config = configs.load_for_device(spec, dtype)
     config['training']['remat'] = remat
-    length, slots = config['data']['clip_length'], config['data']['num_slots']
+    length, slots = config['data']['clip_length'], slots or config['data']['num_slots']
     model = registry.build(config['model'])
     optimizer, _ = steps.make_optimizer(config['optimizer'], config['training']['steps'])
     data = jax.device_put(inputs.make_batch(batch, length, size, slots))
@@ -110,7 +110,14 @@ def main(argv):
         print(f'{wanted.config}, remat {remat}', flush=True)
         rows.append(
             measuring.in_own_process(
-                measure, wanted.config, wanted.dtype, remat, wanted.batch, size, wanted.steps
+                measure,
+                wanted.config,
+                wanted.dtype,
+                remat,
+                wanted.batch,
+                size,
+                wanted.objects,
+                wanted.steps,
             )
         )
     print(measuring.describe(rows[0]['machine']))
@@ -123,6 +130,7 @@ if __name__ == '__main__':
     flags.DEFINE_enum('dtype', '', ['', 'float32', 'bfloat16'], "In place of the config's own.")
     flags.DEFINE_list('remat', ['full', 'step', 'none'], 'Policies of rematerialisation.')
     flags.DEFINE_integer('batch', 1, 'Clips in a batch.', lower_bound=1)
+    flags.DEFINE_integer('objects', 2, "Object slots; 0: the config's.", lower_bound=0)
     flags.DEFINE_string('size', '854x480', "Frames, WIDTHxHEIGHT; empty: the config's crop.")
     flags.DEFINE_integer('steps', 3, 'Steps to time.', lower_bound=1)
     flags.DEFINE_string('out', None, 'JSON file for the figures.')

@@ -12,7 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Before jax is imported anywhere. The GPU tests are run with JAX_PLATFORMS=cuda in the environment.
+# Before jax is imported anywhere. The GPU tests are run with JAX_PLATFORMS=cuda,cpu in the environment.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Shared by all workers and kept between runs: most of a test's time is compilation.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(REPOSITORY / '.jax_cache'))
@@ -39,8 +39,8 @@ def _reason_to_skip(marker):
         return 'PyTorch is not installed: pip install -r requirements-pytorch.txt'
     if marker == 'browser' and shutil.which('chromium') is None:
         return 'no chromium on the path: apt-get install chromium chromium-driver'
-    if marker == 'gpu' and 'cpu' in os.environ['JAX_PLATFORMS']:
-        return 'JAX is held to the CPU: set JAX_PLATFORMS=cuda on a machine with a GPU'
+    if marker == 'gpu' and os.environ['JAX_PLATFORMS'].startswith('cpu'):
+        return 'JAX is held to the CPU: set JAX_PLATFORMS=cuda,cpu on a machine with a GPU'
     return None
 
 

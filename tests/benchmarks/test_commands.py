@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+TINY = ('--config=configs/giel_small.py:tiny', '--size=64x48')
+
+
+def figures(path):
+    return json.loads(path.read_text())
+
+
+def test_inference_writes_a_row_for_each_number_of_objects(run_command, bare, tmp_path):
+    out = tmp_path / 'figures.json'
+    command = ('-m', 'benchmarks.inference', *TINY, '--objects=1', '--frames=2', f'--out={out}')
+    result = run_command(*command, **bare)
+    assert result.returncode == 0, result.stderr
+    (row,) = figures(out)['rows']
+    assert (row['objects'], row['size']) == (1, '64x48')
+    assert row['compile_s'] > row['ms'] / 1000 > 0
+    assert row['peak_mb'] > 50  # jax alone is more
+    assert f'{row["ms"]:.1f}' in result.stdout
+
+
+@pytest.mark.slow
+def test_train_step_writes_a_row_for_each_policy(run_command, tmp_path):
+    out = tmp_path / 'figures.json'
+    command = ('-m', 'benchmarks.train_step', *TINY, '--steps=1', f'--out={out}')
+    result = run_command(*command, '--remat=step,none')
+    assert result.returncode == 0, result.stderr
+    rows = {row['remat']: row for row in figures(out)['rows']}
+    assert rows['step']['planned_mb'] < rows['none']['planned_mb']
+    assert rows['none']['s'] > 0
+
+
+@pytest.mark.slow
+def test_everything_runs_on_a_bare_machine(run_command, bare, tmp_path):
+    out = tmp_path / 'figures.json'
+    result = run_command(
+        '-m', 'benchmarks.gpu', '--allow_cpu', '--tiny', f'--out={out}', JAX_PLATFORMS='cpu', **bare
+    )
+    assert result.returncode == 0, result.stderr
+    assert [row['benchmark'] for row in figures(out)['rows']] == ['inference', 'train step']
+    assert 'skipped' in figures(out)['tests']['summary']
+
+
+def test_without_a_gpu_the_command_says_so_and_ends(run_command):
+    result = run_command('-m', 'benchmarks.gpu', JAX_PLATFORMS='cpu')
+    assert result.returncode == 2
+    assert result.stderr.startswith('error: no GPU: JAX runs on cpu')
+    assert result.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'told'),
+    [
+        (['-m', 'benchmarks.inference', '--config=none.py'], 'none.py: no such file'),
+        (['-m', 'benchmarks.inference', *TINY, '--size=9'], "--size is '9'"),
+        (['-m', 'benchmarks.train_step', *TINY, '--remat=some'], "--remat has 'some'"),
+    ],
+)
+def test_wrong_flags_are_one_line(run_command, arguments, told):
+    result = run_command(*arguments)
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert result.stderr.count('\n') == 1
+
+
+def test_the_comparison_says_that_pytorch_is_missing(run_command, bare):
+    result = run_command('-m', 'benchmarks.inference', *TINY, '--compare_pytorch=stm', **bare)
+    assert result.returncode == 2
+    assert 'pip install -r requirements-pytorch.txt' in result.stderr
