@@ -162,7 +162,10 @@ def _deeplab_shapes():
 
 FORMATS = {
     'cfbi': names.Format(
-        config=CONFIG, links=_links(), shapes=lambda: shapes.of_model(CONFIG['model'])
+        config=CONFIG,
+        links=_links(),
+        shapes=lambda: shapes.of_model(CONFIG['model']),
+        counters=False,  # theirs is a frozen norm
     ),
     'deeplabv3plus_resnet101': names.Format(
         config=DEEPLAB,

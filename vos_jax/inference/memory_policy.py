@@ -93,9 +93,7 @@ def select(settings, kept, now, given=(0,)):
     if settings.policy == 'first+previous':
         return sorted({0, previous})
     if settings.policy == 'given+previous':
-        room = max(settings.size - 2, 0)
-        latest = given[max(len(given) - room, 1) :]
-        return sorted({0, *(nearest(kept, time) for time in latest), previous})
+        return sorted({*_references(settings, given), previous})
     if settings.policy == 'every_n':
         early = [time for time in given if time < previous]
         wanted = sorted({*range(0, previous, settings.every), *early})
@@ -104,6 +102,12 @@ def select(settings, kept, now, given=(0,)):
     else:
         wanted = _spread(now, settings.size)
     return sorted({nearest(kept, time) for time in wanted})
+
+
+def _references(settings, given):
+    """The first frame and the latest of those given later: one slot is for the previous frame."""
+    room = max(settings.size - 2, 0)
+    return [0, *given[max(len(given) - room, 1) :]]
 
 
 def _spread(count, size):
@@ -129,6 +133,8 @@ def keep(settings, kept, given=(0,)):
     >>> keep(MemorySettings('every_n', every=5), [0, 5, 10, 11])
     [0, 5, 10]
     """
+    if settings.policy == 'given+previous':
+        return [time for time in kept if time in _references(settings, given)]
     if settings.policy == 'every_n':
         kept = [time for time in kept if time % settings.every == 0 or time in given]
     return thin(kept, settings.capacity - 1, given)
