@@ -158,12 +158,14 @@ def _main(argv):
     if len(argv) != 3:
         raise InputError(f'{len(argv) - 1} files named; needed: two, IN and OUT')
     source, target = argv[1:]
-    if _EXPORT.value:
-        _check_ending(source, '.npz')
-        print(export_weights(source, target, _FORMAT.value, _PREFIX.value))
-    else:
-        _check_ending(target, '.npz')
-        print(import_weights(source, target, _FORMAT.value))
+    _check_ending(source if _EXPORT.value else target, '.npz')
+    try:
+        if _EXPORT.value:
+            print(export_weights(source, target, _FORMAT.value, _PREFIX.value))
+        else:
+            print(import_weights(source, target, _FORMAT.value))
+    except OSError as error:
+        raise InputError(f'{target}: cannot be written ({error.strerror})') from error
 
 
 def _check_ending(path, ending):

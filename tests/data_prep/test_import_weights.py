@@ -55,6 +55,21 @@ def test_a_round_trip_gives_the_same_bits(files, resnet):
         assert back[f'module.{name}'].tobytes() == resnet[name].tobytes()
 
 
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(files, run_python, tmp_path):
+    folder, _ = files
+    (tmp_path / 'file').touch()
+    code = "import runpy; runpy.run_module('data_prep.import_weights', run_name='__main__')"
+    result = run_python(
+        code,
+        '--format=torchvision_resnet50',
+        '--export',
+        folder / 'x.npz',
+        tmp_path / 'file' / 'out.pth',
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f'error: {tmp_path / "file" / "out.pth"}: cannot be written (')
+
+
 def test_the_prefix_can_be_chosen_on_the_way_back(files):
     folder, _ = files
     import_weights.export_weights(

@@ -15,6 +15,7 @@ import pytest
 
 from data_prep import import_weights, names, torch_reader, torch_writer
 from data_prep.formats import FORMATS
+from tests.models.tiny import quick_jit
 from vos_jax.inference import memory_policy, rollout
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import contract, registry
@@ -121,7 +122,7 @@ def wanted(module, method):
     return method in ('__call__', 'attend', 'read')
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def observed_step(model, variables, memory, frames, masks, objects, position):
     """rollout.temporal_step, with what the parts of the model return."""
     capture = functools.partial(
@@ -256,7 +257,7 @@ def test_loss_and_gradients_of_a_clip_are_the_recorded_ones(shared, variables, c
     objects = np.ones((1, labels.max()), bool)
     model = build(memory_stop_gradient=setting == 'detached')
 
-    @jax.jit
+    @quick_jit
     def gradient(params):
         def total(params):
             terms = clip_losses(model, params, variables['batch_stats'], frames, labels, objects)
