@@ -3,8 +3,8 @@
 Global matching of all pixels at stride 4 against one reference frame, and local matching in six
 windows at stride 8, for frames of 849x481; forward alone, and with the gradient. Each row is
 measured in a process of its own. `--compare_pytorch` adds the same mathematics written plainly in
-PyTorch (benchmarks/pytorch/matching.py), whose gradient needs 3 GB for each slot at this size. On a CPU the
-memory is what the part adds to that of the process.
+PyTorch (benchmarks/pytorch/matching.py), whose gradient needs 3 GB for each slot at this size. On a
+CPU the memory is what the part adds to that of the process.
 """
 
 import importlib.util
