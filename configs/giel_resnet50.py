@@ -24,6 +24,7 @@ def get_config(variant='full'):
         )
     config = ConfigDict()
     config.seed = 0
+    config.init = ''  # weights to start from (paper: Mask R-CNN's backbone); '': random
     config.model = dict(
         name='giel',
         dtype='bfloat16',  # ours; float32 on CPUs. Weights are float32 in either case

@@ -17,6 +17,7 @@ def get_config(variant='full'):
         raise ValueError(f"configs/giel_small.py: variant '{variant}' is not one of full, tiny")
     config = ConfigDict()
     config.seed = 0
+    config.init = ''  # weights file to start from; '': random
     config.model = dict(
         name='giel',
         dtype='float32',

@@ -117,7 +117,7 @@ def test_sigterm_writes_a_checkpoint_and_says_so(data, tmp_path):
     [
         ('--config.optimizer.learning_rat=1', "'optimizer.learning_rate'"),
         ('--config.data.sources.synthetic.root=/nowhere', '/nowhere'),
-        ('--config.model.affinity=cosine', 'dot, l2'),
+        ('--config.model.affinity=cosine', "'dot', 'l2'"),
     ],
 )
 def test_wrong_input_is_one_line_before_work_starts(data, tmp_path, flag, words):

@@ -64,7 +64,7 @@ def jaccard(pred: np.ndarray, truth: np.ndarray) -> float:
     0.333
     """
     union = np.count_nonzero(pred | truth)
-    return np.count_nonzero(pred & truth) / union if union else 1.0
+    return float(np.count_nonzero(pred & truth) / union) if union else 1.0
 
 
 def boundary_f(pred: np.ndarray, truth: np.ndarray) -> float:
@@ -230,7 +230,7 @@ def _boundary_f(pred: np.ndarray, truth: np.ndarray, radius: int) -> float:
     recall = np.count_nonzero(edges_true & dilate_by_disk(edges_pred, radius)) / num_true
     if precision + recall == 0:
         return 0.0
-    return 2 * precision * recall / (precision + recall)
+    return float(2 * precision * recall / (precision + recall))
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """The training loop: data, step, log, checkpoints."""
 
 import contextlib
+import functools
 import math
 import signal
 import sys
@@ -15,6 +16,7 @@ from vos_jax.data.pipeline import make_batches
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
+from vos_jax.training import init as initial_weights
 from vos_jax.training import step as steps
 from vos_jax.training.checkpoints import Checkpoints, restore_or_init
 from vos_jax.training.metrics import MetricWriter, Progress, parameter_overview
@@ -53,7 +55,8 @@ def train(config, workdir, evaluate=None):
                 model, optimizer, shapes, jax.random.key(config.seed), training.ema_decay > 0
             )
         )
-        state, start = restore_or_init(checkpoints, init)
+        warm_start = functools.partial(initial_weights.warm_start, path=config.init)
+        state, start = restore_or_init(checkpoints, init, warm_start)
         if start:
             batches.close()
             batches = make_batches(config.data, seed=config.seed, start_step=start)
@@ -62,22 +65,23 @@ def train(config, workdir, evaluate=None):
         log = _Log(writer, Progress(training.steps, start), rate, start)
         _announce(config, workdir, state, start)
         train_step = jax.jit(steps.make_train_step(model, optimizer, config), donate_argnums=0)
-        interrupted = stack.enter_context(_interruption())
+        interrupted, done = stack.enter_context(_interruption()), start
         for step, batch in zip(range(start, training.steps), batches):
             state, metrics = train_step(state, batch)  # the only line that computes
             done = step + 1
             log.record(metrics)  # stays on the device until a log step
-            last = done == training.steps or bool(interrupted)
+            stopping = bool(interrupted)  # asked once: a signal may come at any line
+            last = done == training.steps or stopping
             if last or done % training.log_every == 0:
                 log.write(done)
             if last or done % training.checkpoint_every == 0:
                 log.check()
                 checkpoints.save(done, state)
-            if interrupted:
+            if stopping:
                 break
             if evaluate and (last or done % training.evaluate_every == 0):
                 _evaluate(evaluate, config, state, done, checkpoints, writer)
-    if interrupted:
+    if interrupted and done < training.steps:
         print(
             f'stopped by {interrupted[0].name} at step {done}; the same command goes on from there'
         )

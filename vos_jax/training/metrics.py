@@ -36,7 +36,7 @@ class MetricWriter:
         self._workdir.mkdir(parents=True, exist_ok=True)
         path = self._workdir / 'metrics.jsonl'
         _drop_after(path, start_step)
-        self._lines = path.open('a', encoding='utf-8')
+        self._lines = path.open('a', encoding='utf-8', buffering=1)  # a kill loses no line
         self._events = EventFileWriter(str(self._workdir / 'events'))
         if start_step:
             # TensorBoard hides older events from this step on.
