@@ -12,7 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Before jax is imported anywhere. The GPU tests are run with JAX_PLATFORMS=cuda,cpu in the environment.
+# Before jax is imported anywhere. GPU tests run with JAX_PLATFORMS=cuda,cpu in the environment.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Shared by all workers and kept between runs: most of a test's time is compilation.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(REPOSITORY / '.jax_cache'))
