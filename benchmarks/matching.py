@@ -58,18 +58,18 @@ def match(kind, query, reference, labels, num_slots, dtype):
 
 def measure(kind, part, size, num_objects, num_runs, dtype):
     """One row: time of a run, and the memory that the runs add."""
-    query, reference, labels = map(jnp.asarray, make_inputs(kind, size, num_objects))
+    arrays = tuple(map(jnp.asarray, make_inputs(kind, size, num_objects)))
 
-    def forward(query, reference):
+    def forward(query, reference, labels):
         return match(kind, query, reference, labels, num_objects + 1, dtype)
 
-    def loss(query, reference):
-        return matching.proxy(forward(query, reference), 0.0).sum()
+    def loss(*arrays):
+        return matching.proxy(forward(*arrays), 0.0).sum()
 
     function = forward if part == 'forward' else jax.value_and_grad(loss, (0, 1))
-    compiled = jax.jit(function).lower(query, reference).compile()
-    row = {'code': 'vos_jax', 'dtype': dtype, **_about(kind, part, labels, num_objects)}
-    row |= _run(lambda: compiled(query, reference), num_runs)
+    compiled = jax.jit(function).lower(*arrays).compile()
+    row = {'code': 'vos_jax', 'dtype': dtype, **_about(kind, part, arrays[2], num_objects)}
+    row |= _run(lambda: compiled(*arrays), num_runs)
     return row | {'machine': measuring.machine()}
 
 

@@ -77,5 +77,5 @@ def test_a_train_step_is_the_one_of_the_cpu(gpu, cpu):
     cpu_params, cpu_metrics = train_step(cpu)
     np.testing.assert_allclose(metrics['loss'], cpu_metrics['loss'], rtol=1e-5)
     np.testing.assert_allclose(metrics['gradient_norm'], cpu_metrics['gradient_norm'], rtol=1e-3)
-    # Steps are about 0.1 times a gradient of norm 1.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), params, cpu_params)
+    # The step has length 1.6 in all: 0.1 times the norm of the gradient.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), params, cpu_params)
