@@ -107,20 +107,13 @@ def _about(spec, running, size, num_objects):
     return {'config': spec, 'dtype': running.dtype, 'size': text, 'objects': num_objects}
 
 
-def _has_pytorch():
-    try:
-        return importlib.util.find_spec('torch') is not None
-    except ModuleNotFoundError:  # a finder that refuses says so in this way
-        return False
-
-
 def main(argv):
     """Measures and prints; one row per number of objects."""
     del argv
     wanted = flags.FLAGS
     size = measuring.parse_size(wanted.size)
     configs.load(wanted.config)  # a wrong name is an error of this process, in one line
-    if wanted.compare_pytorch and not _has_pytorch():
+    if wanted.compare_pytorch and importlib.util.find_spec('torch') is None:
         raise InputError(
             '--compare_pytorch: PyTorch is not installed; pip install -r requirements-pytorch.txt'
         )

@@ -11,7 +11,13 @@ ABSENT = (
     'clu cv2 grain ml_collections orbax simplejpeg tensorboard tensorflow tensorflow_datasets torch'
 )
 REFUSE = """
+import importlib.util
 import sys
+
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: (
+    None if name.partition('.')[0] in {absent} else find_spec(name, package)
+)
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
