@@ -40,7 +40,10 @@ MODELS = {
 def case(request):
     """Outputs, loss and gradients of both, for a clip of which one slot is not in use."""
     model = MODELS[request.param]
-    variables = variables_of(model)
+    # With the full scale logits reach 46, and float32 differs by 2e-4 from float64 in PyTorch too.
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: 0.7 * leaf if path[-1].key == 'kernel' else leaf, variables_of(model)
+    )
     batch = clip(batch=2, length=4, size=(38, 54), num_slots=3, num_objects=2)
     batch['labels'][:, 1:, -3:] = 255
     return in_jax(model, variables, batch), in_pytorch(model, variables, batch)
