@@ -122,7 +122,8 @@ def _use_stills(config):
             kind='still_images',
             weight=1.0,
             jitter=dict(rotation=20.0, scale=0.1, shear=10.0, shift=0.05),  # shift: ours
-            colour=dict(brightness=0.1, contrast=0.05, saturation=0.05, grey=0.05),
+            colour=dict(brightness=0.0, contrast=0.0, saturation=0.0, grey=0.05),
+            frame_colour=dict(brightness=0.1, contrast=0.05, saturation=0.05, grey=0.0),
         ),
     )
     config.data.update(scale=(1.0, 1.5), stretch=0.0, gap=((0, 1),), clip_length=3)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vos_jax.data import layouts
+from vos_jax.data.frames import write_frame
 from vos_jax.data.masks import write_labels
 from vos_jax.errors import InputError
 
@@ -237,6 +238,17 @@ def test_a_photograph_is_a_sequence_of_one_frame(tmp_path, write_set, draw):
     (tmp_path / 'masks' / 'a.png').unlink()
     with pytest.raises(InputError, match=r'masks/a\.png: this mask is missing'):
         layouts.still_images(tmp_path)
+
+
+def test_photographs_in_0_255_form_are_read_on_request(tmp_path, draw):
+    (tmp_path / 'images').mkdir()
+    for name in 'ab':
+        write_frame(tmp_path / 'images' / f'{name}.jpg', np.zeros((2, 3, 3), np.uint8))
+        write_labels(tmp_path / 'masks' / f'{name}.png', draw('v..', 'vv.'))
+    with pytest.raises(InputError, match=r'masks/a\.png: only 0 and 255 here'):
+        layouts.still_images(tmp_path)
+    for sequence in layouts.still_images(tmp_path, binary=True):
+        np.testing.assert_array_equal(sequence.read_labels(sequence.name), draw('1..', '11.'))
 
 
 def test_counts_of_the_reference_photographs(shared):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 from vos_jax.data import pipeline
 from vos_jax.data.masks import write_labels
@@ -226,6 +227,35 @@ def test_still_images_move_by_their_own_jitter(tmp_path, write_set, moving_squar
         for batch in take(settings | {'colour': {'brightness': 0.1}}, 5):
             frames = batch['frames'][0]
             assert np.any(frames[1:] != frames[:1]) == moves
+
+
+@pytest.fixture
+def still(tmp_path, moving_squares):
+    """Source of one photograph, painted 60 times the id of each pixel."""
+    (labels,) = moving_squares(2, 1)
+    (tmp_path / 'images').mkdir()
+    Image.fromarray(np.stack([labels * 60] * 3, axis=-1)).save(tmp_path / 'images/one.png')
+    write_labels(tmp_path / 'masks/one.png', labels)
+    return {'root': str(tmp_path), 'kind': 'still_images'}
+
+
+def test_simulated_clips_move_and_stay_aligned(still):
+    jitter = {'rotation': 20.0, 'scale': 0.1, 'shear': 10.0, 'shift': 0.05}
+    settings = _settings_of('') | {'sources': [still | {'jitter': jitter}], 'clip_length': 3}
+    for batch in take(settings | {'crop': (48, 64)}, 20):
+        frames, labels = batch['frames'][0], batch['labels'][0]
+        assert all(np.any(labels[t] != labels[t - 1]) for t in (1, 2))
+        for slot in np.unique(labels[0]):
+            inside = np.array([_shrink(mask == slot) for mask in labels])
+            assert np.unique(frames[inside]).tolist() in ([], [0], [60], [120])
+
+
+def test_each_frame_gets_colours_of_its_own(still):
+    for name, is_same in (('colour', True), ('frame_colour', False)):
+        settings = _settings_of('') | {'sources': [still | {name: {'brightness': 0.3}}]}
+        for batch in take(settings, 5):
+            frames = batch['frames'][0].astype(int)
+            assert np.all(frames == frames[0]) == is_same
 
 
 def test_a_small_object_is_found_by_aiming_at_it(write_set):

@@ -116,7 +116,7 @@ def warp_labels(labels, matrix, out, *, mirror=True):
 
 
 def change_colours(rng, frames, colour):
-    """Changes brightness, contrast and saturation of a whole clip in one linear map of the colours.
+    """Changes brightness, contrast and saturation of all frames in one linear map of the colours.
 
     Args:
       rng: np.random.Generator.

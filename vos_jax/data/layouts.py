@@ -97,15 +97,7 @@ def davis(root, split, year='2017', resolution=None, *, binary=False):
     if not annotations.is_dir():
         raise InputError(f'{annotations}: folder is missing; the masks belong there')
     found = [_davis_sequence(images / name, annotations / name) for name in names]
-    first_masks = [sequence.masks[sequence.given[0]] for sequence in found]
-    if not mask_files.is_binary(first_masks):
-        return found
-    if not (binary or str(year) == '2016'):
-        raise InputError(
-            f'{first_masks[0]}: only 0 and 255 here and in all first masks, need object ids; '
-            'ask for binary masks, or write 1 in place of 255'
-        )
-    return [dataclasses.replace(sequence, binary=True) for sequence in found]
+    return _settle_form(found, binary or str(year) == '2016')
 
 
 def youtube_vos(root, split, *, all_frames=False):
@@ -129,11 +121,12 @@ def youtube_vos(root, split, *, all_frames=False):
     ]
 
 
-def still_images(root):
+def still_images(root, *, binary=False):
     """Lists photographs with masks, each as a sequence of one frame.
 
     Args:
       root: folder that holds images (JPEG or PNG) and masks (PNG of the same names).
+      binary: the masks hold only 0 and 255, as in most sets of salient objects; 255 is id 1.
     """
     images, annotations = Path(root) / 'images', Path(root) / 'masks'
     masks = {path.stem: path for path in _list_files(annotations, ('.png',))}
@@ -142,10 +135,19 @@ def still_images(root):
     for path in frames:
         if path.stem not in masks:
             raise InputError(f'{annotations / path.stem}.png: this mask is missing; add it')
-    return [
-        Sequence(path.stem, (path,), {path.stem: masks[path.stem]}, (path.stem,), (path.stem,))
+    found = [
+        Sequence(
+            path.stem,
+            (path,),
+            {path.stem: masks[path.stem]},
+            given=(path.stem,),
+            required=(path.stem,),
+            binary=binary,
+        )
         for path in frames
     ]
+    # A set in 0/255 form may have ten thousand masks: where it is named as such, none is read here.
+    return found if binary else _settle_form(found, binary=False)
 
 
 def require_masks(sequences):
@@ -158,6 +160,19 @@ def require_masks(sequences):
                 f'{folder / missing[0]}.png: this mask is missing ({len(missing)} of '
                 f'{len(sequence.frames)} in {sequence.name}); training needs one for each frame'
             )
+
+
+def _settle_form(found, binary):
+    """Says of a whole set whether its masks are in 0/255 form, which must be asked for."""
+    first_masks = [sequence.masks[sequence.given[0]] for sequence in found]
+    if not mask_files.is_binary(first_masks):
+        return found
+    if not binary:
+        raise InputError(
+            f'{first_masks[0]}: only 0 and 255 here and in all first masks, need object ids; '
+            'ask for binary masks, or write 1 in place of 255'
+        )
+    return [dataclasses.replace(sequence, binary=True) for sequence in found]
 
 
 def _davis_sequence(images, annotations):

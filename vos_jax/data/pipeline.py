@@ -155,8 +155,7 @@ class BatchMaker:
             if left_out:
                 self._note_left_out(sequence, left_out)
             if ids.any():
-                colour = settings.sources[source].colour or settings.colour
-                augment.change_colours(rng, frames, colour)
+                self._change_colours(rng, source, frames)
                 return ids
         raise InputError(
             f'{sequence.masks[sequence.stems[0]].parent}: no object of {settings.min_pixels} '
@@ -194,11 +193,21 @@ class BatchMaker:
 
     def _warp(self, sequence, indices, matrices, frames, labels):
         """Warps all of a clip but the first mask, which is there already."""
+        last = frame = mask = None
         for t, index in enumerate(indices):
-            augment.warp_frame(self._reader.frame(sequence, index), matrices[t], out=frames[t])
+            if index != last:  # a still image is all frames of its clip
+                frame, last = self._reader.frame(sequence, index), index
+                mask = None
+            augment.warp_frame(frame, matrices[t], out=frames[t])
             if t:
-                mask = self._reader.labels(sequence, index)
+                mask = self._reader.labels(sequence, index) if mask is None else mask
                 augment.warp_labels(mask, matrices[t], out=labels[t])
+
+    def _change_colours(self, rng, source, frames):
+        settings, own = self._settings, self._settings.sources[source]
+        augment.change_colours(rng, frames, own.colour or settings.colour)
+        for frame in frames:
+            augment.change_colours(rng, frame[None], own.frame_colour or settings.frame_colour)
 
     def _paste(self, rng, gap, frames, labels):
         """Pastes one object of any other clip, its middle at a random place of the first frame."""

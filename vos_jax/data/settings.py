@@ -18,12 +18,12 @@ class Jitter:
 
 @dataclasses.dataclass(frozen=True)
 class Colour:
-    """Largest change of the colours of a whole clip; all 0: none."""
+    """Largest change of colours; all 0: none."""
 
     brightness: float = 0.0  # 0.1: between 0.9 and 1.1
     contrast: float = 0.0
     saturation: float = 0.0
-    grey: float = 0.0  # probability of a grey clip
+    grey: float = 0.0  # probability of no colours at all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,12 @@ class Source:
     split: str = 'train'  # not for still images
     year: str = '2017'  # which list, 'davis' only
     resolution: str | None = None  # folder below JPEGImages; None: 480p or the only one
-    binary: bool = False  # 'davis' only: accept masks of 0 and 255
+    binary: bool = False  # accept masks of 0 and 255; 'davis' and 'still_images'
     weight: float = 1.0
     stride: int = 1  # frames of the video between two stored ones; `gap` is divided by it
     jitter: Jitter | None = None  # in place of that below; it is what moves a still image
     colour: Colour | None = None  # in place of that below
+    frame_colour: Colour | None = None  # in place of that below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +75,17 @@ class DataSettings:
     balanced_pixels: int = 0  # the first crop is drawn again until it shows so much foreground,
     balanced_tries: int = 5  # at most so often
     jitter: Jitter = Jitter()
-    colour: Colour = Colour()
+    colour: Colour = Colour()  # of a whole clip
+    frame_colour: Colour = Colour()  # of each frame by itself, on top of that
     paste: Paste = Paste()
     num_workers: int = 0  # processes; 0: threads of this process
     num_threads: int = 2  # per process
     prefetch: int = 4  # batches held ready per process
     cache_mb: int = 0  # decoded frames and masks kept in memory, per process
     skip_broken: bool = False  # a video with unreadable files is replaced by another draw
+
+
+_GROUPS = {'jitter': Jitter, 'colour': Colour, 'frame_colour': Colour, 'paste': Paste}
 
 
 def read_settings(data):
@@ -107,7 +112,7 @@ def gap_at(schedule, step):
 def _group(kind, values, where):
     known = [field.name for field in dataclasses.fields(kind)]
     values = {name: _plain(value) for name, value in values.items()}
-    for name, inner in (('jitter', Jitter), ('colour', Colour), ('paste', Paste)):
+    for name, inner in _GROUPS.items():
         if name in known and hasattr(values.get(name), 'items'):
             values[name] = _group(inner, values[name], f'{where}.{name}')
     for name in values:

@@ -57,7 +57,7 @@ def _open(source):
     elif source.kind == 'youtube_vos':
         found = layouts.youtube_vos(source.root, source.split)
     elif source.kind == 'still_images':
-        found = layouts.still_images(source.root)
+        found = layouts.still_images(source.root, binary=source.binary)
     else:
         raise InputError(
             f"data source {source.name or source.root}: kind '{source.kind}'; "
