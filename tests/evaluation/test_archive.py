@@ -40,6 +40,14 @@ def test_davis_has_its_sequences_at_the_top(test_dev, saved, tmp_path, draw):
     assert image.getpalette() == masks.PALETTE.ravel().tolist()
 
 
+def test_test_dev_masks_of_another_program_are_packed_whole(saved, test_dev, evaluate, tmp_path):
+    flags = ('--protocol=davis2017', '--split=test-dev', f'--data={test_dev.root}', '--zip')
+    result = evaluate(f'--results={saved.root}', *flags, f'--out={tmp_path}/out', '--noreport')
+    assert result.returncode == 0, result.stderr
+    with zipfile.ZipFile(tmp_path / 'out/davis2017-test-dev-480p.zip') as packed:
+        assert len(packed.namelist()) == 7
+
+
 def test_youtube_vos_has_the_required_frames_in_annotations(
     make_youtube, draw, tmp_path, save_masks
 ):

@@ -155,6 +155,42 @@ def test_extra_ids_are_dropped_on_request(data, masks, evaluate, tmp_path, draw,
     assert 'owl: J&F 100.0, 1 object' in result.stdout
 
 
+def test_one_bad_mask_keeps_the_sequences_that_are_scored(
+    data, masks, evaluate, tmp_path, draw, save_masks
+):
+    out = tmp_path / 'out'
+    save_masks(masks / 'owl', draw(4, ids=(1, 9)))
+    flags = (masks, data, out, '--noreport', '--workers=1')
+    assert_refused(score(evaluate, *flags), 'owl/00001.png: id 9 is no object')
+    assert [path.name for path in out.iterdir()] == ['scored.json']
+    save_masks(masks / 'owl', draw(4, speed=3))
+    again = score(evaluate, *flags)
+    assert '1 of 2 sequences are scored already' in again.stdout
+    assert not (out / 'scored.json').exists()
+    fresh = score(evaluate, masks, data, tmp_path / 'fresh', '--noreport')
+    assert 'already' not in fresh.stdout
+    for name in ('global_results-val.csv', 'per-sequence_results-val.csv'):
+        assert (out / name).read_bytes() == (tmp_path / 'fresh' / name).read_bytes()
+
+
+def test_kept_scores_of_masks_that_have_changed_are_not_used(
+    data, masks, evaluate, tmp_path, draw, save_masks
+):
+    save_masks(masks / 'owl', draw(4, ids=(1, 9)))
+    flags = (masks, data, tmp_path / 'out', '--noreport', '--workers=1')
+    assert score(evaluate, *flags).returncode == 2
+    save_masks(masks / 'owl', draw(4))
+    save_masks(masks / 'dog', draw(5, ids=(1, 2)))
+    again = score(evaluate, *flags)
+    assert 'already' not in again.stdout
+    scores = json.loads((tmp_path / 'out/results.json').read_text())['scores']
+    assert scores['J&F-Mean'] == 1
+
+
+def test_proc_cannot_hold_results(data, masks, evaluate):
+    assert_refused(score(evaluate, masks, data, '/proc/nobody'), '/proc/nobody: cannot be written')
+
+
 @pytest.mark.parametrize(
     ('flags', 'parts'),
     [

@@ -65,6 +65,55 @@ def test_a_missing_annotation_is_named(make_davis, draw):
         protocols.load('davis2017', root)
 
 
+@pytest.mark.parametrize('with_frames', [True, False])
+@pytest.mark.parametrize('frame', ['00000', '00002'])
+def test_a_missing_annotation_is_named_when_masks_are_scored(make_davis, draw, frame, with_frames):
+    root = make_davis({'dog': draw(5)}, with_frames)
+    (root / f'Annotations/480p/dog/{frame}.png').unlink()
+    if frame == '00000' and not with_frames:  # nothing tells that the numbers began at 0
+        assert len(protocols.load('davis2017', root, need_frames=False).tasks[0].scored) == 2
+        return
+    with pytest.raises(InputError, match=rf'dog/{frame}\.png: this (annotation|mask) is missing'):
+        protocols.load('davis2017', root, need_frames=False)
+
+
+def test_test_dev_needs_all_frames_when_masks_are_packed(make_davis, draw):
+    root = make_davis({'dog': draw(5)}, split='test-dev')
+    for path in (root / 'Annotations/480p/dog').glob('0000[1-9].png'):
+        path.unlink()
+    (task,) = protocols.load('davis2017', root, 'test-dev', need_frames=False).tasks
+    assert task.sequence.required == tuple(f'{t:05d}' for t in range(5))
+    shutil.rmtree(root / 'JPEGImages')
+    with pytest.raises(InputError, match=r'frames are missing; .* first annotation only'):
+        protocols.load('davis2017', root, 'test-dev', need_frames=False)
+
+
+def test_a_split_that_is_half_annotated_is_refused(make_davis, draw):
+    root = make_davis({'dog': draw(4), 'owl': draw(4)})
+    for path in (root / 'Annotations/480p/owl').glob('0000[1-9].png'):
+        path.unlink()
+    with pytest.raises(InputError, match='480p/owl: only the first annotation is here'):
+        protocols.load('davis2017', root)
+
+
+def test_frames_without_leading_zeros_are_in_time_order(make_davis, draw):
+    root = make_davis({'dog': draw(12)}, with_frames=False)
+    for path in (root / 'Annotations/480p/dog').iterdir():
+        path.rename(path.with_name(f'{int(path.stem)}.png'))
+    (task,) = protocols.load('davis2017', root, need_frames=False).tasks
+    assert list(task.scored) == [str(t) for t in range(1, 11)]
+
+
+@pytest.mark.parametrize('name', ['davis2017', 'youtube_vos2019'])
+def test_a_root_that_is_too_deep_points_to_the_right_one(make_davis, make_youtube, draw, name):
+    if name == 'davis2017':
+        root, inner = make_davis({'dog': draw(4)}), 'Annotations'
+    else:
+        root, inner = make_youtube({'a': (draw(4), {1: 0})}), 'valid'
+    with pytest.raises(InputError, match=rf'did you mean {root}\?'):
+        protocols.load(name, root / inner, need_frames=False)
+
+
 def test_two_frames_are_too_few(make_davis, draw):
     with pytest.raises(InputError, match='at least 3'):
         protocols.load('davis2017', make_davis({'dog': draw(2)}))

@@ -195,10 +195,10 @@ def _youtube_sequence(images, annotations, video):
     _check_pairs(masks, stems, images)
     first_ids, wanted = {}, set()
     for object_id, fields in video['objects'].items():
-        named = sorted(fields['frames'], key=_natural_key)
+        named = sorted(fields['frames'], key=natural_key)
         first_ids[named[0]] = (*first_ids.get(named[0], ()), int(object_id))
         wanted.update(named)
-    given = tuple(sorted(first_ids, key=_natural_key))
+    given = tuple(sorted(first_ids, key=natural_key))
     for stem in given:
         if stem not in masks:
             raise InputError(
@@ -207,7 +207,7 @@ def _youtube_sequence(images, annotations, video):
             )
     required = tuple(stem for stem in stems if stem in wanted)
     if len(required) < len(wanted):
-        lost = min(wanted - set(stems), key=_natural_key)
+        lost = min(wanted - set(stems), key=natural_key)
         raise InputError(f'{images / lost}.jpg: this frame is missing; meta.json names it')
     return Sequence(images.name, frames, masks, given, required, first_ids)
 
@@ -278,7 +278,7 @@ def _list_files(folder, suffixes):
         raise InputError(
             f'{folder}: no {" or ".join(suffixes)} files in it; copy this sequence again'
         )
-    return tuple(sorted(files, key=lambda path: _natural_key(path.stem)))
+    return tuple(sorted(files, key=lambda path: natural_key(path.stem)))
 
 
 def _check_pairs(masks, stems, images):
@@ -287,7 +287,7 @@ def _check_pairs(masks, stems, images):
         raise InputError(f'{masks[stray[0]]}: mask without a frame in {images}; names must agree')
 
 
-def _natural_key(stem):
+def natural_key(stem):
     """Sorts frame 10 after frame 9 where names have no leading zeros."""
     return [
         (int(part), part) if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', stem)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vos_jax.errors import InputError
-from vos_jax.evaluation import archive
+from vos_jax.evaluation import archive, finished
 from vos_jax.evaluation import compare as comparing
 from vos_jax.evaluation import results as results_files
 from vos_jax.evaluation.predictions import Predictions
@@ -74,12 +74,31 @@ def score_results(
         f'masks {predictions.root}'
     )
     predictions.check(protocol)
-    sequences = []
-    for result in score_tasks(protocol.tasks, predictions, num_workers):
-        sequences.append(result)
-        print(format_sequence(result, len(sequences), len(protocol.tasks)), flush=True)
+    sequences = _score_all(protocol, predictions, out, num_workers)
     header = {'masks': str(predictions.root.resolve()), 'form': predictions.form}
-    return finish(protocol, predictions, sequences, header, out, num_workers=num_workers, **options)
+    results = finish(
+        protocol, predictions, sequences, header, out, num_workers=num_workers, **options
+    )
+    finished.KeptScores(out, protocol, predictions).remove()
+    return results
+
+
+def _score_all(protocol, predictions, out, num_workers):
+    """Scores all sequences; where one fails, those that are done are kept for the next time."""
+    kept = finished.KeptScores(out, protocol, predictions)
+    sequences = kept.read()
+    if sequences:
+        print(f'{len(sequences)} of {len(protocol.tasks)} sequences are scored already')
+    done = {result.name for result in sequences}
+    todo = [task for task in protocol.tasks if task.name not in done]
+    try:
+        for result in score_tasks(todo, predictions, num_workers):
+            sequences.append(result)
+            print(format_sequence(result, len(sequences), len(protocol.tasks)), flush=True)
+    except Exception:
+        kept.write(sequences)
+        raise
+    return sequences
 
 
 def compare(folders: list[str], out: Path) -> None:
@@ -94,13 +113,15 @@ def compare(folders: list[str], out: Path) -> None:
 
 def prepare_folder(out: Path) -> None:
     """Makes the folder and writes a file there, so that a failure comes before the work."""
-    with explain_disk_errors():
+    probe = out / f'.{uuid.uuid4().hex}.tmp'
+    try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f'.{uuid.uuid4().hex}.tmp'
-        try:
-            probe.write_bytes(b'0')
-        finally:
-            probe.unlink(missing_ok=True)
+        probe.write_bytes(b'0')
+        probe.unlink()
+    except OSError as error:  # whatever its number: /proc answers with 'no such file'
+        with contextlib.suppress(OSError):
+            probe.unlink()
+        raise _cannot_be_written(error, out) from error
 
 
 @contextlib.contextmanager
@@ -111,8 +132,11 @@ def explain_disk_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
-        where = error.filename or 'output folder'
-        raise InputError(
-            f'{where}: cannot be written ({os.strerror(error.errno)}); make room or name another '
-            '--out. What is finished is kept, the same command goes on from there'
-        ) from error
+        raise _cannot_be_written(error, 'output folder') from error
+
+
+def _cannot_be_written(error, folder):
+    return InputError(
+        f'{error.filename or folder}: cannot be written ({os.strerror(error.errno)}); make room or '
+        'name another --out. What is finished is kept, the same command goes on from there'
+    )

@@ -1,18 +1,22 @@
 """Remembers which sequences of an evaluation are finished, so that it can be resumed.
 
 `OUT/run.json` says what is evaluated, `OUT/finished/<sequence>.json` holds the scores, the time
-and the checksums of the masks in `OUT/masks/<sequence>`. A record is written last.
+and the checksums of the masks in `OUT/masks/<sequence>`. A record is written last. Where masks of
+another program are scored, `OUT/scored.json` holds the sequences before the one that failed.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vos_jax.data.files import write_atomically
 from vos_jax.errors import InputError
-from vos_jax.evaluation.protocols import Task
+from vos_jax.evaluation.predictions import Predictions
+from vos_jax.evaluation.protocols import Protocol, Task
 from vos_jax.evaluation.results import sequence_from_json, sequence_to_json
 from vos_jax.evaluation.scoring import SequenceResult
 from vos_jax.evaluation.segmenting import Timing, checksum
@@ -98,6 +102,49 @@ class Ledger:
 
     def _path(self, name):
         return self.out / 'finished' / f'{name}.json'
+
+
+class KeptScores:
+    """The sequences that were scored before a mask of a later one was refused."""
+
+    def __init__(self, out: Path, protocol: Protocol, predictions: Predictions):
+        self._path = Path(out) / 'scored.json'
+        self._tasks = {task.name: task for task in protocol.tasks}
+        self._predictions = predictions
+
+    def write(self, results: Sequence[SequenceResult]) -> None:
+        """Keeps results as far as the disk allows: the error that led here is what counts."""
+        with contextlib.suppress(OSError):
+            kept = {
+                result.name: [self._fingerprint(result.name), sequence_to_json(result)]
+                for result in results
+            }
+            write_atomically(self._path, json.dumps(kept).encode())
+
+    def read(self) -> list[SequenceResult]:
+        """Gives what was kept of masks and annotations that have not changed since."""
+        try:
+            kept = json.loads(self._path.read_text())
+            return [
+                sequence_from_json(values)
+                for name, (fingerprint, values) in kept.items()
+                if name in self._tasks and fingerprint == self._fingerprint(name)
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def _fingerprint(self, name):
+        """CRC-32 of the bytes of all masks and annotations, and of the rules, as one text."""
+        task, predictions = self._tasks[name], self._predictions
+        rules = (task.ids, list(task.scored.items()), task.merged)
+        value = zlib.crc32(repr((rules, dataclasses.astuple(predictions))).encode())
+        files = {task.sequence.masks[stem] for stem in task.scored}
+        for path in (*sorted(files), *predictions.files(name)):
+            value = zlib.crc32(path.read_bytes(), zlib.crc32(str(path).encode(), value))
+        return value
 
 
 def _check_identity(found, wanted, out):

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vos_jax.data import masks
 from vos_jax.errors import InputError
@@ -38,6 +38,12 @@ class Predictions:
         if self.form == 'arrays':
             return mask_forms.find_array(self.root, name)
         return self.root / name / ('' if self.form == 'objects' else f'{stem}.png')
+
+    def files(self, name: str) -> list[Path]:
+        """Lists all files of one sequence."""
+        if self.form == 'arrays':
+            return [mask_forms.find_array(self.root, name)]
+        return sorted(path for path in (self.root / name).rglob('*') if path.is_file())
 
     def read(self, task: Task, stem: str) -> np.ndarray:
         """Reads the prediction of one frame: u8[H, W], ids of the task and 0."""
@@ -130,7 +136,9 @@ def _check_head(path, size, form):
     try:
         with Image.open(path) as image:
             found, mode = (image.height, image.width), image.mode
-    except OSError as error:
+    except UnidentifiedImageError:
+        raise InputError(f'{path}: not an image; write it again') from None
+    except (OSError, SyntaxError) as error:
         raise InputError(f'{path}: unreadable mask ({error}); write it again') from None
     if found != tuple(size):
         raise InputError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vos_jax.data import layouts, masks
+from vos_jax.data.frames import read_size
 from vos_jax.errors import InputError
 from vos_jax.evaluation import annotations
 
@@ -48,6 +49,16 @@ class Task:
         labels = self.sequence.read_labels(stem)
         labels[labels == masks.VOID] = 0
         return _merge(labels, self.merged)
+
+    def check_truth(self, stem: str) -> None:
+        """Refuses an annotation of another size than the frames; reads only its head."""
+        path, size = self.sequence.masks[stem], self.sequence.size
+        found = read_size(path)
+        if found != size:
+            raise InputError(
+                f'{path}: annotation of size {found[1]}x{found[0]}, its frame is '
+                f'{size[1]}x{size[0]}; copy the data set again'
+            )
 
     def read_given(self, stem: str) -> np.ndarray:
         """Reads what a model is shown at `stem`: u8[H, W], new ids."""
@@ -127,9 +138,19 @@ def _load_davis(name, root, split, resolution, need_frames):
         sequences = layouts.davis(root, split, year, resolution)
     else:
         sequences = annotations.list_davis(root, split, year, resolution)
-    mode = sequences[0].masks[sequences[0].given[0]].parent.parent.name
+    mode = _mask_folder(sequences[0]).parent.name
     tasks = tuple(_davis_task(sequence, merged=name == 'davis2016') for sequence in sequences)
+    unscored = [task for task in tasks if not task.scored]
+    if 0 < len(unscored) < len(tasks):
+        raise InputError(
+            f'{_mask_folder(unscored[0].sequence)}: only the first annotation is here, other '
+            'sequences have all; copy the data set again or take it off the list'
+        )
     return Protocol(name, split, root, mode, tasks)
+
+
+def _mask_folder(sequence):
+    return sequence.masks[sequence.given[0]].parent
 
 
 def _davis_task(sequence, merged):
@@ -137,11 +158,10 @@ def _davis_task(sequence, merged):
     first = sequence.read_labels(sequence.given[0])
     num_objects = 1 if merged else int(masks.object_ids(first).max(initial=0))
     ids = tuple(range(1, num_objects + 1))
-    if len(sequence.masks) == 1:  # test-dev: only the first annotation is public
+    inner, folder = sequence.stems[1:-1], _mask_folder(sequence)
+    if inner and len(sequence.masks) == 1:  # test-dev: only the first annotation is public
         return Task(sequence, ids, {}, merged)
-    inner = sequence.stems[1:-1]
     missing = [stem for stem in inner if stem not in sequence.masks]
-    folder = sequence.masks[sequence.given[0]].parent
     if missing:
         raise InputError(
             f'{folder / missing[0]}.png: this annotation is missing; without it '
@@ -166,10 +186,22 @@ def _load_youtube(name, root, split, dense, need_frames):
 
 def _list_videos(root, split, dense, need_frames):
     """The frames are listed where they are needed, and shown in the report where they are there."""
+    _check_youtube_root(root, split)
     images = root / (f'{split}_all_frames' if dense else split) / 'JPEGImages'
     if need_frames or images.is_dir():
         return layouts.youtube_vos(root, split, all_frames=dense)
     return annotations.list_youtube(root, split)
+
+
+def _check_youtube_root(root, split):
+    meta = root / split / 'meta.json'
+    if meta.is_file():
+        return
+    raise InputError(
+        f'{meta}: no such file; --data is the folder that holds {split}/meta.json and '
+        f'{split}/Annotations of YouTube-VOS'
+        f'{annotations.hint_near(root, f"{split}/meta.json")}'
+    )
 
 
 def _load_local(sequences, root, split, dense, videos, unseen):

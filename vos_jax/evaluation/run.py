@@ -182,10 +182,12 @@ def _join_processes(options):
 
 
 def _check_inputs(protocol):
-    """Reads all masks given first: what is wrong with them is better known now than in an hour."""
+    """Reads the masks given and the heads of the annotations: better now than in an hour."""
     for task in protocol.tasks:
         for stem in task.sequence.given:
             task.read_given(stem)
+        for stem in task.scored:
+            task.check_truth(stem)
 
 
 def _open_ledger(source, protocol, out, options):
