@@ -11,12 +11,15 @@ one object, 59.7 on those with several (2026-11-21, pretrained/README.md).
 from ml_collections import ConfigDict
 
 STEPS = 2500
+VARIANTS = ('full', 'refine', 'tiny')
 
 
 def get_config(variant='full'):
-    """Variants: 'full'; 'tiny' for tests and the demo."""
-    if variant not in ('full', 'tiny'):
-        raise ValueError(f"configs/giel_small.py: variant '{variant}' is not one of full, tiny")
+    """Variants: 'full'; 'refine' goes on from its weights; 'tiny' for tests and the demo."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"configs/giel_small.py: variant '{variant}' is not one of {', '.join(VARIANTS)}"
+        )
     config = ConfigDict()
     config.seed = 0
     config.init = ''  # weights file to start from; '': random
@@ -106,9 +109,23 @@ def get_config(variant='full'):
         max_sequences=0,  # of each source; 0: all
     )
     config.inference = dict(memory=dict(policy='sample', size=5, every=5, capacity=64))
-    if variant == 'tiny':
+    if variant == 'refine':
+        _refine(config)
+    elif variant == 'tiny':
         _make_tiny(config)
     return config
+
+
+def _refine(config):
+    """A second stage at the size of the test frames: more of a frame, hence more look-alikes.
+
+    `config.init` names the exported weights of the first stage.
+    """
+    config.data.update(batch_size=3, crop=(192, 288), gap=((0, 3),), scale=(0.9, 1.7))
+    config.data.paste.update(probability=0.6)
+    config.loss.hardest = ((0, 1.0), (800, 0.4))
+    config.optimizer.update(learning_rate=5e-4, warmup=50)
+    config.training.update(steps=1200, sequential_from=0, ema_decay=0.995, evaluate_every=1200)
 
 
 def _make_tiny(config):
