@@ -3,7 +3,7 @@
 The same command again goes on where the run stopped.
 """
 
-from absl import flags, logging
+from absl import flags
 
 from vos_jax import compilation, config
 from vos_jax.errors import InputError, run_main
@@ -18,7 +18,6 @@ def main(argv):
     for name in ('config', 'workdir'):
         if flags.FLAGS[name].value is None:
             raise InputError(f'--{name} is missing; see README.md for a complete command')
-    logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines for each checkpoint
     compilation.keep_compilations()
     from vos_jax.evaluation.heldout import HeldOut
     from vos_jax.training import loop

@@ -3,11 +3,12 @@
 import pytest
 
 PROGRAM = """
-from absl import flags
+from absl import flags, logging
 from vos_jax.errors import InputError, run_main
 flags.DEFINE_integer('count', 1, 'A number.')
 
 def main(argv):
+    logging.info('a backend was not found')
     if flags.FLAGS.count == 2:
         raise InputError('a.png: wrong\\nsize; resize it')
     if flags.FLAGS.count == 3:
@@ -26,6 +27,10 @@ def run(run_python):
 def test_a_command_that_works_ends_with_0(run):
     result = run('--count=1', 'rest')
     assert (result.returncode, result.stdout, result.stderr) == (0, "done ['rest']\n", '')
+
+
+def test_what_libraries_tell_is_shown_on_request(run):
+    assert 'a backend was not found' in run('--count=1', '--verbosity=0').stderr
 
 
 def test_wrong_input_is_one_line_and_2(run):

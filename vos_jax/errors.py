@@ -2,7 +2,7 @@
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 class InputError(ValueError):
@@ -24,11 +24,16 @@ def run_main(main):
 
 def _parse_flags(argv):
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     # Config files and their overrides are read while flags are parsed: a misspelt setting is an
     # AttributeError or KeyError, a missing config file an OSError, a wrong type one of the rest.
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(_one_line(error)) from error
+    # What libraries tell below a warning (backends that JAX did not find, twenty lines of Orbax for
+    # each checkpoint) is for those who ask for it.
+    if flags.FLAGS['verbosity'].using_default_value:
+        flags.FLAGS.verbosity = logging.WARNING
+    return rest
 
 
 def _one_line(error):

@@ -11,7 +11,7 @@ import sys
 import zlib
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation.finish import explain_disk_errors, prepare_folder
@@ -45,7 +45,6 @@ def define_flags():
 def main(argv):
     """Does what the flags say; what is wrong with the input is told before the model is loaded."""
     wanted = flags.FLAGS
-    logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines for each checkpoint
     if len(argv) != 2:
         raise InputError('name one video: python -m vos_jax.segment VIDEO --masks=PNG --out=DIR')
     for name in ('masks', 'out'):

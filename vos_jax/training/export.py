@@ -4,7 +4,7 @@ The averaged weights where the run keeps an average; the file holds the run's co
 `evaluate.py --weights=F` and `Segmenter.from_pretrained(F)` need nothing else.
 """
 
-from absl import flags, logging
+from absl import flags
 
 from vos_jax import config, weights
 from vos_jax.errors import InputError, run_main
@@ -26,7 +26,6 @@ def main(argv):
     for name in ('workdir', 'out'):
         if wanted[name].value is None:
             raise InputError(f'--{name} is missing; see --help')
-    logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines for each checkpoint
     settings = config.stored(wanted.workdir)
     step = int(wanted.step) if wanted.step.isdigit() else wanted.step
     variables, record = read_variables(wanted.workdir, step)
