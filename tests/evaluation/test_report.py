@@ -73,7 +73,7 @@ def test_errors_are_told_apart():
     assert errors.tolist() == [[0, pictures.MISSED, pictures.FALSE_ALARM, 0, pictures.CONFUSED]]
 
 
-def make_results(jf, area):
+def make_results(jf, area, **about):
     """Results of one sequence with given J&F and areas, f64[n, frames]."""
     jf, area = np.array(jf, float), np.array(area, float)
     one = scoring.SequenceResult(
@@ -84,7 +84,7 @@ def make_results(jf, area):
         area,
         (),
     )
-    header = {'protocol': 'davis2017', 'split': 'val', 'mode': '480p'}
+    header = {'protocol': 'davis2017', 'split': 'val', 'mode': '480p', **about}
     return results.Results(header, (one,))
 
 
@@ -119,6 +119,22 @@ def test_a_report_without_scores_still_shows_the_masks(make_davis, draw, tmp_pat
     data = page_data(tmp_path / 'out/report/index.html')
     assert data['scores'] == {}
     assert data['kinds'] == ['frames', 'prediction']
+    assert data['shown'] == [['00000', '00001', '00002', '00003']]
+
+
+def test_facts_say_checkpoint_device_speed_and_memory():
+    header = {
+        'protocol': 'davis2017', 'workdir': '/runs/a', 'step': 400, 'device': '1 x TPU v4',
+        'fps': 12.345, 'fps_includes': 'one device', 'peak_host_memory_gb': 2.5,
+        'peak_device_memory_gb': None, 'seconds_of_this_command': 61.7,
+    }  # fmt: skip
+    facts = dict(pages.report_data(make_results([[1]], [[0.1]], **header))['facts'])
+    assert facts['checkpoint of run'] == '/runs/a'
+    assert facts['step'] == '400'
+    assert facts['device'] == '1 x TPU v4'
+    assert facts['speed'] == '12.3 FPS: one device'
+    assert facts['peak memory'] == '2.50 GB on the host'
+    assert facts['time of the command'] == '62 s'
 
 
 def test_a_comparison_without_pictures_has_its_tables(evaluated, tmp_path):
@@ -188,6 +204,7 @@ def assert_pictures_loaded(browser, count):
 @pytest.mark.browser
 def test_the_report_sorts_scrubs_and_plays_in_a_browser(browser, evaluated):
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
 
     browser.get((evaluated / 'first/report/index.html').as_uri())
     assert 'davis2017 val (480p)' in browser.title
@@ -207,12 +224,37 @@ def test_the_report_sorts_scrubs_and_plays_in_a_browser(browser, evaluated):
     assert len(browser.find_elements(By.CSS_SELECTOR, '#curves svg path')) == 4
     assert_pictures_loaded(browser, 8)
 
+    browser.find_element(By.TAG_NAME, 'body').send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert 'frame 00007 (7 of 7)' in browser.find_element(By.ID, 'caption').text
+    browser.find_element(By.TAG_NAME, 'body').send_keys(Keys.ARROW_LEFT)
+    assert 'frame 00006' in browser.find_element(By.ID, 'caption').text
+
     browser.find_elements(By.CSS_SELECTOR, '#worst button')[0].click()
     worst = browser.find_elements(By.CSS_SELECTOR, '#worst figcaption')[0].text
     assert re.search(r'frame \d+', worst)[0] in browser.find_element(By.ID, 'caption').text
 
-    browser.find_elements(By.CSS_SELECTOR, '#objects tbody tr')[-1].click()
+    browser.find_elements(By.CSS_SELECTOR, '#objects tbody tr')[-1].send_keys(Keys.ENTER)
+    name = browser.find_elements(By.CSS_SELECTOR, '#objects tbody tr')[-1].text.split()[0]
+    assert browser.find_element(By.ID, 'caption').text.startswith(name)
     assert_pictures_loaded(browser, 8)
+    assert browser.get_log('browser') == []
+
+
+@pytest.mark.browser
+def test_masks_without_annotations_are_scrubbed_in_a_browser(
+    browser, make_youtube, draw, tmp_path, save_masks
+):
+    from selenium.webdriver.common.by import By
+
+    root = make_youtube({'a': (draw(4), {1: 1})})
+    protocol = protocols.load('youtube_vos2019', root, need_frames=False)
+    save_masks(tmp_path / 'masks/a', draw(4), step=5)
+    finish.score_results(protocol, predictions.open_results(tmp_path / 'masks'), tmp_path / 'out')
+    browser.get((tmp_path / 'out/report/index.html').as_uri())
+    assert browser.find_element(By.ID, 'caption').text == 'a, frame 00005 (1 of 3).'
+    move_slider(browser, 2)
+    assert browser.find_element(By.ID, 'caption').text == 'a, frame 00015 (3 of 3).'
+    assert_pictures_loaded(browser, 2)
     assert browser.get_log('browser') == []
 
 

@@ -268,6 +268,13 @@ def _count_compilations():
     return getattr(_compilations, 'count', 0)
 
 
+def _describe_devices(devices):
+    kind, platform = devices[0].device_kind, devices[0].platform
+    text = f'{len(devices)} x {kind}' + (f' ({platform})' if platform != kind else '')
+    count = jax.process_count()
+    return f'{text} in each of {count} processes' if count > 1 else text
+
+
 def _describe_run(source, records, devices, elapsed_s):
     """Device, speed and memory, for results.json and the report."""
     frames = sum(record.timing.frames for record in records)
@@ -275,8 +282,7 @@ def _describe_run(source, records, devices, elapsed_s):
     compiled = sum(record.timing.compiled_frames for record in records)
     device_peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use') for device in devices]
     return {
-        'device': f'{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), '
-        f'{jax.process_count()} processes',
+        'device': _describe_devices(devices),
         'software': f'jax {jax.__version__}',
         'fps': frames / seconds if seconds else math.nan,
         'fps_includes': 'one device; from the frame in host memory to the ids in host memory, all '

@@ -17,11 +17,27 @@ from vos_jax.evaluation.results import Results, global_scores, missing_objects, 
 NUM_WORST = 12
 # Shares of the frame in percent; objects of DAVIS lie between a thousandth and a half of it.
 SIZE_EDGES = (0, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 100)
+# What the header of a run says, and what the page calls it.
+_FACTS = {
+    'protocol': 'protocol',
+    'split': 'split',
+    'mode': 'frames',
+    'data': 'data',
+    'weights': 'checkpoint',
+    'workdir': 'checkpoint of run',
+    'step': 'step',
+    'masks': 'masks',
+    'form': 'form of the masks',
+    'device': 'device',
+    'software': 'software',
+}
 
 
 def write_report(results: Results, folder: Path) -> Path:
     """Writes `folder/index.html`; pictures are looked for in `folder/pictures`."""
-    data = report_data(results) | {'kinds': pictures.find_kinds(folder / 'pictures')}
+    kinds = pictures.find_kinds(folder / 'pictures')
+    shown = [_shown(result, folder / 'pictures/prediction') for result in results.sequences]
+    data = report_data(results) | {'kinds': kinds, 'shown': shown}
     return _write_page(folder / 'index.html', 'report', _title(results), data)
 
 
@@ -31,11 +47,17 @@ def write_comparison(comparison: Comparison, folder: Path, kinds: list[str]) -> 
     data = comparison_to_json(comparison) | {
         'title': _title(comparison.runs[0]),
         'sequences_of_runs': runs,
+        'shown': [_shown(one, folder / 'pictures/run0') for one in comparison.runs[0].sequences],
         'kinds': kinds,
         'colours': pictures.COLOURS,
     }
-    title = ' and '.join(comparison.names)
+    title = ' vs. '.join(comparison.names)
     return _write_page(folder / 'index.html', 'comparison', title, data)
+
+
+def _shown(result, folder):
+    """The frames that the slider goes through: those scored, or all where none is."""
+    return result.stems or pictures.list_frames(folder / result.name)
 
 
 def report_data(results: Results) -> dict:
@@ -123,15 +145,34 @@ def _title(results):
 
 
 def _facts(header):
-    """Label and text of each entry; the settings have a place of their own."""
-    found = [(key, _as_text(value)) for key, value in header.items() if key != 'settings']
-    return [(key.replace('_', ' '), text) for key, text in found if text]
+    """Label and text of what a reader asks first; the settings have a place of their own."""
+    found = {key: value for key, value in header.items() if value is not None}
+    labelled = [(label, found.get(key)) for key, label in _FACTS.items()]
+    labelled += [
+        ('speed', _speed(found)),
+        ('peak memory', _memory(found)),
+        ('time of the command', _text_of(found, 'seconds_of_this_command', '{:.0f} s')),
+    ]
+    return [(label, str(value)) for label, value in labelled if value is not None]
 
 
-def _as_text(value):
-    if isinstance(value, float):
-        return '-' if math.isnan(value) else f'{value:.4g}'
-    return '' if value is None else str(value)
+def _speed(header):
+    fps = header.get('fps')
+    if fps is None or math.isnan(fps):
+        return None
+    return f'{fps:.3g} FPS: {header.get("fps_includes", "")}'
+
+
+def _memory(header):
+    parts = [
+        _text_of(header, 'peak_device_memory_gb', '{:.2f} GB on a device'),
+        _text_of(header, 'peak_host_memory_gb', '{:.2f} GB on the host'),
+    ]
+    return ', '.join(filter(None, parts)) or None
+
+
+def _text_of(header, key, form):
+    return form.format(header[key]) if key in header else None
 
 
 def _write_page(path, name, title, data):

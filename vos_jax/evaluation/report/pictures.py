@@ -12,6 +12,7 @@ from PIL import Image
 
 from vos_jax.data.files import write_atomically
 from vos_jax.data.frames import read_frame
+from vos_jax.data.layouts import natural_key
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import choose_workers, make_workers
@@ -70,6 +71,13 @@ def mark_errors(pred: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def find_kinds(folder: Path) -> list[str]:
     """Names the kinds of pictures that are in `folder`."""
     return [kind for kind in KINDS if (folder / kind).is_dir()]
+
+
+def list_frames(folder: Path) -> list[str]:
+    """Names the frames of one sequence and kind, in time order; empty without pictures."""
+    if not folder.is_dir():
+        return []
+    return sorted((path.stem for path in folder.glob('*.png')), key=natural_key)
 
 
 def copy(sources: Sequence[Path], folder: Path) -> list[str]:

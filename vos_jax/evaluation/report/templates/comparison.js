@@ -4,13 +4,13 @@ const chosen = {sequence: 0, frame: 0};
 const lineColours = ['#4363d8', '#e6194b', '#1f9d3a', '#f58231', '#911eb4'];
 const hasPictures = DATA.kinds.includes('run0');
 
-page.append(el('h1', {}, runs.join(' – ')));
+page.append(el('h1', {}, runs.join(' vs. ')));
 page.append(el('p', {class: 'note'}, DATA.title + '. Percent; changes are against the first run.'));
 page.append(el('div', {class: 'tiles', id: 'scores'}, ...runs.map((name, index) =>
   el('div', {class: 'tile'}, el('b', {}, percent(DATA.scores[index]['J&F-Mean'])), el('span', {}, `J&F, ${name}`))),
   ...DATA.intervals.map((one, index) => el('div', {class: 'tile'},
     el('b', {}, change(one.difference)),
-    el('span', {}, `${runs[index + 1]}, 95 %: ${change(one.low)} to ${change(one.high)}`)))));
+    el('span', {}, `${runs[index + 1]} – ${runs[0]}, 95 %: ${change(one.low)} to ${change(one.high)}`)))));
 
 const names = Object.keys(DATA.scores[0]);
 section('Scores', null, sortableTable('measures', [
@@ -33,6 +33,7 @@ function changeColumns(first) {
 }
 
 const all = DATA.sequences_of_runs;
+const frames = () => DATA.shown[chosen.sequence];
 const slider = el('input', {type: 'range', class: 'frame', id: 'frame', min: 0, value: 0,
   'aria-label': 'frame', oninput: () => showFrame(Number(slider.value))});
 const opacity = el('input', {type: 'range', id: 'opacity', min: 0, max: 1, step: 0.05, value: 0.55,
@@ -43,7 +44,7 @@ const panels = el('div', {class: 'panels', id: 'panels'});
 const curves = el('div', {class: 'charts', id: 'curves'});
 const caption = el('p', {class: 'note', id: 'caption'});
 
-section('Side by side', null,
+section('Side by side', 'The arrow keys step through the frames; a click in a curve goes to its frame.',
   el('div', {class: 'controls'}, el('label', {}, 'sequence', menu), el('label', {}, 'frame', slider),
     player(slider, () => showFrame(Number(slider.value))),
     ...(hasPictures ? [el('label', {}, 'opacity', opacity)] : [])),
@@ -53,15 +54,15 @@ function show(name, stem) {
   chosen.sequence = all[0].findIndex(one => one.name === name);
   const sequence = all[0][chosen.sequence];
   menu.value = chosen.sequence;
-  slider.max = sequence.stems.length - 1;
-  const plots = sequence.ids.map((id, row) => el('figure', {},
+  slider.max = frames().length - 1;
+  const plots = (sequence.stems.length ? sequence.ids : []).map((id, row) => el('figure', {},
     el('figcaption', {}, `J&F of object ${id}`),
     chart({label: 'scored frame', title: `J&F of object ${id}`,
       series: runs.map((run, index) => ({name: run, colour: lineColours[index % lineColours.length],
         points: jf(all[index][chosen.sequence], row)})),
-      choose: frame => showFrame(Math.min(Math.max(frame - 1, 0), sequence.stems.length - 1))})));
+      choose: frame => showFrame(Math.min(Math.max(frame - 1, 0), frames().length - 1))})));
   curves.replaceChildren(...plots);
-  showFrame(Math.max(0, stem === undefined ? 0 : sequence.stems.indexOf(stem)));
+  showFrame(Math.max(0, stem === undefined ? 0 : frames().indexOf(stem)));
 }
 
 function jump(name, stem) {
@@ -76,24 +77,25 @@ function jf(sequence, row) {
 
 function showFrame(index) {
   const sequence = all[0][chosen.sequence];
-  const stem = sequence.stems[index];
+  const stem = frames()[index];
   chosen.frame = index;
   slider.value = index;
-  caption.textContent = `${sequence.name}, frame ${stem}`;
+  caption.textContent = `${sequence.name}, frame ${stem} (${index + 1} of ${frames().length})`;
   if (hasPictures) {
-    const shown = [['truth', 'truth'], ...runs.map((run, place) => [`run${place}`, run])]
+    const shown = [['truth', 'annotation'], ...runs.map((run, place) => [`run${place}`, run])]
       .filter(([kind]) => DATA.kinds.includes(kind));
-    panels.replaceChildren(...shown.map(([kind, name], place) => el('figure', {},
-      stack(sequence.name, stem, kind, opacity.value), el('figcaption', {}, label(name, place, index)))));
-    const next = sequence.stems[index + 1];
+    panels.replaceChildren(...shown.map(([kind, name]) => el('figure', {},
+      stack(sequence.name, stem, kind, opacity.value), el('figcaption', {}, label(name, index)))));
+    const next = frames()[index + 1];
     if (next) preload(DATA.kinds, sequence.name, next);
   }
   curves.querySelectorAll('svg').forEach(plot => plot.moveCursor(index + 1));
 }
 
-function label(name, place, index) {
-  if (place === 0) return 'annotation';
-  const sequence = all[place - 1][chosen.sequence];
+function label(name, index) {
+  const run = all[runs.indexOf(name)];
+  if (!run || !run[chosen.sequence].stems.length) return name;
+  const sequence = run[chosen.sequence];
   const values = sequence.ids.map((id, row) => `${id}: ${percent(jf(sequence, row)[index][1])}`);
   return `${name}. J&F of object ${values.join(', ')}`;
 }
@@ -101,7 +103,7 @@ function label(name, place, index) {
 curves.before(legend(runs.map((run, index) => [run, lineColours[index % lineColours.length]])));
 section('Sequences', 'J&F. Click a heading to sort, a row to see its sequence.',
   sortableTable('sequences', changeColumns('sequence'), DATA.sequences, row => jump(row[0])));
-section('Objects', 'J&F.', sortableTable('objects', changeColumns('object'), DATA.objects,
+section('Objects', 'J&F. Click a heading to sort, a row to see its sequence.', sortableTable('objects', changeColumns('object'), DATA.objects,
   row => jump(row[0].slice(0, row[0].lastIndexOf('_')))));
 
 DATA.frames.forEach((frames, index) => {
@@ -117,4 +119,7 @@ DATA.frames.forEach((frames, index) => {
     ], frames, row => jump(row.sequence, row.stem)));
 });
 
-if (all[0].some(one => one.stems.length)) show(all[0].find(one => one.stems.length).name);
+if (DATA.shown.some(one => one.length)) {
+  show(all[0][DATA.shown.findIndex(one => one.length)].name);
+  stepByKeys(slider, () => showFrame(Number(slider.value)));
+}

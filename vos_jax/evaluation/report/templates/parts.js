@@ -47,11 +47,18 @@ function sortableTable(id, columns, rows, choose) {
     fill(sorted);
   }
   function fill(ordered) {
-    body.replaceChildren(...ordered.map(row => el('tr', {onclick: event => {
+    body.replaceChildren(...ordered.map(row => choose ? choosable(row) : el('tr', {}, ...cells(row))));
+  }
+  const cells = row => columns.map(column => cell(column, row));
+  function choosable(row) {
+    const mark = event => {
       body.querySelectorAll('.chosen').forEach(one => one.classList.remove('chosen'));
       event.currentTarget.classList.add('chosen');
-      if (choose) choose(row);
-    }}, ...columns.map(column => cell(column, row)))));
+      choose(row);
+    };
+    return el('tr', {class: 'choice', tabindex: 0, onclick: mark, onkeydown: event => {
+      if (event.key === 'Enter') mark(event);
+    }}, ...cells(row));
   }
   fill(rows);
   return el('div', {class: 'scroll'},
@@ -138,8 +145,10 @@ function evenTicks(low, high) {
 
 function legend(entries) {
   return el('div', {class: 'legend'}, ...entries.map(([name, shade]) =>
-    el('span', {}, el('i', {style: `background:${shade}`}), name)));
+    el('span', {}, dot(shade), name)));
 }
+
+function dot(shade) { return el('i', {class: 'dot', style: `background:${shade}`}); }
 
 function pictureOf(kind, sequence, stem) {
   const name = `${encodeURIComponent(stem)}.${kind === 'frames' ? 'jpg' : 'png'}`;
@@ -175,6 +184,18 @@ function player(slider, show) {
     button.textContent = 'Play';
   }
   return button;
+}
+
+// The left and right keys belong to a field that has the focus; elsewhere they move the frame.
+function stepByKeys(slider, show) {
+  document.addEventListener('keydown', event => {
+    const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest('input, select')) return;
+    event.preventDefault();
+    slider.value = Number(slider.value) + step;
+    show();
+  });
 }
 
 function preload(kinds, sequence, stem) {

@@ -40,10 +40,10 @@ const layer = el('select', {id: 'layer', onchange: () => showFrame(chosen.frame)
 const view = el('div', {id: 'view'});
 const caption = el('figcaption', {id: 'caption'});
 const curves = el('div', {id: 'curves'});
-const frames = sequence => sequence.stems;
+const frames = sequence => DATA.shown[DATA.sequences.indexOf(sequence)];
 
-if (DATA.sequences.some(one => one.stems.length)) {
-  section('Sequence', null,
+if (DATA.shown.some(one => one.length)) {
+  section('Sequence', 'The arrow keys step through the frames; a click in a curve goes to its frame.',
     el('div', {class: 'controls'}, el('label', {}, 'sequence', menu), el('label', {}, 'frame', slider),
       player(slider, () => showFrame(Number(slider.value))),
       ...(hasPictures ? [el('label', {}, 'show', layer), el('label', {}, 'opacity', opacity)] : [])),
@@ -55,7 +55,7 @@ function show(name, stem) {
   const sequence = DATA.sequences[chosen.sequence];
   menu.value = chosen.sequence;
   slider.max = frames(sequence).length - 1;
-  drawCurves(sequence);
+  if (sequence.stems.length) drawCurves(sequence);
   showFrame(Math.max(0, stem === undefined ? 0 : frames(sequence).indexOf(stem)));
 }
 
@@ -80,9 +80,10 @@ function showFrame(index) {
   const stem = frames(sequence)[index];
   chosen.frame = index;
   slider.value = index;
-  const values = sequence.ids.map((id, row) =>
-    `object ${id}: J ${percent(sequence.J[row][index])}, F ${percent(sequence.F[row][index])}`);
-  caption.textContent = `${sequence.name}, frame ${stem}. ${values.join('; ')}`;
+  const values = sequence.stems.length ? sequence.ids.map((id, row) =>
+    `object ${id}: J ${percent(sequence.J[row][index])}, F ${percent(sequence.F[row][index])}`) : [];
+  caption.textContent = `${sequence.name}, frame ${stem} (${index + 1} of ${frames(sequence).length}). `
+    + values.join('; ');
   if (hasPictures) {
     const marks = layer.value === 'errors'
       ? [legend([['missed', '#ffd000'], ['false alarm', '#ff2020'], ['another object', '#00c8ff']])] : [];
@@ -98,7 +99,7 @@ if (DATA.worst.length) {
     el('div', {class: 'worst', id: 'worst'}, ...DATA.worst.map(one =>
       el('button', {onclick: () => jump(one.sequence, one.stem)},
         ...(hasPictures ? [stack(one.sequence, one.stem, 'prediction', 0.55)] : []),
-        el('figcaption', {}, `${one.sequence}, object ${one.id}, frame ${one.stem}: J&F ${percent(one['J&F'])}`)))));
+        el('figcaption', {}, dot(colour(one.id)), `${one.sequence}, object ${one.id}, frame ${one.stem}: J&F ${percent(one['J&F'])}`)))));
 }
 
 function middle(bin) { return Math.log2(Math.max(bin.low, 0.125)) / 2 + Math.log2(bin.high) / 2; }
@@ -120,4 +121,7 @@ if (DATA.by_frame.length) {
     + 'part of the second curve is the mean of fewer objects.', charts);
 }
 
-if (DATA.sequences.some(one => one.stems.length)) show(DATA.sequences[0].name);
+if (DATA.shown.some(one => one.length)) {
+  show(DATA.sequences[DATA.shown.findIndex(one => one.length)].name);
+  stepByKeys(slider, () => showFrame(Number(slider.value)));
+}
