@@ -6,13 +6,12 @@ All flags: --help. More: docs/own_video.md.
 """
 
 import dataclasses
-import functools
 import sys
-import zlib
 from pathlib import Path
 
 from absl import flags
 
+from vos_jax import weights_choice
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation.finish import explain_disk_errors, prepare_folder
 from vos_jax.video import scaling
@@ -27,9 +26,7 @@ def define_flags():
     # Not at the top: other commands have flags of the same names.
     flags.DEFINE_string('masks', None, 'PNG of object ids for the first frame, or a folder')
     flags.DEFINE_string('out', None, 'folder of the results')
-    flags.DEFINE_string('weights', None, "file of weights, or a name; default 'giel_small'")
-    flags.DEFINE_string('workdir', None, 'folder of a training run, in place of --weights')
-    flags.DEFINE_string('step', 'best', '--workdir: best, latest, or a step')
+    weights_choice.define_flags()
     flags.DEFINE_integer('size', 480, 'shorter side at which the model works; 0: that of the video')
     flags.DEFINE_integer('start', 0, 'first frame')
     flags.DEFINE_integer('stop', None, 'frame after the last')
@@ -37,7 +34,6 @@ def define_flags():
     flags.DEFINE_float('fps', None, 'frames per second of a folder of frames; default 25')
     flags.DEFINE_bool('binary', False, 'in the masks 255 means the object')
     flags.DEFINE_bool('overlay', True, 'write overlay.mp4')
-    flags.DEFINE_integer('memory', None, 'frames read at once; default: as the weights say')
     flags.DEFINE_float('state_every', 15, 'seconds of work that a killed run may do again')
     flags.DEFINE_bool('overwrite', False, 'start anew what --out holds')
 
@@ -50,8 +46,7 @@ def main(argv):
     for name in ('masks', 'out'):
         if wanted[name].value is None:
             raise InputError(f'--{name} is missing; see docs/own_video.md')
-    if wanted.weights and wanted.workdir:
-        raise InputError('--weights and --workdir are both given; choose one')
+    weights_choice.check_flags(wanted)
     try:
         with explain_disk_errors():
             _segment(argv[1], wanted)
@@ -67,7 +62,7 @@ def _segment(path, wanted):
     given = find_masks(wanted.masks, video, chosen, binary=wanted.binary)
     ids = given.check(size)
     prepare_folder(Path(wanted.out).parent)
-    segmenter, settings = _open_segmenter(wanted)
+    segmenter, settings = weights_choice.open_segmenter(wanted)
     settings |= video.identity | dataclasses.asdict(chosen)
     settings |= {'masks': given.identity(), 'binary': wanted.binary}
     settings |= {'size': list(size), 'overlay': wanted.overlay}
@@ -76,7 +71,7 @@ def _segment(path, wanted):
     if finished and not finished['damage']:
         print(f'finished already: {wanted.out}')
         return
-    about = _describe_device()
+    about = weights_choice.describe_device()
     num_frames = dataclasses.replace(chosen, start=given.first).count(video.num_frames)
     print(
         f'{path}: {video.size[1]}x{video.size[0]}, {num_frames or "unknown number of"} frames, '
@@ -103,54 +98,6 @@ def _segment(path, wanted):
         raise InputError(f'{record.damage}. The frames before are in {wanted.out}')
     output.clear_state()
     print(f'masks, overlay and summary: {wanted.out}')
-
-
-def _open_segmenter(wanted):
-    """The segmenter, and as plain values what decides its results."""
-    # Here: jax takes its time, and what is wrong with the input is told before.
-    from vos_jax import compilation
-    from vos_jax.evaluation import run
-    from vos_jax.inference.segmenter import Segmenter
-
-    if wanted.workdir:
-        source = _read_run(wanted.workdir, wanted.step)
-    else:
-        source = run.read_weights(wanted.weights or 'giel_small')
-        content = Path(source.about['weights']).read_bytes()
-        source = dataclasses.replace(
-            source, about={**source.about, 'crc32': f'{zlib.crc32(content):08x}'}
-        )
-    compilation.keep_compilations()
-    inference = dict(source.config.get('inference', {}))
-    memory = dict(inference.get('memory', {}))
-    if wanted.memory is not None:
-        memory['size'] = wanted.memory
-        memory['capacity'] = max(memory.get('capacity', 0), 64, wanted.memory)
-    inference['memory'] = memory
-    segmenter = Segmenter.from_config(
-        {'model': source.config['model'], 'inference': inference}, source.variables
-    )
-    return segmenter, {**source.about, 'inference': inference}
-
-
-def _read_run(workdir, step):
-    from vos_jax import config
-    from vos_jax.evaluation import run
-    from vos_jax.training import checkpoints
-
-    stored = config.stored(workdir)
-    read = functools.partial(checkpoints.read_variables, workdir)
-    return run.read_checkpoint(stored, read, workdir, int(step) if step.isdecimal() else step)
-
-
-def _describe_device():
-    import jax
-
-    device = jax.local_devices()[0]
-    return {
-        'device': f'{device.device_kind} ({device.platform})',
-        'software': f'jax {jax.__version__}',
-    }
 
 
 if __name__ == '__main__':

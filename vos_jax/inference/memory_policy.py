@@ -1,13 +1,13 @@
-"""Which processed frames a query frame reads: the paper's sample over time, and its ablations.
-
-Frames are numbered from 0, the given one, in the order in which they were processed.
-"""
+"""Settings of the memory: which processed frames a query frame reads, and how many are kept."""
 
 import dataclasses
 
-import numpy as np
-
 from vos_jax.errors import InputError
+
+# Theirs is the code; it lies where an exported model finds it without this package.
+from vos_jax.inference.vos_loader.selection import keep, nearest, select, thin
+
+__all__ = ['POLICIES', 'MemorySettings', 'keep', 'nearest', 'select', 'thin']
 
 POLICIES = ('sample', 'first', 'previous', 'first+previous', 'given+previous', 'every_n')
 
@@ -68,87 +68,3 @@ class MemorySettings:
         while slots < num_frames:
             slots *= 2
         return min(slots, self.size)
-
-
-def select(settings, kept, now, given=(0,)):
-    """Frames that query frame `now` reads.
-
-    Args:
-      settings: MemorySettings.
-      kept: rising frame numbers of the kept frames; the last is now - 1, the first 0.
-      now: number of the query frame, at least 1.
-      given: rising frame numbers of the frames with given masks; the first is 0.
-
-    Returns:
-      Rising list of frame numbers out of `kept`.
-
-    >>> select(MemorySettings(), list(range(20)), 20)
-    [0, 5, 10, 14, 19]
-    """
-    previous = now - 1
-    if settings.policy == 'first':
-        return [0]
-    if settings.policy == 'previous':
-        return [previous]
-    if settings.policy == 'first+previous':
-        return sorted({0, previous})
-    if settings.policy == 'given+previous':
-        return sorted({*_references(settings, given), previous})
-    if settings.policy == 'every_n':
-        early = [time for time in given if time < previous]
-        wanted = sorted({*range(0, previous, settings.every), *early})
-        room = settings.size - 1
-        wanted = [wanted[i] for i in _spread(len(wanted), room)] + [previous]
-    else:
-        wanted = _spread(now, settings.size)
-    return sorted({nearest(kept, time) for time in wanted})
-
-
-def _references(settings, given):
-    """The first frame and the latest of those given later: one slot is for the previous frame."""
-    room = max(settings.size - 2, 0)
-    return [0, *given[max(len(given) - room, 1) :]]
-
-
-def _spread(count, size):
-    """At most `size` indices spread over range(count), the first and the last among them."""
-    if count <= size:
-        return list(range(count))
-    return [int(i) for i in np.round(np.linspace(0, count - 1, size))]
-
-
-def nearest(kept, time):
-    """The kept frame nearest to `time`; the earlier one of two."""
-    return min(kept, key=lambda other: (abs(other - time), other))
-
-
-def keep(settings, kept, given=(0,)):
-    """Frames that stay in the store once the previous frame is in it, too.
-
-    Args:
-      settings: MemorySettings.
-      kept: rising frame numbers of the frames in the store.
-      given: of the frames with given masks.
-
-    >>> keep(MemorySettings('every_n', every=5), [0, 5, 10, 11])
-    [0, 5, 10]
-    """
-    if settings.policy == 'given+previous':
-        return [time for time in kept if time in _references(settings, given)]
-    if settings.policy == 'every_n':
-        kept = [time for time in kept if time % settings.every == 0 or time in given]
-    return thin(kept, settings.capacity - 1, given)
-
-
-def thin(kept, capacity, given=(0,)):
-    """Frames that stay when the store is full: every second one, the last, and those given.
-
-    >>> thin([0, 1, 2, 3, 4, 5], 5)
-    [0, 2, 4, 5]
-    """
-    if len(kept) <= capacity:
-        return list(kept)
-    stay = {*kept[::2], kept[-1]}
-    with_given = stay | (set(kept) & set(given))
-    # Where nearly every frame is given, the bound comes first.
-    return sorted(with_given if len(with_given) <= capacity else stay)

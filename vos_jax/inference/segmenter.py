@@ -8,12 +8,10 @@ import numpy as np
 
 from vos_jax import weights
 from vos_jax.errors import InputError
-from vos_jax.inference import memory_policy, rollout, views
+from vos_jax.inference import inputs, memory_policy, rollout, states, steps, views
 from vos_jax.models import contract, registry
-from vos_jax.ops import aggregation
 
 PRETRAINED = Path(__file__).resolve().parents[2] / 'pretrained'
-VOID = 255
 
 
 def num_slots_for(num_objects):
@@ -45,9 +43,9 @@ class Segmenter:
           memory: memory_policy.MemorySettings; default: the paper's.
           device: jax.Device to run on; default: jax's.
         """
-        self._model = model
-        self._variables = jax.device_put(variables, device)
-        self._settings = memory or memory_policy.MemorySettings()
+        self.model = model
+        self.variables = jax.device_put(variables, device)
+        self.memory = memory or memory_policy.MemorySettings()
         self._device = device
         self._entries = {}
         self._previous = None
@@ -89,6 +87,10 @@ class Segmenter:
         model = views.build(registry.build(config['model']), **settings)
         return cls(model, variables, memory=memory, device=device)
 
+    def sibling(self):
+        """A segmenter with the same model, weights and settings, for another video beside this."""
+        return type(self)(self.model, self.variables, memory=self.memory, device=self._device)
+
     @property
     def ids(self):
         """Ids of the objects known so far, in the order of their slots."""
@@ -109,9 +111,9 @@ class Segmenter:
         Raises:
           InputError: for a frame or masks of a wrong form, or masks without an object.
         """
-        frame = _checked_frame(frame)
-        masks = _checked_masks(masks, frame.shape[:2])
-        ids = _ids_of(masks)
+        frame = inputs.checked_frame(frame)
+        masks = inputs.checked_masks(masks, frame.shape[:2])
+        ids = inputs.ids_of(masks)
         if not ids:
             raise InputError('the first masks show no object; give at least one pixel an id 1..254')
         self._entries, self._ids, self._time, self._given = {}, ids, 0, [0]
@@ -123,12 +125,37 @@ class Segmenter:
             np.zeros(1, bool),
         )
         features = None
-        if self._model.memorises_features:
-            features = _encode(self._model, self._variables, frame[None])
+        if self.model.memorises_features:
+            features = steps.encode(self.model, self.variables, frame[None])
         time = np.zeros(1, np.int32)
-        self._previous = rollout.Previous(frame[None], features, self._over(empty, masks), time)
-        self._labels = np.where(masks == VOID, 0, masks).astype(np.uint8)
+        given = self._over(empty, masks, masks != inputs.VOID)
+        self._previous = rollout.Previous(frame[None], features, given, time)
+        self._labels = np.where(masks == inputs.VOID, 0, masks).astype(np.uint8)
         return self._labels
+
+    def segment(self, frames, masks, *, num_objects=None, probabilities=False):
+        """Segments a video from its first frame to its last.
+
+        Args:
+          frames: iterable of u8[H, W, 3]; one at a time is taken.
+          masks: u8[H, W] ids of the first frame, or a dict of such masks by index of their frame:
+            those of later frames are written over its result, as by `add_objects`.
+          num_objects: as for `start`.
+          probabilities: whether these are wanted too.
+
+        Yields:
+          u8[H, W] ids of each frame, or (ids, f32[n + 1, H, W]) as `step` gives them.
+        """
+        given = dict(masks) if isinstance(masks, dict) else {0: masks}
+        if 0 not in given:
+            raise InputError('no masks of frame 0; begin with the first frame that has some')
+        for index, frame in enumerate(frames):
+            if index == 0:
+                labels = self.start(frame, given[0], num_objects=num_objects)
+            else:
+                labels = self.step(frame)
+                labels = self.add_objects(given[index]) if index in given else labels
+            yield (labels, self.probabilities()) if probabilities else labels
 
     def step(self, frame, *, probabilities=False):
         """Segments the next frame.
@@ -144,34 +171,9 @@ class Segmenter:
         Raises:
           InputError: before `start`, or for a frame of another form or size.
         """
-        self._check_started()
-        frame = _checked_frame(frame)
-        if frame.shape != self._previous.frame.shape[1:]:
-            raise InputError(
-                f'frame of size {frame.shape[:2]} in a video of size '
-                f'{self._previous.frame.shape[1:3]}; scale the frames to one size'
-            )
-        now = self._time + 1
-        entries, position, is_read = self._memory_for(now)
-        result = _advance(
-            self._model,
-            self._variables,
-            entries,
-            self._previous,
-            frame[None],
-            self._used(),
-            np.int32(position),
-            np.bool_(is_read),
-            np.full(1, now, np.int32),
-        )
-        self._entries[self._time] = result['entry']
-        self._time = now
-        self._previous = rollout.Previous(
-            frame[None], result['features'], result['masks'], np.full(1, now, np.int32)
-        )
-        self._thin()
-        # Fetched whole: a slice on the device is a program of its own for each number of objects.
-        self._labels = self._to_ids(np.asarray(result['labels'])[0])
+        frame = self._checked_next(frame)
+        result = steps.advance(self.model, self.variables, *self._inputs(frame))
+        self._take(frame, result)
         if not probabilities:
             return self._labels
         return self._labels, np.asarray(result['probabilities'])[0, : len(self._ids) + 1]
@@ -185,19 +187,60 @@ class Segmenter:
         Returns:
           u8[H, W] ids of the merged result; the frame enters the memory with it.
         """
+        masks = self._checked_given(masks)
+        return self._give(masks, (masks > 0) & (masks != inputs.VOID))
+
+    def correct(self, masks):
+        """Puts given masks in place of the result of the current frame, background included.
+
+        Args:
+          masks: u8[H, W] ids, 0 background, and 255 where the result stays as it is.
+
+        Returns:
+          u8[H, W] ids of the corrected frame, which enters the memory so.
+        """
+        masks = self._checked_given(masks)
+        return self._give(masks, masks != inputs.VOID)
+
+    def observe(self, frame, masks, *, after=1, given=True):
+        """Takes a later frame whose masks are known: it is remembered, nothing is segmented.
+
+        Args:
+          frame: u8[H, W, 3], of the size of the first.
+          masks: u8[H, W] ids; 0 and 255 are background.
+          after: how many frames it comes after the current one.
+          given: whether a person gave the masks; else they count as a result.
+
+        Returns:
+          u8[H, W] the ids.
+
+        Raises:
+          InputError: as `step` and `add_objects`.
+        """
+        frame = self._checked_next(frame)
+        masks = self._checked_given(masks)
+        if after < 1:
+            raise InputError(f'after={after}: the frame comes at least 1 after the current one')
+        self._entries[self._time] = steps.memorise(
+            self.model, self.variables, self._previous, self._used()
+        )
+        self._time += after
+        self._thin()
+        features = None
+        if self.model.memorises_features:
+            features = steps.encode(self.model, self.variables, frame[None])
+        time = np.full(1, self._time, np.int32)
+        self._previous = self._previous.replace(frame=frame[None], features=features, time=time)
+        known = np.where(masks == inputs.VOID, 0, masks).astype(np.uint8)
+        labels = self._give(known, np.ones(masks.shape, bool), given=given)
+        return labels
+
+    def probabilities(self):
+        """f32[n + 1, H, W] of the current frame, masks given for it included: background, then
+        the objects in the order of `ids`."""
         self._check_started()
-        masks = _checked_masks(masks, self._labels.shape)
-        ids = self._ids + [number for number in _ids_of(masks) if number not in self._ids]
-        needed = num_slots_for(len(ids))
-        if needed > self._slots:
-            self._widen(needed)
-        self._ids = ids
-        self._given = sorted({*self._given, self._time})
-        merged = self._over(self._previous.masks, masks)
-        self._previous = self._previous.replace(masks=merged)
-        is_given = (masks > 0) & (masks != VOID)
-        self._labels = np.where(is_given, masks, self._labels).astype(np.uint8)
-        return self._labels
+        objects = np.asarray(self._previous.masks.objects)[0, : len(self._ids)]
+        return np.concatenate([1.0 - objects.sum(axis=0, keepdims=True), objects])
 
     def state(self):
         """Everything that the next step depends on, for `restore`; taken without copying.
@@ -222,69 +265,110 @@ class Segmenter:
 
         Args:
           state: as `state` gave it, or read back from a file by NumPy.
+
+        Raises:
+          InputError: for a state of another model.
         """
+        previous, entries = states.rebuild(self.model, self.variables, state)
+        # All is checked: only now is the video before left.
         self._time, self._slots = int(state['time']), int(state['slots'])
         self._ids, self._labels = np.asarray(state['ids']).tolist(), np.asarray(state['labels'])
         self._given = np.asarray(state['given']).tolist()
-        frame, *_ = state['previous']
-        features = None
-        if self._model.memorises_features:
-            features = jax.eval_shape(_encode, self._model, self._variables, frame)
-        shape = rollout.Previous(frame, features, contract.Masks(0.0, 0.0, 0.0), 0)
-        self._previous = self._rebuilt(shape, state['previous'])
-        shape = _entry_shapes(self._model, self._variables, self._previous, self._used())
-        self._entries = {
-            int(time): self._rebuilt(shape, leaves) for time, leaves in state['entries'].items()
-        }
+        self._previous, self._entries = jax.device_put((previous, entries), self._device)
 
-    def _rebuilt(self, shape, leaves):
-        """Arrays in a structure. NumPy's files keep the bits of bfloat16, but not its name."""
-        wanted, structure = jax.tree.flatten(shape)
-        leaves = [
-            leaf.view(like.dtype) if leaf.dtype.kind == 'V' else leaf
-            for leaf, like in zip(map(np.asarray, leaves), wanted, strict=True)
-        ]
-        return jax.device_put(jax.tree.unflatten(structure, leaves), self._device)
+    def save(self, path):
+        """Writes `state` as one file, which appears whole or not at all."""
+        states.write(path, self.state(), self._fingerprint)
+
+    def load(self, path):
+        """Goes on from a file of `save`, in this process or another one.
+
+        Raises:
+          InputError: where the file is missing or damaged, or belongs to other weights.
+        """
+        self.restore(states.read(path, self._fingerprint))
+
+    @functools.cached_property
+    def _fingerprint(self):
+        return states.fingerprint(self.variables)
+
+    def _inputs(self, frame):
+        """What `steps.advance` is called with for the next frame, after model and variables."""
+        now = self._time + 1
+        entries, position, is_read = self._memory_for(now)
+        return (
+            entries,
+            self._previous,
+            frame[None],
+            self._used(),
+            np.int32(position),
+            np.bool_(is_read),
+            np.full(1, now, np.int32),
+        )
+
+    def _take(self, frame, result):
+        """Goes on to the frame for which `steps.advance` gave a result."""
+        self._entries[self._time] = result['entry']
+        self._time += 1
+        self._previous = rollout.Previous(
+            frame[None], result['features'], result['masks'], np.full(1, self._time, np.int32)
+        )
+        self._thin()
+        # Fetched whole: a slice on the device is a program of its own for each number of objects.
+        self._labels = self._to_ids(np.asarray(result['labels'])[0])
+
+    def _give(self, masks, is_given, given=True):
+        """Writes masks over the current frame where `is_given`, and gives its ids."""
+        ids = self._ids + [number for number in inputs.ids_of(masks) if number not in self._ids]
+        needed = num_slots_for(len(ids))
+        if needed > self._slots:
+            self._widen(needed)
+        self._ids = ids
+        if given:
+            self._given = sorted({*self._given, self._time})
+        merged = self._over(self._previous.masks, masks, is_given)
+        self._previous = self._previous.replace(masks=merged.replace(given=np.full(1, given, bool)))
+        self._labels = np.where(is_given, masks, self._labels).astype(np.uint8)
+        return self._labels
 
     def _memory_for(self, now):
         """Entries for the memory; the slot of the previous frame, and whether it is read."""
-        chosen = memory_policy.select(self._settings, [*self._entries, now - 1], now, self._given)
+        chosen = memory_policy.select(self.memory, [*self._entries, now - 1], now, self._given)
         old = [time for time in chosen if time != now - 1]
         empty = self._empty_entry()
         entries = [self._entries[time] for time in old]
-        entries += [empty] * (self._settings.num_slots_for(len(old) + 1) - len(old))
+        entries += [empty] * (self.memory.num_slots_for(len(old) + 1) - len(old))
         return tuple(entries), len(old), now - 1 in chosen
 
     def _empty_entry(self):
         """An empty slot of the memory; made once for each frame size and number of slots."""
         key = (*self._previous.frame.shape, self._slots)
         if self._empty[0] != key:
-            shapes = _entry_shapes(self._model, self._variables, self._previous, self._used())
+            shapes = steps.entry_shapes(self.model, self.variables, self._previous, self._used())
             zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
             self._empty = (key, jax.device_put(zeros, self._device))
         return self._empty[1]
 
     def _thin(self):
-        kept = memory_policy.keep(self._settings, [*self._entries], self._given)
+        kept = memory_policy.keep(self.memory, [*self._entries], self._given)
         self._entries = {time: self._entries[time] for time in kept}
 
     def _used(self):
         return (np.arange(self._slots) < len(self._ids))[None]
 
-    def _over(self, masks, given):
+    def _over(self, masks, given, is_given):
         """Given ids written over masks of the slots."""
         objects = np.array(masks.objects)
         foreground = np.array(masks.foreground)
-        is_given = (given > 0) & (given != VOID)
         for slot, number in enumerate(self._ids):
             objects[0, slot] = np.where(is_given, given == number, objects[0, slot])
-        foreground[0][is_given] = 1.0
+        foreground[0] = np.where(is_given, given > 0, foreground[0])
         return contract.Masks(objects, foreground, np.ones(1, bool))
 
     def _widen(self, num_slots):
         missing = num_slots - self._slots
         for time, entry in self._entries.items():
-            self._entries[time] = _widened(self._model, self._variables, entry, num_slots)
+            self._entries[time] = steps.widened(self.model, self.variables, entry, num_slots)
         masks = self._previous.masks
         objects = np.pad(np.asarray(masks.objects), ((0, 0), (0, missing), (0, 0), (0, 0)))
         self._previous = self._previous.replace(masks=masks.replace(objects=objects))
@@ -295,60 +379,50 @@ class Segmenter:
         table[1 : len(self._ids) + 1] = self._ids
         return table[slots]
 
+    def _checked_next(self, frame):
+        self._check_started()
+        frame = inputs.checked_frame(frame)
+        if frame.shape != self._previous.frame.shape[1:]:
+            raise InputError(
+                f'frame of size {frame.shape[:2]} in a video of size '
+                f'{self._previous.frame.shape[1:3]}; scale the frames to one size'
+            )
+        return frame
+
+    def _checked_given(self, masks):
+        self._check_started()
+        return inputs.checked_masks(masks, self._labels.shape)
+
     def _check_started(self):
         if self._previous is None:
             raise InputError('no video has begun; call start(frame, masks) first')
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(model, variables, frame):
-    return model.apply(variables, frame, method='encode')
+def step_together(segmenters, frames):
+    """Does `step` of several segmenters, each in a video of its own.
 
+    Those with frames of one size and as many slots are computed in one program, filled up to the
+    next power of two, so that few programs are compiled.
 
-@functools.partial(jax.jit, static_argnums=0)
-def _advance(model, variables, entries, previous, frame, objects, position, is_read, time):
-    """One frame: everything on the device, compiled once per frame size and number of slots."""
-    memory = contract.assemble(entries)
-    features = model.apply(variables, frame, method='encode')
-    prediction, _, entry, _ = rollout.temporal_step(
-        model, variables, memory, previous, features, objects, position, time, is_read=is_read
-    )
-    return {
-        'labels': aggregation.labels_of(prediction.logits),
-        'probabilities': prediction.probabilities,
-        'masks': prediction.masks(),
-        'features': features if model.memorises_features else None,
-        'entry': entry,
-    }
+    Args:
+      segmenters: siblings, see `Segmenter.sibling`.
+      frames: u8[H, W, 3], one for each.
 
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _widened(model, variables, entry, num_slots):
-    return model.apply(variables, entry, num_slots, method='widen')
-
-
-def _entry_shapes(model, variables, previous, objects):
-    return jax.eval_shape(lambda: rollout.memorise(model, variables, previous, objects)[0])
-
-
-def _checked_frame(frame):
-    # A copy: it is memorised at the next step, when the caller's buffer may hold another frame.
-    frame = np.array(frame)
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise InputError(
-            f'frame of {frame.dtype}{list(frame.shape)}; needed: uint8 [height, width, 3], RGB'
-        )
-    return frame
-
-
-def _checked_masks(masks, size):
-    masks = np.asarray(masks)
-    if masks.dtype != np.uint8 or masks.shape != tuple(size):
-        raise InputError(
-            f'masks of {masks.dtype}{list(masks.shape)}; needed: uint8 {list(size)}, object ids'
-        )
-    return masks
-
-
-def _ids_of(masks):
-    return [int(number) for number in np.unique(masks) if number not in (0, VOID)]
+    Returns:
+      List of u8[H, W] ids.
+    """
+    groups = {}
+    for one, frame in zip(segmenters, frames, strict=True):
+        frame = one._checked_next(frame)
+        arguments = one._inputs(frame)
+        leaves, structure = jax.tree.flatten(arguments)
+        shapes = (structure, *(np.shape(leaf) for leaf in leaves))
+        groups.setdefault(shapes, []).append((one, frame, arguments))
+    for members in groups.values():
+        videos = [arguments for _, _, arguments in members]
+        videos += videos[-1:] * ((1 << (len(videos) - 1).bit_length()) - len(videos))
+        first = members[0][0]
+        results = steps.advance_together(first.model, first.variables, tuple(videos))
+        for (one, frame, _), result in zip(members, results):
+            one._take(frame, result)
+    return [one._labels for one in segmenters]
