@@ -27,7 +27,7 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): requirements.txt requirements-dev.txt
+$(STAMP): requirements.txt requirements-data.txt requirements-dev.txt
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo '$(BASE_PYTHON) is older than 3.11: make venv BASE_PYTHON=python3.12' >&2; exit 2; }
 	@test -x $(PYTHON) || $(CREATE) || { echo '$(CREATE) failed; install uv, or on Debian: apt-get install python3-venv' >&2; exit 2; }

@@ -1,5 +1,6 @@
 """Frames on disk: JPEG through simplejpeg, PNG through Pillow, always RGB."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from vos_jax.data.files import write_atomically
 from vos_jax.errors import InputError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
+_PNG_START = b'\x89PNG'
 
 
 def read_frame(path, *, pad=False, buffer=None):
@@ -25,19 +27,36 @@ def read_frame(path, *, pad=False, buffer=None):
     Returns:
       u8[H, W, 3] or u8[H, W, 4], RGB first.
     """
-    path = Path(path)
-    if path.suffix.lower() == '.png':
-        frame = _read_png(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f'{path}: this frame is missing; copy the data set again') from None
+    except OSError as error:
+        raise InputError(f'{path}: unreadable frame ({error}); copy the file again') from None
+    return decode_frame(data, path, pad=pad, buffer=buffer)
+
+
+def decode_frame(data, name, *, pad=False, buffer=None):
+    """Decodes one frame.
+
+    Args:
+      data: bytes of a JPEG or PNG file.
+      name: what errors call it.
+      pad, buffer: as for `read_frame`.
+
+    Returns:
+      u8[H, W, 3] or u8[H, W, 4], RGB first.
+    """
+    if data[:4] == _PNG_START:
+        frame = _decode_png(data, name)
         return cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA) if pad else frame
     try:
-        data = path.read_bytes()
         fits = buffer is not None and simplejpeg.decode_jpeg_header(data)[:2] == buffer.shape[:2]
         colours = 'RGBX' if pad else 'RGB'
         return simplejpeg.decode_jpeg(data, colorspace=colours, buffer=buffer if fits else None)
-    except FileNotFoundError:
-        raise InputError(f'{path}: this frame is missing; copy the data set again') from None
     except ValueError as error:
-        raise InputError(f'{path}: unreadable JPEG ({error}); copy the file again') from None
+        kind = 'JPEG' if data[:2] == b'\xff\xd8' else 'frame'
+        raise InputError(f'{name}: unreadable {kind} ({error}); copy the file again') from None
 
 
 def write_frame(path, frame, quality=90):
@@ -57,13 +76,11 @@ def read_size(path):
         raise InputError(f'{path}: unreadable frame ({error}); copy the file again') from None
 
 
-def _read_png(path):
+def _decode_png(data, name):
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             if image.mode not in ('RGB', 'L', 'P', 'RGBA'):
-                raise InputError(f'{path}: frame of mode {image.mode}; save it as 8-bit RGB')
+                raise InputError(f'{name}: frame of mode {image.mode}; save it as 8-bit RGB')
             return np.array(image.convert('RGB'))
-    except FileNotFoundError:
-        raise InputError(f'{path}: this frame is missing; copy the data set again') from None
     except (OSError, SyntaxError) as error:
-        raise InputError(f'{path}: unreadable frame ({error}); copy the file again') from None
+        raise InputError(f'{name}: unreadable frame ({error}); copy the file again') from None

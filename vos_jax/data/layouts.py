@@ -50,6 +50,19 @@ class Sequence:
         """(height, width) of the first frame."""
         return frame_files.read_size(self.frames[0])
 
+    @property
+    def num_frames(self):
+        """Number of frames."""
+        return len(self.frames)
+
+    def frame_name(self, index):
+        """What errors call frame `index`: its file."""
+        return self.frames[index]
+
+    def mask_name(self, stem):
+        """What errors call the mask of frame `stem`: its file."""
+        return self.masks[stem]
+
     def read_frame(self, index, *, pad=False, buffer=None):
         """Reads frame `index` as u8[H, W, 3]; options as in frames.read_frame."""
         frame = frame_files.read_frame(self.frames[index], pad=pad, buffer=buffer)
@@ -155,10 +168,10 @@ def require_masks(sequences):
     for sequence in sequences:
         missing = [stem for stem in sequence.stems if stem not in sequence.masks]
         if missing:
-            folder = next(iter(sequence.masks.values())).parent
+            folder = sequence.mask_name(next(iter(sequence.masks))).parent
             raise InputError(
                 f'{folder / missing[0]}.png: this mask is missing ({len(missing)} of '
-                f'{len(sequence.frames)} in {sequence.name}); training needs one for each frame'
+                f'{sequence.num_frames} in {sequence.name}); training needs one for each frame'
             )
 
 

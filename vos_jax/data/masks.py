@@ -55,14 +55,27 @@ def read_labels(path, size=None, *, binary=False):
     Returns:
       u8[H, W], 0 background, 255 void.
     """
-    path = Path(path)
-    labels = _decode(path)
+    return decode_labels(_read(path), path, size, binary=binary)
+
+
+def decode_labels(data, name, size=None, *, binary=False):
+    """Decodes the ids of a mask.
+
+    Args:
+      data: bytes of the file.
+      name: what errors call it.
+      size, binary: as for `read_labels`.
+
+    Returns:
+      u8[H, W], 0 background, 255 void.
+    """
+    labels = _decode(data, name)
     if size is not None and labels.shape != tuple(size):
         raise InputError(
-            f'{path}: mask of size {_times(labels.shape)}, its frame is {_times(size)}; '
+            f'{name}: mask of size {_times(labels.shape)}, its frame is {_times(size)}; '
             'resize the mask by nearest neighbour'
         )
-    return _as_binary(labels, path) if binary else labels
+    return _as_binary(labels, name) if binary else labels
 
 
 def write_labels(path, labels):
@@ -89,7 +102,7 @@ def is_binary(paths):
     """
     has_255 = False
     for path in paths:
-        values = np.flatnonzero(_counts(_decode(Path(path))))
+        values = np.flatnonzero(_counts(_decode(_read(path), path)))
         if np.any((values > 0) & (values < VOID)):
             return False
         has_255 |= VOID in values
@@ -101,15 +114,18 @@ def object_ids(labels):
     return np.flatnonzero(_counts(labels)[1:VOID]) + 1
 
 
-def _decode(path):
+def _read(path):
     try:
-        data = path.read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(
             f'{path}: this mask is missing; add it or correct the data folder'
         ) from None
     except OSError as error:
         raise InputError(f'{path}: unreadable mask ({error}); copy the file again') from None
+
+
+def _decode(data, path):
     labels = decode_plain(data)
     if labels is None:
         labels = _decode_any(data, path)

@@ -158,7 +158,7 @@ class BatchMaker:
                 self._change_colours(rng, source, frames)
                 return ids
         raise InputError(
-            f'{sequence.masks[sequence.stems[0]].parent}: no object of {settings.min_pixels} '
+            f'{sequence.mask_name(sequence.stems[0]).parent}: no object of {settings.min_pixels} '
             f'pixels in {_DRAWS} clips of {sequence.name}; take it off the list or lower '
             'data.min_pixels'
         )
@@ -166,7 +166,7 @@ class BatchMaker:
     def _draw_frames(self, rng, source, sequence, gap):
         max_gap = max(1, gap // self._sources.strides[source])
         length, reverse = self._settings.clip_length, self._settings.reverse
-        return clips.draw_frames(rng, len(sequence.frames), length, max_gap, reverse)
+        return clips.draw_frames(rng, sequence.num_frames, length, max_gap, reverse)
 
     def _draw_matrices(self, rng, source, size, first, attempt):
         """Draws the warps of a clip; later attempts aim the crop at an object of the first mask."""
@@ -233,8 +233,9 @@ class BatchMaker:
         pasting.paste_object(frames, labels, donor_frames, shown, new_id, behind=behind)
 
     def _note_broken(self, sequence, error):
-        if sequence.masks[sequence.stems[0]] not in self._broken:
-            self._broken.add(sequence.masks[sequence.stems[0]])
+        mask_name = sequence.mask_name(sequence.stems[0])
+        if mask_name not in self._broken:
+            self._broken.add(mask_name)
             logging.warning('skipped a video, %d so far: %s', len(self._broken), error)
 
     def _note_left_out(self, sequence, count):

@@ -36,6 +36,23 @@ def decode_plain(data):
     return None if rows[:, 0].any() else rows[:, 1:].copy()
 
 
+def encode_plain(labels):
+    """Encodes u8[H, W] as such a PNG: grey, so that every reader gives back the numbers.
+
+    Level 3: files are larger than at 6, but inflate in half of the time, since long runs are
+    described in longer pieces.
+    """
+    height, width = labels.shape
+    rows = np.zeros((height, width + 1), np.uint8)
+    rows[:, 1:] = labels
+    head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
+    chunks = ((b'IHDR', head), (b'IDAT', zlib.compress(rows, level=3)), (b'IEND', b''))
+    return _SIGNATURE + b''.join(
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
 def _image_chunks(data):
     """Contents of the IDAT chunks."""
     start = len(_SIGNATURE)

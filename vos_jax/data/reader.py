@@ -16,7 +16,7 @@ class Reader:
 
     def frame(self, sequence, index):
         """u8[H, W, 4], RGB and padding; it holds until the calling thread reads its next frame."""
-        path, shape = sequence.frames[index], (*sequence.size, 4)
+        path, shape = sequence.frame_name(index), (*sequence.size, 4)
         kept = self._kept.get(path)
         if kept is not None:
             return kept
@@ -28,7 +28,7 @@ class Reader:
     def labels(self, sequence, index):
         """u8[H, W] ids of frame `index`, 0 background, 255 void."""
         stem = sequence.stems[index]
-        path = sequence.masks[stem]
+        path = sequence.mask_name(stem)
         kept = self._kept.get(path)
         if kept is not None:
             return kept

@@ -32,7 +32,7 @@ class Source:
 
     root: str
     name: str = ''
-    kind: str = 'davis'  # 'davis', 'youtube_vos' or 'still_images'
+    kind: str = 'davis'  # 'davis', 'youtube_vos', 'still_images' or 'prepared'
     split: str = 'train'  # not for still images
     year: str = '2017'  # which list, 'davis' only
     resolution: str | None = None  # folder below JPEGImages; None: 480p or the only one

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from vos_jax.data import layouts
+from vos_jax.data import layouts, prepared
 from vos_jax.errors import InputError
 
 _PERIOD = 1000  # elements after which the order of the sources repeats; shares are exact to 0.1 %
@@ -58,10 +58,12 @@ def _open(source):
         found = layouts.youtube_vos(source.root, source.split)
     elif source.kind == 'still_images':
         found = layouts.still_images(source.root, binary=source.binary)
+    elif source.kind == 'prepared':
+        found = prepared.prepared(source.root, source.split)
     else:
         raise InputError(
             f"data source {source.name or source.root}: kind '{source.kind}'; "
-            "one of 'davis', 'youtube_vos', 'still_images'"
+            "one of 'davis', 'youtube_vos', 'still_images', 'prepared'"
         )
     layouts.require_masks(found)
     return found

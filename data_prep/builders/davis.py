@@ -1,0 +1,93 @@
+"""DAVIS 2016 and 2017, as published (protocols.md, section 2.1)."""
+
+import functools
+
+from data_prep.builders.videos import DataSet, Video, by_stem
+from vos_jax.data import masks as mask_files
+from vos_jax.data.frames import SUFFIXES
+from vos_jax.errors import InputError
+
+
+def list_split(tree, split, options, *, year):
+    """Videos of a split, and what is wrong with them; see DataSet."""
+    root = _find_root(tree, year)
+    name = f'{split}.txt'.replace('test_dev', 'test-dev')
+    file = tree.folder(f'{root}ImageSets/{year}').get(name)
+    if file is None:
+        return [], []
+    resolution = options.get('resolution') or '480p'
+    names = _read_list(file)
+    form = _form_of(tree, f'{root}Annotations/{resolution}', names, year)
+    videos = []
+    for video in sorted(names):
+        frames = by_stem(tree.folder(f'{root}JPEGImages/{resolution}/{video}'), SUFFIXES)
+        masks = by_stem(tree.folder(f'{root}Annotations/{resolution}/{video}'), ('.png',))
+        needs = tuple(frames)[:1] if split.startswith('test') else tuple(frames)
+        videos.append(Video(video, frames, masks, form=form, needs=needs))
+    return videos, []
+
+
+def _find_root(tree, year):
+    lists = tree.find(f'ImageSets/{year}')
+    if not lists:
+        raise InputError(
+            f'{", ".join(tree.sources)}: no folder ImageSets/{year} in it; give the folder or '
+            'archive of DAVIS that holds JPEGImages, Annotations and ImageSets'
+        )
+    return lists[0].removesuffix(f'ImageSets/{year}')
+
+
+def _read_list(file):
+    """Names of the videos in a list; pairs `image mask` (release of 2016) give folders."""
+    rows = [line.split() for line in file.read().decode().splitlines() if line.strip()]
+    names = [row[0].split('/')[-2] if len(row) > 1 else row[0] for row in rows]
+    if not names:
+        raise InputError(f'{file}: empty list; one video per line is needed')
+    return list(dict.fromkeys(names))
+
+
+def _form_of(tree, annotations, names, year):
+    """Form of all masks; 2016 has one object: 255 in its first release, all ids later."""
+    if year != '2016':
+        return 'ids'
+    firsts = (next(iter(by_stem(tree.folder(f'{annotations}/{n}'), ('.png',)).values()), None)
+              for n in names)  # fmt: skip
+    for file in filter(None, firsts):
+        ids = mask_files.object_ids(mask_files.decode_labels(file.read(), file))
+        if len(ids):
+            return 'merged'
+    return 'binary'
+
+
+DAVIS2016 = DataSet(
+    name='davis2016',
+    splits=('train', 'val'),
+    list_split=functools.partial(list_split, year='2016'),
+    # The lists of the 2017 release at 480p.
+    counts={
+        'train': {'videos': 30, 'frames': 2079, 'objects': 30},
+        'val': {'videos': 20, 'frames': 1376, 'objects': 20},
+    },
+    has_ordered_ids=True,
+    description='DAVIS 2016: 50 videos, one object each.',
+    homepage='https://davischallenge.org/davis2016/code.html',
+    licence='CC BY-NC 4.0 by its README; sequences from YouTube carry their own terms.',
+    citation='Perazzi et al., A Benchmark Dataset and Evaluation Methodology for Video Object '
+    'Segmentation, CVPR 2016',
+)
+DAVIS2017 = DataSet(
+    name='davis2017',
+    splits=('train', 'val', 'test_dev'),
+    list_split=functools.partial(list_split, year='2017'),
+    counts={
+        'train': {'videos': 60, 'frames': 4209, 'objects': 144},
+        'val': {'videos': 30, 'frames': 1999, 'objects': 61},
+        'test_dev': {'videos': 30, 'frames': 2086, 'objects': 89},
+    },
+    has_ordered_ids=True,
+    description='DAVIS 2017: 90 videos with masks of all objects, and 30 of test-dev.',
+    homepage='https://davischallenge.org/davis2017/code.html',
+    licence='CC BY-NC 4.0 by its README; sequences from YouTube carry their own terms.',
+    citation='Pont-Tuset et al., The 2017 DAVIS Challenge on Video Object Segmentation, '
+    'arXiv:1704.00675',
+)

@@ -1,0 +1,167 @@
+"""Videos of a published data set, and the example that is stored of each."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from vos_jax.data import frames as frame_files
+from vos_jax.data import masks as mask_files
+from vos_jax.data.layouts import natural_key
+from vos_jax.data.png import encode_plain
+from vos_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Object:
+    """One object of a video, as the data set's own list says."""
+
+    id: int
+    category: str
+    first_frame: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """One video, as published; nothing is read yet.
+
+    Attributes:
+      name: unique in its split.
+      frames: something with `read() -> bytes` for each frame, by its stem, in time order.
+      masks: the same of each annotated frame.
+      objects: what the data set says about objects, or None.
+      form: of the masks: 'ids', 'binary' (0 and 255), 'merged' (ids, all of them one object) or
+        'soft' (grey values, from 128 on the object).
+      needs: stems that must have a mask.
+    """
+
+    name: str
+    frames: Mapping[str, Any]
+    masks: Mapping[str, Any]
+    objects: tuple[Object, ...] | None = None
+    form: str = 'ids'
+    needs: tuple[str, ...] = ()
+
+    @property
+    def num_bytes(self):
+        """Bytes of the frames, as far as known before reading."""
+        return sum(getattr(file, 'size', 0) for file in self.frames.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """What is known of a published data set.
+
+    Attributes:
+      name: such as 'davis2017'.
+      splits: published names of the splits.
+      list_split: (tree, split, options) -> (videos, problems): all that can be seen in names.
+        An absent split gives no videos and no problem.
+      counts: published numbers by split: dict of 'videos', 'frames', 'objects'.
+      has_ordered_ids: ids run from 1 without gap.
+      description, homepage, licence, citation: for people.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    list_split: Any
+    counts: Mapping[str, Mapping[str, int]]
+    has_ordered_ids: bool
+    description: str
+    homepage: str
+    licence: str
+    citation: str
+
+
+def by_stem(files, suffixes):
+    """Files with these suffixes by their stem, in the order of time."""
+    found = {PurePosixPath(n).stem: f for n, f in files.items() if n.lower().endswith(suffixes)}
+    return {stem: found[stem] for stem in sorted(found, key=natural_key)}
+
+
+def find_problems(video):
+    """What is wrong with a video by its names alone, as a list of texts."""
+    if not video.frames:
+        return [f'{video.name}: no frames']
+    problems = [
+        f'{video.masks[stem]}: mask without a frame of that name'
+        for stem in video.masks
+        if stem not in video.frames
+    ]
+    missing = [stem for stem in video.needs if stem not in video.masks]
+    if missing:
+        problems.append(
+            f'{video.name}/{missing[0]}.png: this mask is missing ({len(missing)} of '
+            f'{len(video.needs)} that are needed)'
+        )
+    return problems
+
+
+def read_video(video):
+    """Reads and checks all files of a video.
+
+    Returns:
+      (example, labels): the example, of the features in tfds_builders.py, and all masks as
+      u8[H, W] by stem.
+
+    Raises:
+      InputError: at the first file that is unreadable or has another size.
+    """
+    frames, size = [], None
+    for file in video.frames.values():
+        data = file.read()
+        shape = frame_files.decode_frame(data, file).shape[:2]
+        if size is not None and shape != size:
+            raise InputError(
+                f'{file}: frame of size {shape[1]}x{shape[0]}, the first of its video is '
+                f'{size[1]}x{size[0]}'
+            )
+        frames.append(data)
+        size = shape
+    labels = {stem: read_mask(video, stem, size) for stem in video.masks}
+    objects = video.objects
+    if objects is None:
+        objects = find_objects(labels)
+    example = {
+        'name': video.name,
+        'height': size[0],
+        'width': size[1],
+        'frames': frames,
+        'frame_names': list(video.frames),
+        'masks': [encode_plain(mask) for mask in labels.values()],
+        'mask_frames': list(labels),
+        'objects': [dataclasses.asdict(item) for item in objects],
+    }
+    return example, labels
+
+
+def read_mask(video, stem, size):
+    """Reads one mask as ids: u8[H, W], 0 background, 255 void."""
+    file = video.masks[stem]
+    if video.form == 'soft':
+        return _read_soft(file, size)
+    labels = mask_files.decode_labels(file.read(), file, size, binary=video.form == 'binary')
+    if video.form == 'merged':
+        labels = np.where((labels > 0) & (labels < mask_files.VOID), np.uint8(1), labels)
+    return labels
+
+
+def find_objects(labels):
+    """Objects in masks by stem, each with the first frame that shows it."""
+    first = {}
+    for stem, mask in labels.items():
+        for object_id in mask_files.object_ids(mask):
+            first.setdefault(int(object_id), stem)
+    return tuple(Object(object_id, '', first[object_id]) for object_id in sorted(first))
+
+
+def _read_soft(file, size):
+    frame = frame_files.decode_frame(file.read(), file)
+    if frame.shape[:2] != size:
+        raise InputError(
+            f'{file}: mask of size {frame.shape[1]}x{frame.shape[0]}, its image is '
+            f'{size[1]}x{size[0]}'
+        )
+    return (frame[..., 0] >= 128).astype(np.uint8)

@@ -1,0 +1,206 @@
+"""Writes the shards of a data set: each whole or not at all, each the same whoever writes it.
+
+Which videos a shard holds follows from the names and sizes of the published files alone, and its
+bytes from their content. So any number of processes, or Apache Beam, give equal files, and a run
+that was killed goes on with the shards that are missing.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from data_prep.builders.videos import Video, read_video
+from vos_jax.data import prepared
+from vos_jax.data.files import write_atomically
+from vos_jax.data.records import encode_example
+from vos_jax.errors import InputError
+
+SHARD_BYTES = 64 * 2**20
+_MIN_SHARDS = 16  # of a split, so that small sets use all cores too
+_OPTIONS = 'group_size:1,uncompressed'  # JPEG does not shrink; prepared.py reads parts of records
+PLAN, LOCK = 'plan.json', '.lock'
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One shard to write."""
+
+    path: Path
+    videos: tuple[Video, ...]
+
+    @property
+    def record(self):
+        """File that says that the shard is done, and what is in it."""
+        return self.path.with_name(f'{self.path.name}.json')
+
+
+def make_jobs(folder, name, splits):
+    """Deals the videos of each split out to shards, in the order of their names.
+
+    Args:
+      folder: where the shards go.
+      name: of the data set.
+      splits: dict of split -> Videos.
+
+    Returns:
+      dict of split -> Jobs.
+    """
+    jobs = {}
+    for split, videos in splits.items():
+        groups = deal(videos)
+        jobs[split] = [
+            Job(folder / f'{name}-{split}.array_record-{i:05d}-of-{len(groups):05d}', tuple(group))
+            for i, group in enumerate(groups)
+        ]
+    return jobs
+
+
+def deal(videos):
+    """Groups of neighbours of about equal bytes."""
+    total = sum(video.num_bytes + 1 for video in videos)
+    count = min(max(_MIN_SHARDS, -(-total // SHARD_BYTES)), len(videos))
+    groups, seen = [[] for _ in range(count)], 0
+    for position, video in enumerate(videos):
+        # Never so late that a shard would stay empty.
+        floor = position - (len(videos) - count)
+        number = max(seen * count // total, floor, 0)
+        groups[min(number, count - 1)].append(video)
+        seen += video.num_bytes + 1
+    return [group for group in groups if group]
+
+
+def plan_of(jobs, options):
+    """What must be equal for a run to go on where another ended: text of JSON."""
+    shards = {
+        job.path.name: hashlib.sha256(
+            '\n'.join(f'{v.name} {v.num_bytes} {len(v.frames)} {len(v.masks)}' for v in job.videos)
+            .encode()
+        ).hexdigest()[:16]
+        for group in jobs.values()
+        for job in group
+    }  # fmt: skip
+    return json.dumps({'format': prepared.FORMAT, 'options': options, 'shards': shards}, indent=1)
+
+
+def write_shard(job, report=lambda num_videos: None):
+    """Writes one shard and its record, unless both are there.
+
+    Args:
+      job: Job.
+      report: called with 1 after each video.
+    """
+    from array_record.python import array_record_module
+
+    if job.record.is_file() and job.path.is_file():
+        report(len(job.videos))
+        return
+    part = job.path.with_name(f'.{job.path.name}.{os.getpid()}.part')
+    try:
+        writer = array_record_module.ArrayRecordWriter(str(part), _OPTIONS)
+        entries = []
+        for video in job.videos:
+            example, _ = read_video(video)
+            writer.write(encode_example(flatten(example)))
+            entries.append(example | {'shard': job.path.name})
+            report(1)
+        writer.close()
+        _find_parts(part, entries)
+        num_bytes = part.stat().st_size
+        os.replace(part, job.path)
+    finally:
+        part.unlink(missing_ok=True)
+    record = {'file': job.path.name, 'bytes': num_bytes, 'videos': entries}
+    write_atomically(job.record, json.dumps(record).encode())
+
+
+def flatten(example):
+    """Lists of bytes and integers by name, as TFDS stores the example."""
+    objects = example['objects']
+    return {
+        'name': [example['name'].encode()],
+        'height': [example['height']],
+        'width': [example['width']],
+        'frames': example['frames'],
+        'frame_names': [name.encode() for name in example['frame_names']],
+        'masks': example['masks'],
+        'mask_frames': [name.encode() for name in example['mask_frames']],
+        'objects/id': [item['id'] for item in objects],
+        'objects/category': [item['category'].encode() for item in objects],
+        'objects/first_frame': [item['first_frame'].encode() for item in objects],
+    }
+
+
+def _find_parts(path, entries):
+    """Turns the examples into entries of the index: places of frames and masks for their bytes."""
+    content, position = prepared.without_headers(path.read_bytes()), 0
+    for number, example in enumerate(entries):
+        entry = {name: example[name] for name in ('name', 'shard', 'height', 'width')}
+        entry |= {'frames': example['frame_names'], 'masks': example['mask_frames']}
+        for kind in ('frame', 'mask'):  # the order of their names in the record
+            places = []
+            for data in example[f'{kind}s']:
+                position = content.find(data, position)
+                if position < 0:
+                    raise RuntimeError(f'{path}: {kind} of {example["name"]} not found in it')
+                places.append((position, len(data)))
+                position += len(data)
+            entry[f'{kind}_parts'] = places
+        entries[number] = entry | {'objects': example['objects']}
+
+
+def finish(name, root, work, folder, jobs, options):
+    """Writes what describes the whole set, and gives the folder its name.
+
+    Args:
+      name: of the data set.
+      root: folder above that of the data set.
+      work: where all shards are.
+      folder: its name from now on.
+      jobs: dict of split -> Jobs.
+      options: of the preparation, kept for later runs.
+
+    Returns:
+      content of videos.json.
+    """
+    from data_prep.builders import tfds_builders
+
+    index = {'format': prepared.FORMAT, 'name': name, 'options': options, 'splits': {}}
+    lengths = {}
+    for split, group in jobs.items():
+        records = [json.loads(job.record.read_text()) for job in group]
+        for record in records:
+            prepared.check_shard_size(work / record['file'], record['bytes'])
+        index['splits'][split] = {
+            'shards': [{'file': r['file'], 'bytes': r['bytes']} for r in records],
+            'videos': [video for record in records for video in record['videos']],
+        }
+        lengths[split] = [len(r['videos']) for r in records], sum(r['bytes'] for r in records)
+    tfds_builders.write_info(name, root, work, lengths)
+    write_atomically(work / prepared.INDEX, json.dumps(index).encode())
+    for group in jobs.values():
+        for job in group:
+            job.record.unlink()
+    for helper in (PLAN, LOCK):
+        (work / helper).unlink(missing_ok=True)
+    os.replace(work, folder)
+    return index
+
+
+def open_work(work, plan):
+    """Begins in the working folder, or goes on in it; refuses one of another plan.
+
+    Args:
+      work: the folder.
+      plan: of this run, see `plan_of`.
+    """
+    path = work / PLAN
+    if path.is_file() and path.read_text() != plan:
+        raise InputError(
+            f'{work}: begun from other files or with other settings; delete this folder to start '
+            'again'
+        )
+    for part in work.glob('.*.part'):
+        part.unlink()
+    write_atomically(path, plan.encode())

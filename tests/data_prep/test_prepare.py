@@ -1,0 +1,285 @@
+"""Preparation: equal shards from any source, and training reads of them what it reads of files."""
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from data_prep.prepare import prepare
+from vos_jax.data import layouts, pipeline, prepared
+from vos_jax.data.masks import write_labels
+from vos_jax.data.settings import read_settings
+from vos_jax.errors import InputError
+
+pytest.importorskip('tensorflow_datasets', reason='pip install -r requirements-data.txt')
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def davis_prepared(davis, tmp_path):
+    folder, _ = prepare('davis2017', [davis], tmp_path / 'out')
+    return folder
+
+
+def test_frames_are_stored_as_published_and_masks_by_their_ids(davis, davis_prepared):
+    for split in ('train', 'val'):
+        published = layouts.davis(davis, split)
+        stored = prepared.prepared(davis_prepared, split)
+        assert [video.name for video in stored] == [video.name for video in published]
+        for ours, theirs in zip(stored, published):
+            assert (ours.stems, ours.size) == (theirs.stems, theirs.size)
+            for t, stem in enumerate(ours.stems):
+                data = prepared.read_part(ours.shard, *ours.frame_parts[t])
+                assert data == theirs.frames[t].read_bytes()
+                np.testing.assert_array_equal(ours.read_labels(stem), theirs.read_labels(stem))
+    assert prepared.prepared(davis_prepared, 'train')[0].objects == (
+        {'id': 1, 'category': '', 'first_frame': '00000'},
+        {'id': 2, 'category': '', 'first_frame': '00000'},
+    )
+
+
+def test_training_from_shards_equals_training_from_files(davis, davis_prepared):
+    wanted = {'batch_size': 3, 'crop': (24, 32), 'min_pixels': 5, 'rotation': 9.0}
+    wanted |= {'paste': {'probability': 0.5}}
+    makers = [
+        pipeline.BatchMaker(read_settings(wanted | {'sources': [source]}), seed=4)
+        for source in ({'root': str(davis)}, {'root': str(davis_prepared), 'kind': 'prepared'})
+    ]
+    for step in range(4):
+        ours, theirs = (maker(step) for maker in makers)
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_training_from_shards_loads_no_preparation_package(davis_prepared, run_python):
+    code = (
+        'import sys\n'
+        'from vos_jax.data import pipeline\n'
+        'from vos_jax.data.settings import read_settings\n'
+        'data = dict(sources=[dict(root=sys.argv[1], kind="prepared")], batch_size=1, '
+        'crop=(24, 32), min_pixels=5)\n'
+        'pipeline.BatchMaker(read_settings(data), 0)(0)\n'
+        'names = {"tensorflow", "tensorflow_datasets", "array_record", "jax"}\n'
+        'print(sorted(names & set(sys.modules)))\n'
+    )
+    result = run_python(code, davis_prepared)
+    assert result.stdout == '[]\n', result.stderr
+
+
+def test_tfds_reads_what_was_prepared(youtube_vos, tmp_path):
+    tfds = pytest.importorskip('tensorflow_datasets')
+    folder, _ = prepare('youtube_vos2019', [youtube_vos], tmp_path / 'out')
+    builder = tfds.builder_from_directory(folder)
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
+        'train': 1,
+        'valid': 1,
+    }
+    (example,) = builder.as_data_source(split='valid')
+    assert example['name'] == b'v'
+    assert list(example['frame_names']) == [b'00000', b'00005', b'00010', b'00015']
+    assert list(example['mask_frames']) == [b'00000', b'00010']
+    assert [np.unique(mask).tolist() for mask in example['masks']] == [[0, 1], [0, 5]]
+    assert list(example['objects']['id']) == [1, 5]
+    assert list(example['objects']['category']) == [b'dog', b'cat']
+    assert list(example['objects']['first_frame']) == [b'00000', b'00010']
+    for ours, theirs in zip(
+        example['frames'], sorted((youtube_vos / 'valid/JPEGImages/v').iterdir())
+    ):
+        frame = layouts.frame_files.read_frame(theirs)
+        # TFDS decodes with Pillow, whose upsampling of colours may round another way.
+        np.testing.assert_allclose(ours, frame, atol=2)
+
+
+def test_records_are_those_that_tfds_would_write(davis, davis_prepared):
+    tfds = pytest.importorskip('tensorflow_datasets')
+    from data_prep.builders.tfds_builders import Davis2017
+    from vos_jax.data.records import decode_example
+
+    builder = Davis2017(data_dir=davis_prepared.parent.parent)
+    features = builder.info.features
+    serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
+    examples = builder._generate_examples(_videos_of(davis))
+    for (name, example), video in zip(examples, prepared.prepared(davis_prepared, 'train')):
+        theirs = decode_example(serializer.serialize_example(features.encode_example(example)))
+        ours = decode_example(_record(video))
+        assert name == video.name
+        assert {k: list(map(_plain, v)) for k, v in ours.items()} == {
+            k: list(map(_plain, v)) for k, v in theirs.items()
+        }
+
+
+def _plain(value):
+    return value if isinstance(value, int) else bytes(value)
+
+
+def _videos_of(root):
+    from data_prep.builders import DATA_SETS
+    from data_prep.builders.files import FileTree
+
+    return DATA_SETS['davis2017'].list_split(FileTree([root]), 'train', {})[0]
+
+
+def _record(video):
+    from array_record.python import array_record_module
+
+    return array_record_module.ArrayRecordReader(str(video.shard)).read([0])[0]
+
+
+@pytest.mark.parametrize('form', ['zip', 'folder of a zip', 'tar', 'tgz'])
+def test_archives_give_the_same_shards_as_folders(davis, davis_prepared, tmp_path, form):
+    (tmp_path / 'in').mkdir()
+    path = tmp_path / 'in' / f'davis.{form[-3:]}'
+    if form.endswith('zip'):
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(davis.rglob('*.*')):
+                archive.write(file, f'DAVIS/{file.relative_to(davis)}')
+            archive.writestr('__MACOSX/DAVIS/._x.jpg', 'no image')
+    else:
+        with tarfile.open(path, 'w:gz' if form == 'tgz' else 'w') as archive:
+            archive.add(davis, 'DAVIS')
+    source = path.parent if form.startswith('folder') else path
+    folder, _ = prepare('davis2017', [source], tmp_path / 'again')
+    assert contents(folder) == contents(davis_prepared)
+
+
+def test_davis_2016_has_one_object(davis, tmp_path):
+    folder, _ = prepare('davis2016', [davis], tmp_path / 'out')
+    two = prepared.prepared(folder, 'train')[0]
+    assert np.unique(two.read_labels('00000')).tolist() == [0, 1]
+    assert [item['id'] for item in two.objects] == [1]
+
+
+def test_davis_2016_of_its_first_release(davis, tmp_path):
+    for path in davis.glob('Annotations/480p/*/*.png'):
+        labels = layouts.mask_files.read_labels(path)
+        write_labels(path, ((labels > 0) * 255).astype(np.uint8))
+    rows = [f'/JPEGImages/480p/{n}/00000.jpg /Annotations/480p/{n}/00000.png' for n in 'ab']
+    (davis / 'ImageSets/2016/train.txt').write_text('\n'.join(rows))
+    folder, _ = prepare('davis2016', [davis], tmp_path / 'out', splits=['train'])
+    assert [video.name for video in prepared.prepared(folder, 'train')] == ['a', 'b']
+    assert prepared.prepared(folder, 'train')[0].read_labels('00001').max() == 1
+
+
+def test_prepared_twice_is_prepared_once(davis, davis_prepared, tmp_path, capsys):
+    before = contents(davis_prepared)
+    prepare('davis2017', [davis], tmp_path / 'out')
+    assert 'prepared already' in capsys.readouterr().out
+    assert contents(davis_prepared) == before
+    with pytest.raises(InputError, match=r'prepared already, with .*480p.*another --out'):
+        prepare('davis2017', [davis], tmp_path / 'out', resolution='Full-Resolution')
+
+
+def test_a_run_goes_on_after_an_error(davis, davis_prepared, tmp_path):
+    frame = davis / 'JPEGImages/480p/c/00001.jpg'
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    with pytest.raises(InputError, match=r'c/00001\.jpg: unreadable JPEG'):
+        prepare('davis2017', [davis], tmp_path / 'again')
+    work = tmp_path / 'again/davis2017/1.0.0.incomplete'
+    done = {p.name: p.stat().st_mtime_ns for p in work.glob('*train*-of-00003')}
+    assert len(done) == 2
+    assert not list(work.glob('.*part'))
+    with pytest.raises(InputError, match=r'incomplete: run its data_prep\.prepare again'):
+        prepared.prepared(tmp_path / 'again', 'train')
+    frame.write_bytes(whole)
+    folder, _ = prepare('davis2017', [davis], tmp_path / 'again')
+    assert contents(folder) == contents(davis_prepared)
+    assert all((folder / name).stat().st_mtime_ns == t for name, t in done.items())
+
+
+def test_a_run_does_not_go_on_with_other_files(davis, tmp_path):
+    frame = davis / 'JPEGImages/480p/c/00001.jpg'
+    whole = frame.read_bytes()
+    frame.write_bytes(b'')
+    with pytest.raises(InputError, match=r'c/00001\.jpg'):
+        prepare('davis2017', [davis], tmp_path / 'out')
+    frame.write_bytes(whole)
+    (davis / 'JPEGImages/480p/a/00002.jpg').unlink()
+    (davis / 'Annotations/480p/a/00002.png').unlink()
+    with pytest.raises(InputError, match=r'incomplete: begun from other files'):
+        prepare('davis2017', [davis], tmp_path / 'out')
+
+
+COMMAND = [sys.executable, '-m', 'data_prep.prepare', 'davis2017']
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_any_number_of_processes(davis, davis_prepared, tmp_path):
+    command = [*COMMAND, f'--source={davis}', f'--out={tmp_path / "again"}']
+    work = tmp_path / 'again/davis2017/1.0.0.incomplete'
+    process = subprocess.Popen([*command, '--jobs=2'], stdout=subprocess.DEVNULL)
+    while process.poll() is None and not list(work.glob('*-of-*.json')):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    result = subprocess.run([*command, '--jobs=1'], capture_output=True, text=True, check=True)
+    folder = tmp_path / 'again/davis2017/1.0.0'
+    assert f'data set in {folder}' in result.stdout
+    assert contents(folder) == contents(davis_prepared)
+
+
+@pytest.mark.slow
+def test_processes_and_beam_write_the_same_shards(davis, davis_prepared, tmp_path):
+    """Beam has an environment of its own; BEAM_PYTHON names its Python."""
+    python = os.environ.get('BEAM_PYTHON', sys.executable)
+    probe = subprocess.run([python, '-c', 'import apache_beam, tensorflow_datasets'])
+    if probe.returncode:
+        pytest.skip('no Apache Beam: BEAM_PYTHON may name a Python with requirements-beam.txt')
+    command = [python, *COMMAND[1:], f'--source={davis}', f'--out={tmp_path / "beam"}', '--beam']
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(tmp_path / 'beam/davis2017/1.0.0') == contents(davis_prepared)
+
+
+def test_a_wrong_command_ends_in_one_line(tmp_path):
+    command = [*COMMAND, '--source=/nowhere', f'--out={tmp_path / "out"}']
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == 'error: /nowhere: no such folder or archive; give the data set\n'
+    assert not (tmp_path / 'out').exists()
+
+
+def test_wrong_wishes_are_named(davis, youtube_vos, tmp_path):
+    for name, source, splits, message in (
+        ('lvos', davis, (), "no data set 'lvos'; one of davis2016, davis2017"),
+        ('davis2017', davis, ['valid'], "no split 'valid'; one of train, val, test_dev"),
+        ('davis2017', davis, ['test_dev'], 'no split test_dev in '),
+        ('davis2017', youtube_vos, (), 'no folder ImageSets/2017 in it'),
+        ('youtube_vos2018', davis, (), r'no meta\.json in it'),
+        ('static_images', davis / 'ImageSets', (), 'neither COCO'),
+    ):
+        with pytest.raises(InputError, match=message):
+            prepare(name, [source], tmp_path / 'out', splits=splits)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_cut_shard_is_named(davis_prepared):
+    shard = prepared.prepared(davis_prepared, 'train')[1].shard
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    with pytest.raises(InputError, match=rf'{shard.name}: \d+ bytes, must be \d+: the shard was'):
+        prepared.prepared(davis_prepared, 'train')
+    shard.unlink()
+    with pytest.raises(InputError, match=rf'{shard.name}: this shard is missing'):
+        prepared.prepared(davis_prepared, 'train')
+
+
+def test_wrong_folders_of_prepared_sets_are_named(davis, davis_prepared, tmp_path):
+    with pytest.raises(InputError, match=r"no split 'test'.* splits there: train, val"):
+        prepared.prepared(davis_prepared, 'test')
+    with pytest.raises(InputError, match=r'DAVIS: no videos\.json in it; prepare with'):
+        prepared.prepared(davis, 'train')
+    prepare('davis2016', [davis], tmp_path / 'out')
+    with pytest.raises(InputError, match='several data sets in it; give one, such as'):
+        prepared.prepared(tmp_path / 'out', 'train')
+    assert len(prepared.prepared(tmp_path / 'out/davis2017', 'train')) == 3
+    (davis_prepared / 'videos.json').write_text('{"format": 1')
+    with pytest.raises(InputError, match=r'videos\.json: damaged'):
+        prepared.prepared(davis_prepared, 'train')

@@ -1,0 +1,176 @@
+"""Data sets prepared by data_prep.prepare: shards of whole videos, read frame by frame.
+
+A shard is an ArrayRecord file of uncompressed records, one for each video. `videos.json` beside the
+shards says where in them each JPEG and PNG lies, so that a clip reads its own frames and no others:
+reading a whole record of 4 MB takes as long as decoding four of its frames. Whole records are read
+by data_prep.check, by TFDS, and by whoever likes; nothing of those is needed here.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from pathlib import Path
+
+from vos_jax.data import frames as frame_files
+from vos_jax.data import masks as mask_files
+from vos_jax.errors import InputError
+
+INDEX = 'videos.json'
+FORMAT = 1
+
+# Riegeli, the format below ArrayRecord, puts a header at the start of each block of a file.
+_BLOCK, _HEADER = 65536, 24
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSequence:
+    """One video in a shard; reads as layouts.Sequence does.
+
+    Attributes:
+      name: its name in the data set.
+      shard: the file.
+      size: (height, width) of all frames.
+      stems: names of the frames, in time order.
+      frame_parts: (offset, number of bytes) of each JPEG in the shard, block headers not counted.
+      masks: the same of the PNG of each annotated frame, by its stem.
+      objects: dict(id, category, first_frame) for each object.
+    """
+
+    name: str
+    shard: Path
+    size: tuple[int, int]
+    stems: tuple[str, ...]
+    frame_parts: tuple[tuple[int, int], ...]
+    masks: dict[str, tuple[int, int]]
+    objects: tuple[dict, ...]
+
+    @property
+    def num_frames(self):
+        """Number of frames."""
+        return len(self.stems)
+
+    def frame_name(self, index):
+        """What errors call frame `index`: shard, video and frame."""
+        return self.shard / self.name / f'{self.stems[index]}.jpg'
+
+    def mask_name(self, stem):
+        """What errors call the mask of frame `stem`."""
+        return self.shard / self.name / f'{stem}.png'
+
+    def read_frame(self, index, *, pad=False, buffer=None):
+        """Reads frame `index` as u8[H, W, 3]; options as in frames.read_frame."""
+        data = read_part(self.shard, *self.frame_parts[index])
+        return frame_files.decode_frame(data, self.frame_name(index), pad=pad, buffer=buffer)
+
+    def read_labels(self, stem):
+        """Reads the annotation of frame `stem` as u8[H, W]: ids, 0 background, 255 void."""
+        data = read_part(self.shard, *self.masks[stem])
+        return mask_files.decode_labels(data, self.mask_name(stem), self.size)
+
+
+def prepared(root, split):
+    """Lists a split of a prepared data set. That its shards are whole is seen by their sizes.
+
+    Args:
+      root: folder that holds videos.json, or one above it where there is only one.
+      split: such as 'train'.
+
+    Returns:
+      PreparedSequences, in the order of their names.
+    """
+    folder, index = read_index(root)
+    if split not in index['splits']:
+        there = ', '.join(sorted(index['splits']))
+        raise InputError(f"{folder}: no split '{split}' in it; splits there: {there}")
+    for shard in index['splits'][split]['shards']:
+        check_shard_size(folder / shard['file'], shard['bytes'])
+    return [_sequence(folder, video) for video in index['splits'][split]['videos']]
+
+
+def read_index(root):
+    """Finds and reads the index: (folder of the shards, content of videos.json)."""
+    path = _find_index(Path(root))
+    try:
+        index = json.loads(path.read_text())
+        if index['format'] != FORMAT:
+            raise InputError(
+                f'{path}: format {index["format"]}, this version reads {FORMAT}; '
+                'prepare the data set again'
+            )
+        return path.parent, index
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f'{path}: damaged ({error}); prepare the data set again') from None
+
+
+def check_shard_size(path, num_bytes):
+    """Refuses a shard that is missing or was cut."""
+    if not path.is_file():
+        raise InputError(f'{path}: this shard is missing; copy or prepare the data set again')
+    if path.stat().st_size != num_bytes:
+        raise InputError(
+            f'{path}: {path.stat().st_size} bytes, must be {num_bytes}: the shard was cut or '
+            'changed; copy it again, or delete the data set and prepare it again'
+        )
+
+
+def read_part(path, offset, num_bytes):
+    """Reads bytes of a shard by their offset without block headers."""
+    start, end = _place(offset), _place(offset + num_bytes - 1) + 1
+    file = _open(path)
+    data = os.pread(file.fileno(), end - start, start)
+    if len(data) != end - start:
+        raise InputError(f'{path}: ends before byte {end}: the shard was cut; copy it again')
+    return without_headers(data, start)
+
+
+def without_headers(data, start=0):
+    """Takes the block headers out of a part of a shard that begins at byte `start` of the file."""
+    first = -start % _BLOCK
+    if first >= len(data):
+        return data
+    view = memoryview(data)
+    bodies = [view[at + _HEADER : at + _BLOCK] for at in range(first, len(data), _BLOCK)]
+    return b''.join([view[:first], *bodies])
+
+
+def _place(offset):
+    """Offset in the file of an offset without block headers."""
+    return offset + _HEADER * (offset // (_BLOCK - _HEADER) + 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _open(path):
+    try:
+        return open(path, 'rb', buffering=0)  # closed when nobody has it any more
+    except OSError as error:
+        raise InputError(f'{path}: cannot be read ({error.strerror}); copy it again') from None
+
+
+def _find_index(root):
+    if not root.is_dir():
+        raise InputError(f'{root}: no such folder; give that of a prepared data set')
+    found = [root / INDEX] if (root / INDEX).is_file() else sorted(root.glob(f'**/{INDEX}'))
+    found = [path for path in found if not path.parent.name.endswith('.incomplete')]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f'{root}: several data sets in it; give one, such as {found[0].parent}')
+    hint = ''
+    if any(root.glob('**/*.incomplete')):
+        hint = ' (one there is incomplete: run its data_prep.prepare again)'
+    raise InputError(f'{root}: no {INDEX} in it{hint}; prepare with python -m data_prep.prepare')
+
+
+def _sequence(folder, video):
+    return PreparedSequence(
+        name=video['name'],
+        shard=folder / video['shard'],
+        size=(video['height'], video['width']),
+        stems=tuple(video['frames']),
+        frame_parts=tuple(map(tuple, video['frame_parts'])),
+        masks={stem: tuple(part) for stem, part in zip(video['masks'], video['mask_parts'])},
+        objects=tuple(video['objects']),
+    )
