@@ -95,3 +95,46 @@ def run_python():
         )
 
     return run
+
+
+@pytest.fixture
+def open_browser(tmp_path):
+    """Returns a function that starts a headless Chromium, which logs what its console says.
+
+    All of them end with the test; their profile is one.
+    """
+    webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
+    driver = shutil.which('chromedriver')
+    if driver is None:
+        pytest.skip('no chromedriver on the path: apt-get install chromium-driver')
+    started = []
+
+    def start(size=(1250, 900)):
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which('chromium')
+        for flag in (
+            '--headless',
+            '--no-sandbox',
+            '--disable-gpu',
+            '--no-first-run',
+            '--disable-background-networking',
+            '--disable-component-update',
+            '--disable-sync',
+            f'--window-size={size[0]},{size[1]}',
+            f'--user-data-dir={tmp_path / f"profile{len(started)}"}',
+        ):
+            options.add_argument(flag)
+        options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+        service = webdriver.ChromeService(driver)
+        started.append(webdriver.Chrome(options=options, service=service))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.quit()
+
+
+@pytest.fixture
+def browser(open_browser):
+    """A headless Chromium that logs what its console says."""
+    return open_browser()

@@ -145,33 +145,6 @@ def test_a_comparison_without_pictures_has_its_tables(evaluated, tmp_path):
     assert len(data['objects']) == 3
 
 
-@pytest.fixture
-def browser(tmp_path):
-    """A headless Chromium that logs what its console says."""
-    webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
-    driver = shutil.which('chromedriver')
-    if driver is None:
-        pytest.skip('no chromedriver on the path: apt-get install chromium-driver')
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which('chromium')
-    for flag in (
-        '--headless',
-        '--no-sandbox',
-        '--disable-gpu',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-        '--window-size=1250,900',
-        f'--user-data-dir={tmp_path / "profile"}',
-    ):
-        options.add_argument(flag)
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chromium
-    chromium.quit()
-
-
 def column(browser, table, index):
     return browser.execute_script(
         'return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)]'

@@ -8,23 +8,24 @@ from vos_jax.data.masks import PALETTE
 _COLOURS = np.asarray(PALETTE, np.uint8).reshape(256, 3)
 
 
-def overlay(frame, labels, opacity=0.5):
-    """Draws masks over a frame, in the palette's colours.
+def overlay(frame, labels, opacity=0.5, colours=_COLOURS):
+    """Draws masks over a frame.
 
     Args:
       frame: u8[H, W, 3].
       labels: u8[H, W], object ids.
       opacity: of the masks, 0..1; contours are opaque.
+      colours: u8[256, 3] by id; default: the palette's.
 
     Returns:
       u8[H, W, 3].
     """
-    coloured = np.where(labels[..., None] > 0, _COLOURS[labels], frame)
+    coloured = np.where(labels[..., None] > 0, colours[labels], frame)
     mixed = cv2.addWeighted(coloured, opacity, frame, 1.0 - opacity, 0.0)
     kernel = np.ones((3, 3), np.uint8)
     edges = cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)
     return np.where(
-        edges[..., None], _COLOURS[np.maximum(labels, cv2.dilate(labels, kernel))], mixed
+        edges[..., None], colours[np.maximum(labels, cv2.dilate(labels, kernel))], mixed
     )
 
 

@@ -1,0 +1,234 @@
+"""The studio in a real browser: open, paint, follow, stop, correct, reload, save."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from tests.studio.serving import Served
+from tests.video import samples
+from vos_jax.data import masks
+from vos_jax.video.reader import open_video
+
+SIZE, NUM_FRAMES = (120, 160), 60
+SQUARE = (slice(12, 28), slice(8, 24))
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def video(tmp_path):
+    frames = [samples.draw(n, SIZE) for n in range(NUM_FRAMES)]
+    return samples.write_video(tmp_path / 'clip.mp4', frames)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    return samples.write_weights(tmp_path / 'tiny.npz')
+
+
+class Page:
+    """What a person does on the page."""
+
+    def __init__(self, browser, address):
+        from selenium.webdriver.common import action_chains, by, keys
+
+        self.browser, self._by, self._keys = browser, by.By, keys.Keys
+        self._chain = lambda: action_chains.ActionChains(browser, duration=0)
+        browser.get(address)
+
+    def find(self, name):
+        return self.browser.find_element(self._by.ID, name)
+
+    def wait(self, condition, limit_s=120):
+        end_s = time.monotonic() + limit_s
+        while not (result := self.browser.execute_script(f'return {condition}')):
+            assert time.monotonic() < end_s, (condition, self.text('alert'), self.text('hint'))
+            time.sleep(0.05)
+        return result
+
+    def text(self, name):
+        return self.browser.execute_script(
+            'return document.getElementById(arguments[0]).textContent', name
+        )
+
+    def press(self, *keys):
+        chain = self._chain()
+        for key in keys:
+            chain = chain.send_keys(getattr(self._keys, key, key))
+        chain.perform()
+
+    def press_with(self, modifier, key):
+        held = getattr(self._keys, modifier)
+        self._chain().key_down(held).send_keys(key).key_up(held).perform()
+
+    def drag(self, *points):
+        """Draws through points (x, y) of the frame."""
+        chain = self._move(self._chain(), points[0]).click_and_hold()
+        for point in points[1:]:
+            chain = self._move(chain, point)
+        chain.release().perform()
+
+    def click(self, *points):
+        chain = self._chain()
+        for point in points:
+            chain = self._move(chain, point).click()
+        chain.perform()
+
+    def _move(self, chain, point):
+        canvas = self.find('drawing')
+        height, width = SIZE
+        x = round((point[0] / width - 0.5) * canvas.size['width'])
+        y = round((point[1] / height - 0.5) * canvas.size['height'])
+        return chain.move_to_element_with_offset(canvas, x, y)
+
+    def show(self, number):
+        self.browser.execute_script(
+            "const slider = document.getElementById('scrub'); slider.value = arguments[0];"
+            "slider.dispatchEvent(new Event('input'))",
+            number,
+        )
+        self.wait(f"document.getElementById('number').value.startsWith('{number} /')")
+        time.sleep(0.3)
+
+    def saved(self):
+        self.wait("document.getElementById('saved').textContent.includes('All saved')")
+
+    def idle(self):
+        self.wait("document.getElementById('job').hidden")
+
+    def check_console(self):
+        assert self.browser.get_log('browser') == []
+
+
+def read_mask(folder, number):
+    return masks.read_labels(folder / 'masks' / f'{number:05d}.png', SIZE)
+
+
+def test_a_video_is_marked_followed_corrected_reloaded_and_saved(
+    open_browser, video, weights, tmp_path
+):
+    studio = Served(tmp_path / 'studio', weights)
+    page = Page(open_browser((1366, 768)), studio.address)
+    page.wait("!document.getElementById('start').hidden")
+    page.find('file').send_keys(str(video))
+    page.wait("document.getElementById('hint').textContent.startsWith('Paint over Object 1')")
+    folder = tmp_path / 'studio' / 'projects' / 'clip'
+
+    # An object with the polygon, another with the brush, a third way with outline and fill.
+    page.press('p')
+    page.click((8, 12), (24, 12), (24, 28), (8, 28))
+    page.press('ENTER')
+    page.saved()
+    np.testing.assert_array_equal(read_mask(folder, 0)[SQUARE], 1)
+    assert np.count_nonzero(read_mask(folder, 0)) < 18 * 18
+    page.press('n', 'b')
+    page.drag((60, 60), (90, 60))
+    page.saved()
+    painted = read_mask(folder, 0)
+    assert set(np.unique(painted)) == {0, 1, 2}
+    assert painted[60, 75] == 2
+    page.press_with('CONTROL', 'z')
+    page.saved()
+    page.wait("document.getElementById('saved').textContent.includes('All saved')")
+    assert 2 not in read_mask(folder, 0)
+    page.press_with('CONTROL', 'y')
+    page.saved()
+    np.testing.assert_array_equal(read_mask(folder, 0), painted)
+
+    # Followed, stopped by key, corrected by eraser and fill, and on from there.
+    page.press('t')
+    page.wait('Number(document.getElementById("progress").value) > 0.05')
+    page.press('ESCAPE')
+    page.idle()
+    status = studio.ask('GET', 'api/status')[1]
+    ((_, last),) = status['project']['masked']
+    assert 1 <= last < NUM_FRAMES - 1
+    assert status['last']['error'] is None
+    page.show(last)
+    before = read_mask(folder, last)
+    page.press('1', 'f')
+    page.click((150, 110))
+    page.press_with('CONTROL', 'z')
+    page.press('e')
+    page.drag((5, 20), (60, 20))
+    page.press('b')
+    page.drag((100, 100), (104, 100))
+    page.saved()
+    corrected = read_mask(folder, last)
+    assert not corrected[20, 6:55].any()
+    assert corrected[100, 102] == 1
+    assert np.any(before != corrected)
+    page.press('t')
+    page.wait(f'document.getElementById("number").value != "{last} / {NUM_FRAMES - 1}"')
+
+    # The browser dies in the middle; the work goes on, and another one finds all of it.
+    page.check_console()
+    page.browser.quit()
+    studio.wait(lambda status: status['job'] is None)
+    assert studio.ask('GET', 'api/status')[1]['project']['masked'] == [[0, NUM_FRAMES - 1]]
+    np.testing.assert_array_equal(read_mask(folder, last), corrected)
+    page = Page(open_browser((1366, 768)), studio.address)
+    page.wait("document.querySelectorAll('#objects li').length == 2")
+    page.find('save').click()
+    page.wait("!document.getElementById('results').hidden")
+    links = page.browser.execute_script(
+        "return [...document.querySelectorAll('#results a')].map(a => a.getAttribute('href'))"
+    )
+    assert [studio.ask('GET', link)[0] for link in links] == [200] * 4
+    assert len(list(open_video(folder / 'results' / 'overlay.mp4').read())) == NUM_FRAMES
+    saved = masks.read_labels(folder / 'results' / 'masks' / f'{last:05d}.png', SIZE)
+    np.testing.assert_array_equal(saved, corrected)
+
+    # Back to the list, and the project opens again.
+    page.find('leave').click()
+    page.wait("document.querySelectorAll('#projects button').length == 1")
+    page.browser.execute_script("document.querySelector('#projects button').click()")
+    page.wait("!document.getElementById('editor').hidden")
+    page.check_console()
+    assert 'Traceback' not in studio.end()
+
+
+def test_everything_can_be_done_by_keys(open_browser, video, weights, tmp_path):
+    studio = Served(tmp_path / 'studio', weights, video)
+    page = Page(open_browser((1366, 768)), studio.address)
+    page.wait("document.getElementById('hint').textContent.startsWith('Paint over Object 1')")
+    for _ in range(20):
+        page.press('TAB')
+        if page.browser.execute_script('return document.activeElement.id') == 'drawing':
+            break
+    page.press('ENTER', 'ARROW_RIGHT', 'ARROW_RIGHT', 'ENTER')  # pen down, a line, pen up
+    page.press('ARROW_DOWN', 'ARROW_DOWN')
+    page.saved()
+    labels = read_mask(tmp_path / 'studio' / 'projects' / 'clip', 0)
+    middle = (SIZE[0] // 2, SIZE[1] // 2)
+    assert labels[middle] == 1
+    assert labels[middle[0], middle[1] + 14] == 1
+    assert not labels[middle[0] + 14, middle[1]]
+    page.press('.', '.', ',')
+    page.wait("document.getElementById('number').value.startsWith('1 /')")
+    page.press('?')
+    page.wait("document.getElementById('keys').open")
+    assert 'follow forwards' in page.text('shortcuts')
+    page.press('ESCAPE')
+    # All buttons and fields have a name, and nothing is wider than the window.
+    nameless = page.browser.execute_script(
+        "return [...document.querySelectorAll('button, input, select')].filter(one => !one.hidden "
+        '&& !(one.textContent.trim() || one.ariaLabel || one.labels?.length || one.title))'
+        '.map(one => one.outerHTML)'
+    )
+    assert nameless == []
+    fits = 'document.documentElement.scrollWidth <= innerWidth'
+    assert page.browser.execute_script(f'return {fits}')
+    page.check_console()
+    assert json.loads(json.dumps(studio.ask('GET', 'api/status')[1]))['last'] is None
+    studio.end()
+
+
+def test_a_studio_that_ends_is_told_and_found_again(open_browser, video, weights, tmp_path):
+    studio = Served(tmp_path / 'studio', weights, video)
+    page = Page(open_browser(), studio.address)
+    page.wait("document.getElementById('hint').textContent.startsWith('Paint over Object 1')")
+    studio.end(kill=True)
+    page.wait("document.getElementById('alert').textContent.includes('Start it again')")

@@ -1,0 +1,259 @@
+"""Projects, following and saving, without the page."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from tests.video import samples
+from vos_jax.data import masks
+from vos_jax.errors import InputError
+from vos_jax.inference.segmenter import Segmenter
+from vos_jax.studio.app import ranges
+from vos_jax.studio.library import Library
+from vos_jax.studio.project import Project, new_object
+from vos_jax.studio.saving import save_results
+from vos_jax.studio.tracking import Tracking
+from vos_jax.video.reader import open_video
+
+NUM_FRAMES = 9
+ONE = np.where(samples.first_mask() == 1, 1, 0).astype(np.uint8)
+TWO = np.where(samples.first_mask() == 5, 2, 0).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def segmenter(tmp_path_factory):
+    path = samples.write_weights(tmp_path_factory.mktemp('weights') / 'tiny.npz')
+    return Segmenter.from_pretrained(path)
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp('video') / 'clip.mp4'
+    return samples.write_video(path, [samples.draw(n) for n in range(NUM_FRAMES)])
+
+
+@pytest.fixture
+def project(tmp_path, video):
+    made = Project(tmp_path / 'project', video)
+    assert made.frames.wait_for(NUM_FRAMES - 1)
+    yield made
+    made.close()
+
+
+def follow(segmenter, project, start, direction=1, stop_after=99, size=0):
+    run = Tracking(segmenter, project, start, direction, size)
+    done = []
+    for number in run.run(lambda: len(done) >= stop_after):
+        done.append(number)
+    return done
+
+
+def test_following_is_what_the_segmenter_does(segmenter, project):
+    project.paint(0, ONE)
+    assert follow(segmenter, project, 0) == [*range(1, NUM_FRAMES)]
+    images = [project.frames.image(n, project.size) for n in range(NUM_FRAMES)]
+    for number, wanted in enumerate(segmenter.segment(images, ONE)):
+        np.testing.assert_array_equal(project.mask(number), wanted)
+
+
+def test_backwards_is_the_video_turned_round(segmenter, project):
+    project.paint(5, ONE)
+    assert follow(segmenter, project, 5, -1) == [4, 3, 2, 1, 0]
+    assert project.masked == {0, 1, 2, 3, 4, 5}
+    images = [project.frames.image(n, project.size) for n in (5, 4, 3)]
+    *_, wanted = segmenter.segment(images, ONE)
+    np.testing.assert_array_equal(project.mask(3), wanted)
+
+
+def test_a_run_goes_on_from_where_it_was_stopped_and_corrected(segmenter, project):
+    project.paint(0, ONE)
+    assert follow(segmenter, project, 0, stop_after=4) == [1, 2, 3, 4]
+    before = [project.mask(n) for n in range(4)]
+    correction = np.roll(ONE, 9, axis=1)
+    project.paint(4, correction)
+    assert follow(segmenter, project, 4) == [5, 6, 7, 8]
+    np.testing.assert_array_equal(project.mask(4), correction)
+    for number, labels in enumerate(before):
+        np.testing.assert_array_equal(project.mask(number), labels)
+    assert project.given == {0: [1], 4: [1]}
+
+
+def test_what_was_painted_is_never_overwritten(segmenter, project):
+    project.set_objects([new_object(1), new_object(2)])
+    project.paint(0, ONE)
+    project.paint(3, np.roll(ONE, 5, axis=0))
+    project.paint(4, TWO)  # says nothing about object 1
+    follow(segmenter, project, 0)
+    np.testing.assert_array_equal(project.mask(3), np.roll(ONE, 5, axis=0))
+    found = project.mask(4)
+    np.testing.assert_array_equal(found == 2, TWO == 2)
+    assert 1 in found
+    assert 2 not in project.mask(2)
+
+
+def test_an_erased_object_stays_erased_in_that_frame(segmenter, project):
+    project.paint(0, ONE)
+    follow(segmenter, project, 0, stop_after=3)
+    project.paint(2, np.zeros_like(ONE))
+    assert project.given[2] == [1]
+    follow(segmenter, project, 0)
+    assert not project.mask(2).any()
+
+
+def test_a_smaller_size_for_the_model_keeps_that_of_the_masks(segmenter, project):
+    project.paint(0, ONE)
+    project.paint(2, np.roll(ONE, 4, axis=1))
+    follow(segmenter, project, 0, size=32)
+    np.testing.assert_array_equal(project.mask(2), np.roll(ONE, 4, axis=1))
+    assert project.mask(8).shape == samples.SIZE
+
+
+def test_a_frame_without_an_object_is_no_beginning(segmenter, project):
+    project.paint(3, np.zeros_like(ONE))
+    with pytest.raises(InputError, match='frame 3 shows no object'):
+        follow(segmenter, project, 3)
+
+
+def test_a_project_reopens_as_it_was(segmenter, project, video):
+    objects = [{'id': 1, 'name': 'Ä <b>', 'colour': '#102030'}, new_object(7)]
+    project.set_objects(objects)
+    project.paint(0, ONE)
+    follow(segmenter, project, 0, stop_after=2)
+    project.close()
+    again = Project(project.folder, video)
+    assert (again.objects, again.given, again.masked) == (objects, {0: [1]}, {0, 1, 2})
+    assert not again.frames.is_reading
+    assert again.frames.names == project.frames.names
+    np.testing.assert_array_equal(again.mask(2), project.mask(2))
+
+
+def test_removed_objects_leave_all_masks(project):
+    project.set_objects([new_object(1), new_object(2)])
+    project.paint(0, np.where(TWO > 0, TWO, ONE))
+    project.set_objects([new_object(2)])
+    np.testing.assert_array_equal(project.mask(0), TWO)
+    np.testing.assert_array_equal(project.given_mask(0)[0], TWO)
+    assert project.given == {0: [2]}
+
+
+WRONG_OBJECTS = {
+    'twice': [new_object(1), new_object(1)],
+    'id 0': [{**new_object(1), 'id': 0}],
+    'colour': [{**new_object(1), 'colour': 'red'}],
+    'too many': [new_object(n) for n in range(1, 100)],
+}
+
+
+@pytest.mark.parametrize('objects', WRONG_OBJECTS.values(), ids=WRONG_OBJECTS.keys())
+def test_wrong_objects_are_refused(project, objects):
+    with pytest.raises(InputError, match='object'):
+        project.set_objects(objects)
+    assert project.ids() == [1]
+
+
+def test_masks_of_unknown_objects_or_frames_are_refused(project):
+    with pytest.raises(InputError, match=r'ids \[2\], which are no objects'):
+        project.paint(0, TWO)
+    with pytest.raises(InputError, match='frame 99'):
+        project.paint(99, ONE)
+    assert not project.masked
+
+
+def test_results_are_in_the_size_and_at_the_times_of_the_video(segmenter, project):
+    project.set_objects([{'id': 1, 'name': 'square', 'colour': '#0000ff'}])
+    project.paint(2, ONE)
+    follow(segmenter, project, 2)
+    assert len(list(save_results(project, lambda: False))) == NUM_FRAMES
+    results = project.folder / 'results'
+    with zipfile.ZipFile(results / 'masks.zip') as archive:
+        assert archive.namelist() == [f'masks/{n:05d}.png' for n in range(2, NUM_FRAMES)]
+    np.testing.assert_array_equal(masks.read_labels(results / 'masks' / '00002.png'), ONE)
+    movie = list(open_video(results / 'overlay.mp4').read())
+    assert len(movie) == NUM_FRAMES
+    tint = movie[2].image[16:24, 14:20].mean(axis=(0, 1))
+    assert tint[2] > tint[0] + 20, 'not in the colour of the object'
+    summary = json.loads((results / 'summary.json').read_text())
+    assert summary['objects']['1']['area_px'][0] == np.count_nonzero(ONE)
+    assert summary['painted_frames'] == ['00002']
+
+
+def test_a_stopped_saving_leaves_no_half_video(project):
+    project.paint(0, ONE)
+    with pytest.raises(InputError, match='nothing is lost'):
+        list(save_results(project, lambda: True))
+    assert not list((project.folder / 'results').glob('*.mp4'))
+
+
+def test_a_wide_video_is_painted_smaller_and_saved_at_its_size(tmp_path):
+    image = np.zeros((34, 2400, 3), np.uint8)
+    path = samples.write_video(tmp_path / 'wide.mp4', [image] * 2)
+    project = Project(tmp_path / 'project', path)
+    project.frames.wait_for(1)
+    assert project.size == (27, 1920)
+    labels = np.zeros(project.size, np.uint8)
+    labels[:, :960] = 1
+    project.paint(0, labels)
+    list(save_results(project, lambda: False))
+    saved = masks.read_labels(project.folder / 'results' / 'masks' / '00000.png', (34, 2400))
+    assert np.count_nonzero(saved) == 34 * 1200
+
+
+def test_a_cut_off_video_is_used_up_to_the_damage(tmp_path, video):
+    broken = tmp_path / 'broken.mp4'
+    broken.write_bytes(video.read_bytes()[:-400])
+    project = Project(tmp_path / 'project', broken)
+    project.frames.wait_for(10**6)
+    assert 0 < project.frames.count < NUM_FRAMES
+    assert 'damaged after' in project.frames.damage
+    project.paint(0, ONE)
+    assert len(list(save_results(project, lambda: False))) == project.frames.count
+
+
+def test_the_library_opens_nothing_outside(tmp_path, video):
+    library = Library(tmp_path / 'studio', 1)
+    outside = samples.write_video(tmp_path / 'secret.mp4', [samples.draw(0)] * 2)
+    (library.folder / 'link.mp4').symlink_to(outside)
+    for path in ('../secret.mp4', str(outside), 'link.mp4', 'videos/../../secret.mp4'):
+        with pytest.raises(InputError, match='outside of'):
+            library.open_video(path)
+    for name in ('..', '../..', '/etc', '../videos'):
+        with pytest.raises(InputError, match=r'outside of|no such project'):
+            library.open_project(name)
+    library.trust(outside)
+    one = library.open_video(str(outside))
+    assert one.folder == library.folder / 'projects' / 'secret'
+    again = library.open_video(str(outside))
+    assert again.folder == one.folder
+    assert library.listing()['projects'] == ['secret']
+    assert Library(library.folder, 1).listing()['videos'] == ['link.mp4']
+
+
+@pytest.mark.parametrize(
+    ('name', 'wanted'),
+    [
+        ('a b/../c d.mp4', 'c_d.mp4'),
+        ('..\\..\\x.MOV', 'x.MOV'),
+        ('.hidden.mp4', 'hidden.mp4'),
+        ('Ünï.webm', 'Ünï.webm'),
+        ('clip.mp4', 'clip-2.mp4'),
+    ],
+)
+def test_uploads_get_a_plain_free_name(tmp_path, name, wanted):
+    library = Library(tmp_path, 1)
+    (library.folder / 'videos' / 'clip.mp4').touch()
+    assert library.upload_path(name) == library.folder / 'videos' / wanted
+    with pytest.raises(InputError, match='no video; known are mp4'):
+        library.upload_path('page.html')
+
+
+def test_a_damaged_project_file_is_told(tmp_path, project, video):
+    (project.folder / 'project.json').write_text('{"format": 1, "video"')
+    with pytest.raises(InputError, match='not a project file'):
+        Project(project.folder, video)
+
+
+def test_ranges_name_each_frame_once():
+    assert ranges([]) == []
+    assert ranges({5, 1, 2, 3}) == [[1, 3], [5, 5]]

@@ -1,0 +1,160 @@
+"""The studio as a process: what it takes, refuses, and keeps."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.studio.serving import Served
+from tests.video import samples
+
+ONE = np.where(samples.first_mask() == 1, 1, 0).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    return samples.write_weights(tmp_path_factory.mktemp('weights') / 'tiny.npz')
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp('video') / 'clip.mp4'
+    return samples.write_video(path, [samples.draw(n) for n in range(40)])
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('studio') / 'folder'
+
+
+@pytest.fixture(scope='module')
+def served(folder, weights):
+    studio = Served(folder, weights, '--max_upload_mb=1')
+    yield studio
+    studio.end()
+
+
+@pytest.fixture
+def opened(served, video):
+    """The studio with a video that the page has sent."""
+    data = video.read_bytes()
+    status, answer = served.ask('PUT', 'api/upload/clip.mp4', data)
+    assert status == 200
+    assert served.ask('POST', 'api/open', {**answer, 'uploaded': True})[0] == 200
+    served.wait(lambda status: not status['project']['reading'])
+    return served
+
+
+def test_masks_go_in_and_out_exactly(opened):
+    assert opened.ask('GET', 'api/masks/3') == (204, b'')
+    assert opened.ask('PUT', 'api/masks/3', ONE.tobytes())[0] == 200
+    status, content = opened.ask('GET', 'api/masks/3')
+    assert status == 200
+    found = np.frombuffer(gzip.decompress(content), np.uint8).reshape(samples.SIZE)
+    np.testing.assert_array_equal(found, ONE)
+    assert opened.ask('GET', 'api/status')[1]['project']['given'] == [3]
+    assert opened.ask('DELETE', 'api/masks/3')[0] == 200
+    assert opened.ask('GET', 'api/masks/3') == (204, b'')
+
+
+REFUSED = {
+    'a mask of another size': ('PUT', 'api/masks/0', bytes(100), 'mask of 100 bytes, the frame'),
+    'a mask too large': ('PUT', 'api/masks/0', bytes(4000), 'more than 3300 bytes'),
+    'an unknown object': ('PUT', 'api/masks/0', bytes(3299) + b'\7', r'ids [7], which are no'),
+    'following nothing': ('POST', 'api/track', {'frame': 0}, 'shows no object'),
+    'saving nothing': ('POST', 'api/track', {}, "lacks 'frame'"),
+    'a video outside': ('POST', 'api/open', {'video': '/etc/passwd'}, 'outside of'),
+    'a project outside': ('POST', 'api/open', {'project': '../..'}, 'outside of'),
+    'no JSON': ('POST', 'api/open', b'{', 'no JSON'),
+    'no object': ('POST', 'api/open', b'[]', 'no JSON object'),
+    'an endless request': ('POST', 'api/open', bytes(2 << 20), 'more than 1048576 bytes'),
+    'a page as video': ('PUT', 'api/upload/a.html', b'<script>', 'no video'),
+    'a video too large': ('PUT', 'api/upload/a.mp4', bytes(2 << 20), 'larger than 1 MB'),
+    'wrong objects': ('PUT', 'api/objects', {'objects': 'x'}, 'a list of id'),
+}
+
+
+@pytest.mark.parametrize(('method', 'path', 'body', 'line'), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_wrong_is_told_in_one_line(opened, method, path, body, line):
+    status, answer = opened.ask(method, path, body)
+    assert status == 400
+    assert line in answer['error']
+    assert '\n' not in answer['error']
+
+
+def test_an_upload_that_is_no_video_leaves_nothing(opened, folder):
+    before = sorted(folder.glob('**/*'))
+    status, answer = opened.ask('PUT', 'api/upload/a.mp4', b'no video at all')
+    assert status == 200
+    status, answer = opened.ask('POST', 'api/open', {**answer, 'uploaded': True})
+    assert status == 400
+    assert 'not a video' in answer['error']
+    assert sorted(folder.glob('**/*')) == before
+    # What was open stays open.
+    assert opened.ask('GET', 'api/project')[1]['name'].startswith('clip')
+
+
+@pytest.mark.parametrize('path', ['results/project.json', 'results/..%2fproject.json', 'frames/99'])
+def test_other_files_are_not_given_out(opened, path):
+    assert opened.ask('GET', f'api/{path}')[0] == 404
+
+
+@pytest.mark.parametrize('path', ['page/..%2f__main__.py', 'page/../app.py', 'page/%2e%2e/app.py'])
+def test_the_page_folder_is_not_left(served, path):
+    assert served.ask('GET', path)[0] == 404
+
+
+def test_wrong_hosts_and_origins_are_refused(served):
+    assert served.ask('GET', 'api/status', Host='evil.example')[0] == 403
+    assert served.ask('GET', 'api/status', Origin='http://evil.example')[0] == 403
+    served_at = served.address
+    try:
+        served.address = served_at.rsplit('/', 2)[0] + '/wrong/'
+        assert served.ask('GET', 'api/status')[0] == 403
+    finally:
+        served.address = served_at
+
+
+@pytest.mark.slow
+def test_a_killed_studio_goes_on_with_all_that_was_done(video, weights, tmp_path):
+    first = Served(tmp_path, weights, video)
+    first.ask('PUT', 'api/masks/0', ONE.tobytes())
+    assert first.ask('POST', 'api/track', {'frame': 0})[0] == 200
+    assert first.ask('POST', 'api/track', {'frame': 0})[1]['error'].startswith('still busy')
+    first.wait(lambda status: status['job'] and status['job']['done'] > 3)
+    first.end(kill=True)
+    second = Served(tmp_path, weights, tmp_path / 'projects' / 'clip')
+    status = second.wait(lambda status: not status['project']['reading'])
+    ((begin, end),) = status['project']['masked']
+    assert begin == 0
+    assert 3 <= end < 39
+    second.ask('POST', 'api/track', {'frame': end})
+    status = second.wait(lambda status: status['last'])
+    assert status['last']['error'] is None
+    assert status['project']['masked'] == [[0, 39]]
+    assert 'Traceback' not in second.end()
+
+
+def test_a_wrong_video_ends_with_one_line_and_code_2(tmp_path):
+    (tmp_path / 'x.mp4').write_bytes(b'nothing')
+    command = [sys.executable, '-m', 'vos_jax.studio', str(tmp_path / 'x.mp4'), '--nobrowser']
+    ended = subprocess.run(
+        [*command, f'--folder={tmp_path / "studio"}'],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ended.returncode == 2
+    assert 'not a video' in ended.stderr
+    assert ended.stderr.count('\n') == 1
+
+
+def test_the_project_file_is_plain(opened, folder):
+    name = opened.ask('GET', 'api/project')[1]['name']
+    stored = json.loads((folder / 'projects' / name / 'project.json').read_text())
+    assert stored['objects'][0] == {'id': 1, 'name': 'Object 1', 'colour': '#ff5252'}

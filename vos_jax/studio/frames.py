@@ -1,0 +1,113 @@
+"""The frames of a video as JPEG files: read once, from then on any of them at once."""
+
+import json
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import simplejpeg
+
+from vos_jax.data.files import write_atomically
+from vos_jax.errors import InputError
+from vos_jax.video import scaling
+
+LONGEST_PX = 1920
+_QUALITY = 92
+
+
+class FrameStore:
+    """Reads a video in a thread of its own into a folder; what is read is there at once.
+
+    Attributes:
+      size: (height, width) of the stored frames: those of the video, or scaled to LONGEST_PX.
+    """
+
+    def __init__(self, folder, video):
+        self._folder, self._video = Path(folder), video
+        height, width = video.size
+        scale = min(1, LONGEST_PX / max(height, width))
+        self.size = (round(height * scale), round(width * scale))
+        self.names, self.times_s, self.damage = [], [], None
+        self._stop, self._lock = threading.Event(), threading.Condition()
+        self._thread = threading.Thread(target=self._read, name='frames', daemon=True)
+        self._is_reading = not self._restore()
+        if self._is_reading:
+            self._thread.start()
+
+    @property
+    def is_reading(self):
+        return self._is_reading
+
+    @property
+    def count(self):
+        """Frames that are there."""
+        return len(self.names)
+
+    @property
+    def expected(self):
+        """Frames that there will be, as far as the video says."""
+        return self.count if not self._is_reading else self._video.num_frames
+
+    def jpeg(self, number):
+        """Path of a frame that is there."""
+        return self._folder / f'{number:05d}.jpg'
+
+    def image(self, number, size):
+        """u8[h, w, 3] of a frame at (height, width)."""
+        image = simplejpeg.decode_jpeg(self.jpeg(number).read_bytes(), 'RGB')
+        return scaling.shrink_image(image, tuple(size))
+
+    def wait_for(self, number, should_stop=lambda: False):
+        """Waits until the frame is there; False where it will not come."""
+        with self._lock:
+            while number >= self.count and self._is_reading and not should_stop():
+                self._lock.wait(0.2)
+            return number < self.count
+
+    def close(self):
+        """Ends the reading."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _restore(self):
+        """Takes up what an earlier session has read to the end."""
+        index = self._folder / 'index.json'
+        if not index.is_file():
+            return False
+        stored = json.loads(index.read_text())
+        if stored['identity'] != self._video.identity or tuple(stored['size']) != self.size:
+            return False
+        if not self.jpeg(len(stored['names']) - 1).is_file():
+            return False
+        self.names, self.damage = stored['names'], stored['damage']
+        self.times_s = [Fraction(time) for time in stored['times_s']]
+        return True
+
+    def _read(self):
+        try:
+            for frame in self._video.read():
+                if self._stop.is_set():
+                    return
+                image = scaling.shrink_image(frame.image, self.size)
+                data = simplejpeg.encode_jpeg(image, _QUALITY, 'RGB', '444')
+                write_atomically(self.jpeg(frame.number), data)
+                with self._lock:
+                    self.names.append(frame.name)
+                    self.times_s.append(frame.time_s)
+                    self._lock.notify_all()
+        except InputError as error:
+            self.damage = str(error)
+        except OSError as error:
+            self.damage = f'the frames cannot be kept ({error.strerror}); make room and open again'
+            return
+        finally:
+            with self._lock:
+                self._is_reading = False
+                self._lock.notify_all()
+        self._remember()
+
+    def _remember(self):
+        index = {'identity': self._video.identity, 'size': self.size, 'names': self.names}
+        index |= {'times_s': [str(time) for time in self.times_s], 'damage': self.damage}
+        write_atomically(self._folder / 'index.json', json.dumps(index).encode())

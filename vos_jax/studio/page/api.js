@@ -1,0 +1,56 @@
+// The server of the studio, at addresses relative to the page (its address holds the token).
+
+export class Lost extends Error {}
+
+async function request(method, path, body, headers) {
+  let response;
+  try {
+    response = await fetch(`api/${path}`, { method, body, headers });
+  } catch {
+    throw new Lost('The studio does not answer. Start it again; everything that was done is kept.');
+  }
+  if (response.ok) return response;
+  let message = `${response.status} ${response.statusText}`;
+  try {
+    message = (await response.json()).error || message;
+  } catch { /* not from the studio: the status says all */ }
+  const error = new Error(message);
+  error.status = response.status;
+  throw error;
+}
+
+export const get = async (path) => (await request('GET', path)).json();
+
+export const send = async (method, path, values = {}) =>
+  (await request(method, path, JSON.stringify(values), { 'Content-Type': 'application/json' })).json();
+
+// Labels of a frame: Uint8Array with an id for each pixel, or null where the frame has none.
+export async function mask(number) {
+  const response = await request('GET', `masks/${number}`);
+  return response.status === 204 ? null : new Uint8Array(await response.arrayBuffer());
+}
+
+export const putMask = (number, labels) => request('PUT', `masks/${number}`, labels);
+
+export async function picture(number) {
+  return createImageBitmap(await (await request('GET', `frames/${number}`)).blob());
+}
+
+// Sends a file; fetch does not tell how far it is.
+export function upload(file, onProgress) {
+  return new Promise((resolve, reject) => {
+    const sending = new XMLHttpRequest();
+    sending.open('PUT', `api/upload/${encodeURIComponent(file.name)}`);
+    sending.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    sending.onerror = () => reject(new Lost('The upload was cut off; try again.'));
+    sending.onload = () => {
+      let answer = {};
+      try {
+        answer = JSON.parse(sending.responseText);
+      } catch { /* an error page */ }
+      if (sending.status === 200) resolve(answer.video);
+      else reject(new Error(answer.error || `upload refused (${sending.status})`));
+    };
+    sending.send(file);
+  });
+}

@@ -1,0 +1,399 @@
+// The studio: which frame is shown, what the server is doing, and what the buttons and keys do.
+import * as api from './api.js';
+import { Objects } from './objects.js';
+import { Painter } from './painter.js';
+import { Start } from './start.js';
+import { Store } from './store.js';
+import { Timeline } from './timeline.js';
+import { buildToolbar, showShortcuts } from './toolbar.js';
+
+const $ = (id) => document.getElementById(id);
+
+let project = null, status = null, frame = 0, asked = 0, playing = null, following = false, seen = null, ended = 0;
+let timer = 0, isLost = false, polling = null;
+
+// ---- messages
+
+function complain(error) {
+  console.info(error.message);
+  $('alert').firstElementChild.textContent = error.message;
+  $('alert').hidden = false;
+}
+
+$('alert').lastElementChild.onclick = () => { $('alert').hidden = true; };
+
+// Runs what a button does; what goes wrong is shown.
+const doing = (work) => async (...values) => {
+  try {
+    $('alert').hidden = true;
+    await work(...values);
+  } catch (error) {
+    complain(error);
+  }
+};
+
+function showSaving(count, error) {
+  $('saved').classList.toggle('busy', count > 0);
+  $('saved').textContent = count ? 'Saving…' : '✓ All saved';
+  if (error) complain(error);
+}
+
+window.addEventListener('beforeunload', (event) => { if (store.waiting.size) event.preventDefault(); });
+
+// ---- parts
+
+const store = new Store(showSaving);
+const painter = new Painter(
+  { pictures: $('pictures'), stage: $('stage'), picture: $('picture'), mask: $('mask'), drawing: $('drawing') },
+  (number, labels) => {
+    store.change(number, labels);
+    $('results').hidden = true;  // they are of an earlier state
+    following = false;
+    pause();
+    hint();
+  },
+);
+const timeline = new Timeline($('marks'), $('scrub'), $('number'));
+const objects = new Objects(painter, () => project && send(() => api.send('PUT', 'objects', { objects: objects.list })), reload);
+const start = new Start(openProject, complain);
+const toolbar = buildToolbar(painter);
+const send = doing(async (work) => { await work(); });
+
+async function openProject() {
+  project = await api.get('project');
+  store.clear(project.size[0] * project.size[1]);
+  painter.setSize(...project.size);
+  objects.take(project.objects);
+  toolbar.update();
+  status = null;
+  ended = 0;
+  frame = 0;
+  following = false;
+  seen = null;
+  $('results').hidden = true;
+  $('start').hidden = true;
+  $('editor').hidden = false;
+  $('leave').hidden = false;
+  $('title').textContent = project.name;
+  document.title = `${project.name} – vos_jax studio`;
+  $('saved').textContent = '✓ All saved';
+  $('size').replaceChildren(...project.sizes.map((value) => {
+    const text = value ? { 240: 'Fast (240 lines)', 360: 'Medium (360)', 480: 'Fine (480)', 720: 'Finest (720)' }[value] : `Full (${Math.min(...project.size)})`;
+    return new Option(text, value);
+  }));
+  $('size').value = project.sizes.includes(project.short_side) ? project.short_side : 0;
+  await poll();
+  ended = status.last?.number ?? 0;
+  const known = status.project.given[0] ?? status.project.masked[0]?.[0] ?? 0;
+  if (status.job?.kind === 'track') following = true;
+  painter.fit();
+  await show(status.job?.frame ?? known);
+  hint();
+}
+
+$('leave').onclick = doing(async () => {
+  await store.settle();
+  await api.send('POST', 'close');
+  pause();
+  project = null;
+  $('editor').hidden = true;
+  $('leave').hidden = true;
+  $('title').textContent = $('saved').textContent = '';
+  document.title = 'vos_jax studio';
+  await start.show();
+});
+
+// ---- frames
+
+async function show(number) {
+  const count = status?.project?.frames ?? 0;
+  frame = Math.max(0, Math.min(number, count - 1));
+  const ticket = ++asked;
+  timeline.show(frame);
+  $('waiting').hidden = count > 0;
+  if (!count) return;
+  try {
+    const [bitmap, labels] = await Promise.all([store.pictures.get(frame), store.masks.get(frame)]);
+    if (ticket !== asked) return;
+    painter.load(frame, bitmap, labels);
+    objects.showCounts();
+  } catch (error) {
+    if (ticket === asked && error.status !== 404) complain(error);
+  }
+}
+
+function reload() {
+  store.masks.clear();
+  for (const number of [...painter.steps.keys()]) painter.forgetSteps(number);
+  return show(frame);
+}
+
+function forgetMasks(from, to) {
+  for (let number = Math.min(from, to); number <= Math.max(from, to); number++) {
+    if (store.isChanged(number)) continue;
+    store.masks.forget(number);
+    painter.forgetSteps(number);
+  }
+}
+
+function move(by) {
+  following = false;
+  pause();
+  show(frame + by);
+}
+
+function pause() {
+  clearTimeout(playing);
+  playing = null;
+  drawPlay();
+}
+
+function play() {
+  if (playing !== null) return pause();
+  following = false;
+  const last = status.project.frames - 1;
+  let next = frame >= last ? 0 : frame + 1;
+  const tick = async () => {
+    const begun = performance.now();
+    for (let ahead = 1; ahead < 8; ahead++) if (next + ahead <= last) { store.pictures.get(next + ahead).catch(() => {}); store.masks.get(next + ahead).catch(() => {}); }
+    await show(next);
+    if (playing === null) return;
+    next++;
+    if (next > last) pause();
+    else playing = setTimeout(tick, Math.max(0, 1000 / Math.min(60, project.rate) - (performance.now() - begun)));
+  };
+  playing = setTimeout(tick, 0);
+  return drawPlay();
+}
+
+function drawPlay() {
+  const isPlaying = playing !== null;
+  $('play').textContent = isPlaying ? '❚❚' : '►';
+  $('play').setAttribute('aria-label', isPlaying ? 'Pause' : 'Play');
+}
+
+// ---- the server
+
+async function poll() {
+  clearTimeout(timer);
+  const mine = polling = {};
+  try {
+    const now = await api.get('status');
+    if (mine !== polling) return;
+    if (isLost) $('alert').hidden = true;
+    isLost = false;
+    take(now);
+  } catch (error) {
+    if (!isLost) complain(error);
+    isLost = true;
+  }
+  const busy = status?.job || status?.project?.reading || status?.model.state !== 'ready';
+  timer = setTimeout(poll, isLost ? 2000 : busy ? 250 : 1500);
+}
+
+function take(now) {
+  const first = status === null;
+  status = now;
+  showModel(now);
+  if (!project || !now.project) return;
+  const { job, last } = now;
+  timeline.update(now.project, job);
+  timeline.show(frame);
+  if (job?.kind === 'track' && job.frame !== null) {
+    if (seen === null) seen = job.start;
+    if (seen !== job.frame) {
+      forgetMasks(seen + job.direction, job.frame);
+      seen = job.frame;
+      if (following) show(job.frame);
+    }
+  }
+  if (last && last.number > ended && !first) finish(last);
+  else if (painter.number === null && now.project.frames > 0) show(frame);
+  showJob(job);
+  if (now.project.damage && !take.told) complain(new Error(now.project.damage));
+  take.told = now.project.damage;
+  hint();
+}
+
+function finish(last) {
+  ended = last.number;
+  if (last.kind === 'track') {
+    if (last.frame !== null) forgetMasks(seen ?? last.start, last.frame);
+    seen = null;
+    show(following && last.frame !== null ? last.frame : frame);
+    following = false;
+  }
+  if (last.error) complain(new Error(last.error));
+  else if (last.kind === 'save' && !last.stopped) showResults();
+}
+
+function showModel({ model, device }) {
+  $('model').className = model.state;
+  $('model').textContent = { loading: 'Loading the model…', preparing: 'Preparing the model…', ready: `Model ready · ${device.replace(/ \(.*/, '')}`, failed: model.message }[model.state];
+}
+
+function showJob(job) {
+  $('job').hidden = !job;
+  $('follow').hidden = $('detail').hidden = Boolean(job);
+  for (const id of ['forwards', 'backwards', 'save']) $(id).disabled = Boolean(job) || !hasMasks();
+  if (!job) return;
+  const what = { track: 'Following', save: 'Saving' }[job.kind];
+  if (job.total) $('progress').value = job.done / job.total;
+  else $('progress').removeAttribute('value');
+  const of = job.total ? ` of ${job.total}` : '';
+  const rest = job.left_s === undefined || job.left_s === null ? '' : ` · ${Math.floor(job.left_s / 60)}:${String(Math.round(job.left_s % 60)).padStart(2, '0')} left`;
+  const speed = job.done > 2 ? ` · ${job.fps.toPrecision(2)} frames/s${rest}` : job.kind === 'track' && !job.done ? ' · the first frame takes longest' : '';
+  $('progress-text').textContent = `${what}: ${job.done}${of} frames${speed}`;
+}
+
+function hasMasks() { return store.waiting.size > 0 || status?.project?.masked.length > 0; }
+
+function showResults() {
+  const stamp = Date.now();
+  const link = (name, text, extra = '') => {
+    const item = document.createElement('li'), a = document.createElement('a');
+    a.href = `api/results/${name}?${extra}${stamp}`;
+    a.textContent = text;
+    if (extra) a.target = '_blank';
+    else a.download = '';
+    item.append(a);
+    return item;
+  };
+  const where = document.createElement('li');
+  where.className = 'path';
+  where.textContent = `${project.folder}`;
+  $('results').replaceChildren(
+    link('overlay.mp4', 'Watch the overlay video', 'show&'), link('overlay.mp4', 'Download the video'),
+    link('masks.zip', 'Download the masks (PNG)'), link('summary.json', 'Download the summary'), where,
+  );
+  $('results').hidden = false;
+  $('results').lastElementChild.scrollIntoView({ block: 'nearest' });
+}
+
+// What to do next, in one line, and the step it belongs to.
+function hint() {
+  if (!project || !status?.project) return;
+  const { reading, frames, expected, masked, given } = status.project, job = status.job;
+  const name = objects.chosen()?.name ?? 'the object';
+  let step = 1, text = `<b>Paint over ${escape(name)}</b> in this frame. Outline it with the polygon, or fill a closed outline.`;
+  if (painter.points.length) text = 'Click around the object; <b>click the first point, or Enter</b>, to close. Backspace takes a point back.';
+  else if (job?.kind === 'track') { step = 2; text = 'Following… <b>Stop</b> (Esc) where it goes wrong, correct that frame, and follow again.'; }
+  else if (job?.kind === 'save') { step = 4; text = 'Saving masks and video…'; }
+  else if (!$('results').hidden) { step = 4; text = '<b>Saved.</b> Watch or download it at the right; what you paint from now on is in the next one.'; }
+  else if (hasMasks()) {
+    const only = masked.reduce((sum, [first, last]) => sum + last - first + 1, 0) <= given.length;
+    if (only) { step = 2; text = '<b>Follow forwards</b> (T) finds it in the frames that come. More objects? Add them first.'; }
+    else if (masked.length === 1 && masked[0][0] === 0 && masked[0][1] >= frames - 1) { step = 3; text = 'Every frame has masks. <b>Play</b> (Space) to check; paint where it is wrong and follow again. Then <b>save</b>.'; }
+    else { step = 3; text = 'Check: <b>Play</b> (Space). Correct a frame by painting, and <b>follow</b> (T, Shift+T) on from there.'; }
+  }
+  if (reading && step === 1) text += ` <span>(Reading the video: ${frames}${expected ? ` of ${expected}` : ''} frames.)</span>`;
+  if ($('hint').innerHTML !== text && hint.text !== text) $('hint').innerHTML = text;
+  hint.text = text;
+  for (let number = 1; number <= 4; number++) $(`step${number}`).classList.toggle('now', number === step);
+}
+
+function escape(text) { return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`); }
+
+// ---- what one can do
+
+const track = doing(async (backwards) => {
+  if (status?.job) return;
+  pause();
+  painter.cancel();
+  await store.settle();
+  seen = null;
+  await api.send('POST', 'track', { frame, backwards, size: Number($('size').value) });
+  following = true;
+  $('results').hidden = true;
+  await poll();
+});
+
+const stop = doing(async () => { await api.send('POST', 'stop'); await poll(); });
+
+const save = doing(async () => {
+  await store.settle();
+  $('results').hidden = true;
+  await api.send('POST', 'save');
+  await poll();
+});
+
+const wipe = doing(async () => {
+  await store.settle();
+  await fetch(`api/masks/${frame}`, { method: 'DELETE' });
+  store.masks.forget(frame);
+  painter.forgetSteps(frame);
+  await poll();
+  await show(frame);
+});
+
+$('forwards').onclick = () => track(false);
+$('backwards').onclick = () => track(true);
+$('stop').onclick = stop;
+$('save').onclick = save;
+$('wipe').onclick = wipe;
+$('play').onclick = play;
+$('back').onclick = () => move(-1);
+$('forth').onclick = () => move(1);
+$('scrub').oninput = () => { following = false; pause(); show(Number($('scrub').value)); };
+$('opacity').oninput = () => painter.setOpacity($('opacity').value / 100);
+$('larger').onclick = () => painter.setZoom(painter.zoom * 1.5);
+$('smaller').onclick = () => painter.setZoom(painter.zoom / 1.5);
+$('fit').onclick = () => painter.setZoom(1);
+const showHelp = () => { $('keys').showModal(); $('keys').scrollTop = 0; };
+$('help').onclick = showHelp;
+
+const tool = (name) => () => { painter.setTool(name); toolbar.update(); hint(); };
+const radius = (factor) => () => { painter.setRadius(Math.max(painter.radius + Math.sign(factor - 1), Math.round(painter.radius * factor))); toolbar.update(); };
+
+function toggleMasks() {
+  const slider = $('opacity');
+  toggleMasks.before = Number(slider.value) || toggleMasks.before || 50;
+  slider.value = Number(slider.value) ? 0 : toggleMasks.before;
+  painter.setOpacity(slider.value / 100);
+}
+
+const KEYS = [
+  ['b', 'B', 'brush', tool('brush')], ['e', 'E', 'eraser (or right mouse button)', tool('eraser')],
+  ['p', 'P', 'polygon', tool('polygon')], ['f', 'F', 'fill', tool('fill')],
+  ['[', '[', 'smaller brush', radius(1 / 1.25)], [']', ']', 'larger brush', radius(1.25)],
+  ['ctrl+z', 'Ctrl Z', 'undo', () => painter.undo()], ['ctrl+shift+z', 'Ctrl Shift Z', 'redo', () => painter.redo()],
+  ['ctrl+y', null, '', () => painter.redo()],
+  ['Enter', 'Enter', 'close the polygon', () => painter.closePolygon()], ['Backspace', 'Backspace', 'take a point back', () => painter.points.length && painter.undo()],
+  ['n', 'N', 'new object', () => objects.add()], ['1', '1 … 9', 'choose an object', null],
+  ['t', 'T', 'follow forwards', () => track(false)], ['shift+t', 'Shift T', 'follow backwards', () => track(true)],
+  ['Escape', 'Esc', 'stop; drop the polygon', () => { if (!painter.cancel() && status?.job) stop(); hint(); }],
+  ['s', 'S', 'save masks and video', save],
+  [' ', 'Space', 'play, pause', play], ['ArrowLeft', '← or ,', 'frame before', () => move(-1)], ['ArrowRight', '→ or .', 'next frame', () => move(1)],
+  [',', null, '', () => move(-1)], ['.', null, '', () => move(1)],
+  ['shift+ArrowLeft', 'Shift ←', '10 frames back', () => move(-10)], ['shift+ArrowRight', 'Shift →', '10 frames on', () => move(10)],
+  ['Home', 'Home', 'first frame', () => move(-1e9)], ['End', 'End', 'last frame', () => move(1e9)],
+  ['h', 'H', 'hide or show masks', toggleMasks], ['+', '+ −', 'zoom (also Ctrl and wheel)', () => painter.setZoom(painter.zoom * 1.5)],
+  ['-', null, '', () => painter.setZoom(painter.zoom / 1.5)], ['0', '0', 'fit', () => painter.setZoom(1)],
+];
+showShortcuts($('shortcuts'), KEYS);
+
+document.addEventListener('keydown', (event) => {
+  if (event.key === '?' && !isTyping(event.target)) return showHelp();
+  if ($('editor').hidden || $('keys').open || isTyping(event.target) || event.altKey) return undefined;
+  if (event.target === $('drawing') && !event.ctrlKey && !event.metaKey && painter.key(event)) return event.preventDefault();
+  const isButton = event.target.closest?.('button, a, select, input');
+  if (isButton && [' ', 'Enter'].includes(event.key)) return undefined;
+  if (event.target.closest?.('select, input') && /^(Arrow|Home|End|Page)/.test(event.key)) return undefined;
+  if (/^[1-9]$/.test(event.key) && !event.ctrlKey && !event.metaKey) return objects.chooseAt(Number(event.key) - 1);
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const shifted = event.shiftKey && (event.key.length > 1 || /[a-z]/.test(key));
+  const name = `${event.ctrlKey || event.metaKey ? 'ctrl+' : ''}${shifted ? 'shift+' : ''}${key}`;
+  const found = KEYS.find(([wanted]) => wanted === name);
+  if (!found?.[3]) return undefined;
+  event.preventDefault();
+  return found[3]();
+});
+
+function isTyping(element) { return element.matches?.('input[type="text"], textarea'); }
+
+// ---- begin
+
+drawPlay();
+await poll();
+if (status?.project) await doing(openProject)();
+else await doing(() => start.show())();

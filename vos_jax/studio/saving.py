@@ -1,0 +1,98 @@
+"""Writes what a project has found: masks in the size of the video, an overlay video, a summary."""
+
+import json
+import zipfile
+
+import numpy as np
+
+from vos_jax.data import masks as mask_files
+from vos_jax.data.clips import count_pixels
+from vos_jax.data.files import write_atomically
+from vos_jax.data.masks import PALETTE
+from vos_jax.data.overlay import overlay
+from vos_jax.errors import InputError
+from vos_jax.video import scaling
+from vos_jax.video.writer import VideoWriter
+
+FILES = ('masks.zip', 'overlay.mp4', 'summary.json')
+
+
+def save_results(project, should_stop):
+    """Writes `results/` of a project: masks/, masks.zip, overlay.mp4 and summary.json.
+
+    The video is read again, so the overlay has its size, its times and its quality. Frames without
+    a mask are shown as they are.
+
+    Args:
+      project: project.Project.
+      should_stop: asked before each frame.
+
+    Yields:
+      Number of each frame that is written.
+    """
+    if not project.masked:
+        raise InputError('no frame has a mask: mark an object first')
+    folder = project.folder / 'results'
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:  # of an earlier state
+        (folder / name).unlink(missing_ok=True)
+    (folder / 'masks').mkdir(exist_ok=True)
+    wanted = set()
+    colours = colour_table(project.objects)
+    areas = {}
+    try:
+        with VideoWriter(folder / 'overlay.mp4', project.video.size, project.video.rate) as movie:
+            for frame in project.video.read():
+                if frame.number >= project.frames.count or should_stop():
+                    break
+                labels = project.mask(frame.number)
+                image = frame.image
+                if labels is not None:
+                    labels = scaling.shrink_labels(labels, project.video.size)
+                    path = folder / 'masks' / f'{frame.name}.png'
+                    wanted.add(path)
+                    mask_files.write_labels(path, labels)
+                    areas[frame.name] = count_pixels(labels)[project.ids()].tolist()
+                    image = overlay(image, labels, colours=colours)
+                movie.write(image, frame.time_s)
+                yield frame.number
+            if should_stop():
+                raise InputError('saving was stopped; nothing is lost, save again')
+    except InputError as error:
+        if project.frames.damage is None or str(error) != project.frames.damage:
+            raise
+    for path in set((folder / 'masks').glob('*.png')) - wanted:
+        path.unlink()
+    _write_zip(folder / 'masks.zip', sorted(wanted))
+    _write_summary(folder / 'summary.json', project, areas)
+
+
+def colour_table(objects):
+    """u8[256, 3] with the colours of the objects by id."""
+    table = np.array(PALETTE)
+    for one in objects:
+        table[one['id']] = list(bytes.fromhex(one['colour'][1:]))
+    return table
+
+
+def _write_zip(path, files):
+    temporary = path.with_name(f'.{path.name}.tmp')
+    try:
+        with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:  # PNGs are packed
+            for file in files:
+                archive.write(file, f'masks/{file.name}')
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_summary(path, project, areas):
+    objects = {}
+    for index, one in enumerate(project.objects):
+        pixels = {name: row[index] for name, row in areas.items()}
+        empty = [name for name, count in pixels.items() if not count]
+        about = {'name': one['name'], 'colour': one['colour']}
+        objects[str(one['id'])] = about | {'area_px': [*pixels.values()], 'empty_frames': empty}
+    values = {'video': str(project.video.path), 'frames': [*areas], 'objects': objects}
+    values['painted_frames'] = [project.frames.names[n] for n in sorted(project.given)]
+    write_atomically(path, (json.dumps(values) + '\n').encode())
