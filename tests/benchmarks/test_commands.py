@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from tests.video import samples
+
 TINY = ('--config=configs/giel_small.py:tiny', '--size=64x48')
 
 
@@ -69,3 +71,16 @@ def test_the_comparison_says_that_pytorch_is_missing(run_command, bare):
     result = run_command('-m', 'benchmarks.inference', *TINY, '--compare_pytorch=stm', **bare)
     assert result.returncode == 2
     assert 'pip install -r requirements-pytorch.txt' in result.stderr
+
+
+@pytest.mark.slow
+def test_segment_writes_a_row_for_each_video_size_and_number_of_objects(run_command, tmp_path):
+    weights, out = samples.write_weights(tmp_path / 'tiny.npz'), tmp_path / 'figures.json'
+    flags = ('--videos=98x66', '--sizes=0', '--objects=2', '--frames=5', '--rounds=1')
+    command = ('-m', 'benchmarks.segment', *flags, f'--weights={weights}', f'--out={out}')
+    result = run_command(*command)
+    assert result.returncode == 0, result.stderr
+    (row,) = figures(out)['rows']
+    assert (row['video'], row['work'], row['objects']) == ('98x66', '98x66', 2)
+    assert row['model_fps'] > 0 < row['fps']
+    assert row['extra'] == pytest.approx(100 * (row['model_fps'] / row['fps'] - 1), abs=0.1)

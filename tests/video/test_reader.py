@@ -1,5 +1,6 @@
 """Videos and folders of frames, as they come out of cameras, phones and bad copies."""
 
+import socket
 from fractions import Fraction
 
 import av
@@ -205,3 +206,42 @@ def test_a_frame_rate_for_a_video_file_is_refused(tmp_path):
     path = samples.write_video(tmp_path / 'a.mp4', [samples.draw(0)] * 2)
     with pytest.raises(InputError, match='has its own frame rate'):
         open_video(path, rate=30)
+
+
+def test_a_playlist_makes_no_request_to_another_machine(tmp_path):
+    """Named as a video, a playlist would be followed to wherever it points."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        server.settimeout(0.5)
+        port = server.getsockname()[1]
+        lines = [
+            '#EXTM3U',
+            '#EXT-X-TARGETDURATION:1',
+            '#EXTINF:1,',
+            f'http://127.0.0.1:{port}/a.ts',
+        ]
+        (tmp_path / 'video.mp4').write_text('\n'.join([*lines, '#EXT-X-ENDLIST', '']))
+        with pytest.raises(InputError, match=r'not a video|no frame'):
+            open_video(tmp_path / 'video.mp4')
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_a_video_cut_off_in_its_first_frame_is_told(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 200, 200, 3), np.uint8)
+    path = samples.write_video(tmp_path / 'video.mp4', noise)
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(InputError, match=r'video\.mp4: no frame'):
+        open_video(path)
+
+
+@pytest.mark.parametrize('name', ['video.mp4', 'video.mov', 'video.mkv', 'video.webm'])
+def test_the_loss_of_a_few_frames_of_a_short_video_is_told(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 256, (20, *samples.SIZE, 3), np.uint8)
+    codec = 'libvpx-vp9' if 'webm' in name else 'libx264'
+    path = samples.write_video(tmp_path / name, noise, codec=codec)
+    assert len(list(open_video(path).read())) == 20
+    path.write_bytes(path.read_bytes()[:-20_000])
+    numbers = []
+    with pytest.raises(InputError, match=r'ends after frame|damaged after frame'):
+        numbers.extend(frame.number for frame in open_video(path).read())
+    assert 10 < len(numbers) < 20

@@ -14,8 +14,9 @@ from vos_jax.data import frames as frame_files
 from vos_jax.errors import InputError
 
 _DEFAULT_RATE = Fraction(25)
-# What a header may promise beyond the last frame: a longer sound track, rounding.
+# What a header may promise beyond the last frame: a longer sound track, or rounding alone.
 _SLACK_S = 1
+_SLACK_FRAMES = 3
 _SLACK_SHARE = Fraction(1, 20)
 
 
@@ -104,6 +105,10 @@ class VideoFile:
                 raise InputError(f'{path}: no frame can be read from it; copy the video again')
             self.rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
             self._stated_s = _stated_duration(container, stream)
+            self._slack_s = _SLACK_FRAMES / Fraction(self.rate)
+            if len(container.streams) > 1:
+                self._slack_s = max(self._slack_s, _SLACK_S)
+            self._is_cut = _is_cut(stream, self.path)
             self._turn = _turn_of(picture, path)
             self.size = self._upright(picture).shape[:2]
         self.num_frames = stream.frames or (
@@ -143,18 +148,22 @@ class VideoFile:
                 if number + 1 == chosen.stop:
                     return
         missing_s = (self._stated_s or 0) - clock.end_s
-        if missing_s > max(_SLACK_S, _SLACK_SHARE * self._stated_s):
+        if self._is_cut or missing_s > max(self._slack_s, _SLACK_SHARE * (self._stated_s or 0)):
+            stated_s = float(self._stated_s or 0)
             raise InputError(
                 f'{self.path}: ends after frame {number}, at {float(clock.end_s):.1f} s of '
-                f'{float(self._stated_s):.1f} s; copy the video again, or take it as it is with '
+                f'{stated_s:.1f} s; copy the video again, or take it as it is with '
                 f'--stop={number + 1}'
             )
 
     @contextlib.contextmanager
     def _open(self):
         try:
-            # replace: titles in another encoding are no reason to refuse a video
-            container = av.open(str(self.path), metadata_errors='replace')
+            # replace: titles in another encoding are no reason to refuse a video. Only files: a
+            # playlist that somebody calls a video must not make this machine ask others.
+            container = av.open(
+                str(self.path), metadata_errors='replace', options={'protocol_whitelist': 'file'}
+            )
         except (av.FFmpegError, OSError) as error:
             raise InputError(
                 f'{self.path}: not a video, or not whole ({error.strerror}); copy it again, or '
@@ -177,10 +186,16 @@ class VideoFile:
             for picture in _held_back(stream):
                 count += 1
                 yield picture
-            raise InputError(
-                f'{self.path}: damaged after frame {count - 1} ({error.strerror}); copy the video '
-                f'again, or end before that with --stop={count}'
-            ) from None
+            raise InputError(self._damage_after(count, error)) from None
+
+    def _damage_after(self, count, error):
+        """What to say where only so many frames could be read."""
+        if not count:
+            return f'{self.path}: no frame of it can be read ({error.strerror}); copy it again'
+        return (
+            f'{self.path}: damaged after frame {count - 1} ({error.strerror}); copy the video '
+            f'again, or end before that with --stop={count}'
+        )
 
     def _image(self, picture):
         image = self._upright(picture)
@@ -280,6 +295,12 @@ def _held_back(stream):
 def _is_cover(stream):
     """A still picture on a sound file is a video stream for FFmpeg."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _is_cut(stream, path):
+    """Whether frames of the index (of MP4 and MOV, which may come first) lie behind the end."""
+    ends = [entry.pos + entry.size for entry in stream.index_entries]
+    return max(ends, default=0) > path.stat().st_size
 
 
 def _stated_duration(container, stream):
