@@ -233,5 +233,5 @@ def test_a_full_disk_is_one_line(data, masks, tmp_path):
         text=True,
         timeout=120,
     )
-    assert_refused(result, 'cannot be written (File too large)')
+    assert_refused(result, f'{tmp_path}/out: cannot be written (File too large)')
     assert list((tmp_path / 'out').iterdir()) == []  # nothing half-written

@@ -79,7 +79,8 @@ def _compare():
     names = '-'.join(Path(folder).resolve().name for folder in COMPARE.value)
     out = Path(OUT.value or f'runs/evaluation/compare/{names}')
     finish.prepare_folder(out)
-    finish.compare(COMPARE.value, out)
+    with finish.explain_disk_errors(out):
+        finish.compare(COMPARE.value, out)
 
 
 def _score():
@@ -91,14 +92,15 @@ def _score():
     )
     out = output_folder(protocol, _stem(RESULTS.value))
     finish.prepare_folder(out)
-    finish.score_results(
-        protocol,
-        predictions,
-        out,
-        zipped=ZIP.value,
-        report=REPORT.value,
-        num_workers=WORKERS.value,
-    )
+    with finish.explain_disk_errors(out):
+        finish.score_results(
+            protocol,
+            predictions,
+            out,
+            zipped=ZIP.value,
+            report=REPORT.value,
+            num_workers=WORKERS.value,
+        )
 
 
 def _segment(open_run):
@@ -115,12 +117,16 @@ def _segment(open_run):
         num_processes=NUM_PROCESSES.value,
         process_id=PROCESS_ID.value,
     )
-    if WEIGHTS.value:
-        source = _as_chosen(run.read_weights(WEIGHTS.value))
-        run.evaluate(source, protocol, output_folder(protocol, _stem(WEIGHTS.value)), options)
-        return
-    config, steps, read = open_run(WORKDIR.value)
-    out = output_folder(protocol, _stem(WORKDIR.value))
+    out = output_folder(protocol, _stem(WEIGHTS.value or WORKDIR.value))
+    with finish.explain_disk_errors(out):
+        if WEIGHTS.value:
+            run.evaluate(_as_chosen(run.read_weights(WEIGHTS.value)), protocol, out, options)
+        else:
+            _segment_run(run, open_run(WORKDIR.value), protocol, out, options)
+
+
+def _segment_run(run, opened, protocol, out, options):
+    config, steps, read = opened
 
     def read_source(step):
         return _as_chosen(run.read_checkpoint(config, read, WORKDIR.value, step))

@@ -125,14 +125,17 @@ def prepare_folder(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def explain_disk_errors() -> Iterator[None]:
-    """Turns what the disk refuses into an InputError; the same command goes on from there."""
+def explain_disk_errors(out: Path | str = 'output folder') -> Iterator[None]:
+    """Turns what the disk refuses into an InputError; the same command goes on from there.
+
+    A full disk is reported without a file, so the folder `out` is named.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
-        raise _cannot_be_written(error, 'output folder') from error
+        raise _cannot_be_written(error, out) from error
 
 
 def _cannot_be_written(error, folder):
