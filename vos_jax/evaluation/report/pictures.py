@@ -1,5 +1,6 @@
 """Small pictures for the pages: frames as JPEG, masks as transparent PNG of the same size."""
 
+import functools
 import io
 import shutil
 from collections.abc import Sequence
@@ -121,11 +122,16 @@ def _shrink_frame(path):
 def _paint(labels, colours):
     """Encodes labels as an indexed PNG in which 0 is transparent."""
     small = cv2.resize(labels, _small_size(*labels.shape), interpolation=cv2.INTER_NEAREST)
-    palette = [0, 0, 0]
-    for object_id in range(1, 256):
-        palette += bytes.fromhex(colours[(object_id - 1) % len(colours)][1:])
     image = Image.fromarray(small)
-    image.putpalette(palette)
+    image.putpalette(_palette(colours))
     buffer = io.BytesIO()
     image.save(buffer, format='PNG', compress_level=3, transparency=0)
     return buffer.getvalue()
+
+
+@functools.cache
+def _palette(colours):
+    """768 bytes: the colours in turn for the ids 1..255, black for 0."""
+    return bytes(3) + b''.join(
+        bytes.fromhex(colours[(object_id - 1) % len(colours)][1:]) for object_id in range(1, 256)
+    )
