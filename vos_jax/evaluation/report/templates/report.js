@@ -43,7 +43,8 @@ const curves = el('div', {id: 'curves'});
 const frames = sequence => DATA.shown[DATA.sequences.indexOf(sequence)];
 
 if (DATA.shown.some(one => one.length)) {
-  section('Sequence', 'The arrow keys step through the frames; a click in a curve goes to its frame.',
+  const inCurves = DATA.objects.length ? '; a click in a curve goes to its frame' : '';
+  section('Sequence', `The arrow keys step through the frames${inCurves}.`,
     el('div', {class: 'controls'}, el('label', {}, 'sequence', menu), el('label', {}, 'frame', slider),
       player(slider, () => showFrame(Number(slider.value))),
       ...(hasPictures ? [el('label', {}, 'show', layer), el('label', {}, 'opacity', opacity)] : [])),
