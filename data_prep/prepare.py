@@ -18,7 +18,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
 from data_prep import download, shards, workers
 from data_prep.builders import DATA_SETS
@@ -188,7 +188,6 @@ def _download(name, wanted):
 def main(argv):
     """Prepares the data set that the arguments name."""
     wanted = flags.FLAGS
-    logging.set_verbosity(logging.WARNING)  # TFDS tells what it does by itself
     if len(argv) != 2:
         raise InputError(f'give one data set; one of {", ".join(DATA_SETS)}')
     name = argv[1]

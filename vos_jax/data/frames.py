@@ -55,7 +55,7 @@ def decode_frame(data, name, *, pad=False, buffer=None):
         colours = 'RGBX' if pad else 'RGB'
         return simplejpeg.decode_jpeg(data, colorspace=colours, buffer=buffer if fits else None)
     except ValueError as error:
-        kind = 'JPEG' if data[:2] == b'\xff\xd8' else 'frame'
+        kind = 'frame' if str(name).endswith('.png') else 'JPEG'
         raise InputError(f'{name}: unreadable {kind} ({error}); copy the file again') from None
 
 
