@@ -2,7 +2,9 @@
 
 Clips of 4 frames, crop 740x384, flip, scaling, rotation, shear and jitter (pasting and colours are
 off, as in the papers' configurations). The floor is plain decoding of the same JPEGs from memory
-into a fresh array each. Without --data a procedural set of 854x480 is drawn first.
+into a fresh array each; it is timed between the batches, so that other work on the machine weighs
+on both alike. Without --data a procedural set of 854x480 is drawn first. --data may be in the
+layout of DAVIS or prepared.
 """
 
 import json
@@ -10,13 +12,14 @@ import resource
 import statistics
 import tempfile
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import simplejpeg
 from absl import flags
 
-from vos_jax.data import augment, layouts, pipeline, synthetic
+from vos_jax.data import augment, layouts, pipeline, prepared, synthetic
 from vos_jax.data.settings import read_settings
 from vos_jax.errors import run_main
 
@@ -54,20 +57,24 @@ def main(argv):
 
 def measure(root, split, num_clips, worker_counts):
     """All figures for one data set, as nested dicts."""
-    data = SETTINGS | {'sources': [{'root': str(root), 'split': split}]}
-    sequences = layouts.davis(root, split)
-    floor_ms, stages = time_stages(sequences, read_settings(data))
-    loader_ms, memory = time_loader(data, num_clips)
-    kilobytes = mean_bytes(sequences) / 1000
+    is_prepared = any(Path(root).glob(f'**/{prepared.INDEX}'))
+    kind = 'prepared' if is_prepared else 'davis'
+    data = SETTINGS | {'sources': [{'root': str(root), 'split': split, 'kind': kind}]}
+    sequences = (prepared.prepared if is_prepared else layouts.davis)(root, split)
+    jpegs = read_jpegs(sequences)
+    stages = time_stages(sequences, jpegs, read_settings(data))
+    floor_ms, loader_ms, memory = time_loader(data, jpegs, num_clips)
+    kilobytes = statistics.mean(map(len, jpegs)) / 1000
     figures = {
         'data': {
-            'frames': sum(len(sequence.frames) for sequence in sequences),
+            'kind': kind,
+            'frames': sum(sequence.num_frames for sequence in sequences),
             'size': f'{sequences[0].size[1]}x{sequences[0].size[0]}',
             'jpeg_kilobytes': round(kilobytes, 1),
         },
-        'cpu_ms_per_frame': {'floor': floor_ms, **stages},
-        'cpu_ms_per_clip': {'floor': LENGTH * floor_ms, 'loader': loader_ms},
-        'loader_to_floor': loader_ms / (LENGTH * floor_ms),
+        'cpu_ms_per_frame': stages,
+        'cpu_ms_per_clip': {'floor': floor_ms, 'loader': loader_ms},
+        'loader_to_floor': loader_ms / floor_ms,
         'memory_mb': memory,
         'workers': {},
     }
@@ -81,11 +88,27 @@ def measure(root, split, num_clips, worker_counts):
     return figures
 
 
-def time_stages(sequences, settings, repeats=7):
-    """CPU time of each stage by itself, in ms per frame: (floor, other stages)."""
+def read_jpegs(sequences):
+    """Bytes of all frames."""
+    jpegs = []
+    for sequence in sequences:
+        for t in range(sequence.num_frames):
+            if isinstance(sequence, prepared.PreparedSequence):
+                jpegs.append(prepared.read_part(sequence.shard, *sequence.frame_parts[t]))
+            else:
+                jpegs.append(sequence.frames[t].read_bytes())
+    return jpegs
+
+
+def decode(jpeg):
+    """The floor."""
+    return simplejpeg.decode_jpeg(jpeg, colorspace='RGB')
+
+
+def time_stages(sequences, jpegs, settings, repeats=7):
+    """CPU time of each stage by itself, in ms per frame."""
     cv2.setNumThreads(1)
-    places = [(s, t) for s in sequences for t in range(len(s.frames))]
-    jpegs = [s.frames[t].read_bytes() for s, t in places]
+    places = [(s, t) for s in sequences for t in range(s.num_frames)]
     frames = [s.read_frame(t, pad=True) for s, t in places[:8]]
     masks = [s.read_labels(s.stems[t]) for s, t in places[:8]]
     buffer, out = np.empty_like(frames[0]), np.empty((*CROP, 3), np.uint8)
@@ -95,39 +118,44 @@ def time_stages(sequences, settings, repeats=7):
     centre = augment.draw_centre(rng, linear, sequences[0].size, CROP)
     matrix = augment.draw_matrices(rng, CROP, settings.jitter, linear, centre, 1)[0]
     stages = {
+        'floor: plain decoding': (decode, jpegs),
         'read and decode frame': (lambda p: p[0].read_frame(p[1], pad=True, buffer=buffer), places),
         'read mask': (lambda p: p[0].read_labels(p[0].stems[p[1]]), places),
         'warp frame': (lambda frame: augment.warp_frame(frame, matrix, out), frames * 6),
         'warp mask': (lambda mask: augment.warp_labels(mask, matrix, mask_out), masks * 6),
     }
-    floor_ms = cpu_ms(lambda jpeg: simplejpeg.decode_jpeg(jpeg, colorspace='RGB'), jpegs, repeats)
-    return floor_ms, {name: cpu_ms(*stage, repeats) for name, stage in stages.items()}
-
-
-def cpu_ms(function, arguments, repeats):
-    """Median over the repeats of the mean CPU time of a call, in ms."""
-    times = []
+    times = {name: [] for name in stages}
     for _ in range(repeats):
-        start = time.process_time()
-        for argument in arguments:
-            function(argument)
-        times.append((time.process_time() - start) / len(arguments) * 1000)
-    return statistics.median(times)
+        for name, stage in stages.items():
+            times[name].append(cpu_ms(*stage))
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def time_loader(data, num_clips):
-    """CPU time of a clip in one thread, in ms, and the largest memory early and at the end."""
+def cpu_ms(function, arguments):
+    """Mean CPU time of a call, in ms."""
+    start = time.process_time()
+    for argument in arguments:
+        function(argument)
+    return (time.process_time() - start) / len(arguments) * 1000
+
+
+def time_loader(data, jpegs, num_clips):
+    """CPU ms per clip of floor and loader, in one thread, and the largest memory, early and late.
+
+    The floor decodes as many JPEGs after each batch as the batch has frames.
+    """
     maker = pipeline.BatchMaker(read_settings(data), seed=0)
     num_batches = max(num_clips // SETTINGS['batch_size'], 10)
-    times, early = [], 0
+    floor, loader, early = [], [], 0
+    per_batch = SETTINGS['batch_size'] * LENGTH
     for step in range(num_batches):
-        start = time.process_time()
-        maker(step)
-        times.append(time.process_time() - start)
+        loader.append(cpu_ms(maker, [step]) / SETTINGS['batch_size'])
+        places = range(step * per_batch, (step + 1) * per_batch)
+        floor.append(LENGTH * cpu_ms(decode, [jpegs[i % len(jpegs)] for i in places]))
         if step == num_batches // 10:
             early = peak_mb()
     memory = {'after a tenth': early, 'at the end': peak_mb()}
-    return statistics.median(times) / SETTINGS['batch_size'] * 1000, memory
+    return statistics.median(floor), statistics.median(loader), memory
 
 
 def time_workers(data, num_clips):
@@ -144,11 +172,6 @@ def time_workers(data, num_clips):
     return rate
 
 
-def mean_bytes(sequences):
-    """Mean size of the image files."""
-    return statistics.mean(path.stat().st_size for s in sequences for path in s.frames)
-
-
 def peak_mb():
     """Largest resident memory of this process so far."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -157,7 +180,8 @@ def peak_mb():
 def print_table(figures):
     """Prints the figures for people."""
     data = figures['data']
-    print(f'{data["frames"]} frames of {data["size"]}, {data["jpeg_kilobytes"]} kB each')
+    size = f'{data["size"]}, {data["jpeg_kilobytes"]} kB each'
+    print(f'{data["kind"]}: {data["frames"]} frames of {size}')
     print('\nCPU ms per frame, one thread')
     for name, value in figures['cpu_ms_per_frame'].items():
         print(f'  {name:24s} {value:8.3f}')
