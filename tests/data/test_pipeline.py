@@ -333,6 +333,38 @@ def test_broken_videos_are_skipped_on_request_and_counted(write_set, moving_squa
     assert 'b/00001.png' in said[0]
 
 
+def test_videos_whose_files_do_not_fit_are_left_out_on_request(write_set, moving_squares, caplog):
+    root = write_set({name: moving_squares(1, 4) for name in 'abcd'})
+    for path in (root / 'JPEGImages/480p/a').iterdir():
+        path.unlink()  # an empty video
+    (root / 'Annotations/480p/c/00000.png').write_bytes(b'')
+    (root / 'Annotations/480p/d/00002.png').unlink()
+    with pytest.raises(InputError, match=r'480p/a: no \.jpg'):
+        take(_settings_of(root), 1)
+    batches = take(_settings_of(root, skip_broken=True), 3)
+    assert all(batch['objects'].any() for batch in batches)
+    (said,) = [record.message for record in caplog.records if 'skipped' in record.message]
+    assert 'skipped 3 of 4 videos: ' in said
+    (root / 'JPEGImages/480p/b/00003.png').unlink()
+    with pytest.raises(InputError, match='all 4 videos are broken; the first: '):
+        take(_settings_of(root, skip_broken=True), 1)
+
+
+def test_any_number_of_processes_reads_each_element_of_an_epoch_once(write_set):
+    # Each video is painted with its own number; labels tell which was read.
+    videos = {f'{n:02d}': np.full((2, 32, 40), n + 1, np.uint8) for n in range(12)}
+    settings = _settings_of(write_set(videos, paint=lambda labels: labels), batch_size=4)
+    settings = read_settings(settings | {'clip_length': 1, 'num_slots': 1})
+    for epoch in range(3):
+        seen = []
+        for step in range(3 * epoch, 3 * epoch + 3):
+            count = (1, 2, 4)[step % 3]  # a run that goes on with other numbers of processes
+            for index in range(count):
+                batch = pipeline.BatchMaker(settings, 5, index, count)(step)
+                seen += np.median(batch['frames'], axis=(1, 2, 3, 4)).astype(int).tolist()
+        assert sorted(seen) == list(range(1, 13))
+
+
 def test_a_set_of_broken_videos_ends(write_set):
     root = write_set({'a': np.zeros((4, 48, 64), np.uint8)})
     with pytest.raises(InputError, match='10 videos in a row are broken'):

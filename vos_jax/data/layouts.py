@@ -88,7 +88,7 @@ class Sequence:
         return np.where(np.isin(labels, shown), labels, np.uint8(0))
 
 
-def davis(root, split, year='2017', resolution=None, *, binary=False):
+def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=None):
     """Lists a split of a data set in the DAVIS layout (protocols.md, section 2.1).
 
     Args:
@@ -99,6 +99,8 @@ def davis(root, split, year='2017', resolution=None, *, binary=False):
       resolution: folder below JPEGImages; None takes '480p', or the only one.
       binary: accepts a data set whose masks hold only 0 and 255, as the first release of 2016. The
         lists of 2016 accept it always, because their task has one object.
+      on_broken: called with the error of each sequence that cannot be used, which is then left
+        out; None: the first error is raised.
 
     Returns:
       Sequences in the order of the list. The first frame of each has a mask; others may have none.
@@ -109,17 +111,23 @@ def davis(root, split, year='2017', resolution=None, *, binary=False):
     images, annotations = root / 'JPEGImages' / resolution, root / 'Annotations' / resolution
     if not annotations.is_dir():
         raise InputError(f'{annotations}: folder is missing; the masks belong there')
-    found = [_davis_sequence(images / name, annotations / name) for name in names]
-    return _settle_form(found, binary or str(year) == '2016')
+    is_one_object = binary or str(year) == '2016'
+    found = _make_each(
+        lambda name: _davis_sequence(images / name, annotations / name), names, on_broken
+    )
+    if on_broken is not None:
+        found = _make_each(_with_readable_mask, found, on_broken)
+    return _settle_form(found, is_one_object)
 
 
-def youtube_vos(root, split, *, all_frames=False):
+def youtube_vos(root, split, *, all_frames=False, on_broken=None):
     """Lists a split of YouTube-VOS (protocols.md, section 3.1).
 
     Args:
       root: folder that holds train, valid and test.
       split: 'train', 'valid' or 'test'.
       all_frames: takes the images of `<split>_all_frames` (30 fps) in place of every fifth.
+      on_broken: as for `davis`.
 
     Returns:
       Sequences in the order of their names; `required` are the frames named in meta.json.
@@ -128,10 +136,11 @@ def youtube_vos(root, split, *, all_frames=False):
     folder = root / split
     videos = _read_meta(folder / 'meta.json')
     images = (root / f'{split}_all_frames' if all_frames else folder) / 'JPEGImages'
-    return [
-        _youtube_sequence(images / name, folder / 'Annotations' / name, videos[name])
-        for name in sorted(videos)
-    ]
+    return _make_each(
+        lambda name: _youtube_sequence(images / name, folder / 'Annotations' / name, videos[name]),
+        sorted(videos),
+        on_broken,
+    )
 
 
 def still_images(root, *, binary=False):
@@ -163,16 +172,43 @@ def still_images(root, *, binary=False):
     return found if binary else _settle_form(found, binary=False)
 
 
-def require_masks(sequences):
-    """Checks that every frame has a mask, which training needs; names the first that is missing."""
-    for sequence in sequences:
-        missing = [stem for stem in sequence.stems if stem not in sequence.masks]
-        if missing:
-            folder = sequence.mask_name(next(iter(sequence.masks))).parent
-            raise InputError(
-                f'{folder / missing[0]}.png: this mask is missing ({len(missing)} of '
-                f'{sequence.num_frames} in {sequence.name}); training needs one for each frame'
-            )
+def require_masks(sequences, on_broken=None):
+    """Gives the sequences that have a mask for every frame, which training needs.
+
+    Args:
+      sequences: as listed.
+      on_broken: as for `davis`; None: the first mask that is missing is an error.
+    """
+    return _make_each(_with_all_masks, sequences, on_broken)
+
+
+def _with_all_masks(sequence):
+    missing = [stem for stem in sequence.stems if stem not in sequence.masks]
+    if missing:
+        folder = sequence.mask_name(next(iter(sequence.masks))).parent
+        raise InputError(
+            f'{folder / missing[0]}.png: this mask is missing ({len(missing)} of '
+            f'{sequence.num_frames} in {sequence.name}); training needs one for each frame'
+        )
+    return sequence
+
+
+def _with_readable_mask(sequence):
+    mask_files.read_labels(sequence.masks[sequence.given[0]])
+    return sequence
+
+
+def _make_each(make, items, on_broken):
+    """`make(item)` of each item; those that fail are reported and left out."""
+    made = []
+    for item in items:
+        try:
+            made.append(make(item))
+        except InputError as error:
+            if on_broken is None:
+                raise
+            on_broken(error)
+    return made
 
 
 def _settle_form(found, binary):

@@ -99,7 +99,7 @@ class BatchMaker:
         self._seed = seed
         self._local_size = settings.batch_size // process_count
         self._offset = process_index * self._local_size
-        self._sources = Sources(settings.sources, seed)
+        self._sources = Sources(settings.sources, seed, skip_broken=settings.skip_broken)
         self._reader = Reader(settings.cache_mb)
         self._broken = set()
         self._has_told = False

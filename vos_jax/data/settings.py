@@ -82,7 +82,7 @@ class DataSettings:
     num_threads: int = 2  # per process
     prefetch: int = 4  # batches held ready per process
     cache_mb: int = 0  # decoded frames and masks kept in memory, per process
-    skip_broken: bool = False  # a video with unreadable files is replaced by another draw
+    skip_broken: bool = False  # leave broken videos out, with a warning that counts them
 
 
 _GROUPS = {'jitter': Jitter, 'colour': Colour, 'frame_colour': Colour, 'paste': Paste}

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from absl import logging
 
 from vos_jax.data import layouts, prepared
 from vos_jax.errors import InputError
@@ -19,12 +20,13 @@ class Sources:
     Args:
       sources: settings.Source for each data set.
       seed: int, 0 or more.
+      skip_broken: leaves out videos whose files do not fit together, and says how many.
     """
 
-    def __init__(self, sources, seed):
+    def __init__(self, sources, seed, *, skip_broken=False):
         self.names = tuple(source.name or source.root for source in sources)
         self.strides = tuple(source.stride for source in sources)
-        self.sequences = tuple(tuple(_open(source)) for source in sources)
+        self.sequences = tuple(_open(source, skip_broken) for source in sources)
         self.shares = np.array([source.weight for source in sources]) / sum(
             source.weight for source in sources
         )
@@ -49,24 +51,40 @@ class Sources:
         return source, self.sequences[source][rng.integers(len(self.sequences[source]))]
 
 
-def _open(source):
+def _open(source, skip_broken):
+    """The videos of a data set that training can use."""
+    broken = []
+    on_broken = broken.append if skip_broken else None
+    found = layouts.require_masks(_list(source, on_broken), on_broken)
+    name = source.name or source.root
+    if broken:
+        total = len(found) + len(broken)
+        logging.warning('%s: skipped %d of %d videos: %s', name, len(broken), total, broken[0])
+    if not found:
+        raise InputError(f'{name}: all {len(broken)} videos are broken; the first: {broken[0]}')
+    return tuple(found)
+
+
+def _list(source, on_broken):
     if source.kind == 'davis':
-        found = layouts.davis(
-            source.root, source.split, source.year, source.resolution, binary=source.binary
+        return layouts.davis(
+            source.root,
+            source.split,
+            source.year,
+            source.resolution,
+            binary=source.binary,
+            on_broken=on_broken,
         )
-    elif source.kind == 'youtube_vos':
-        found = layouts.youtube_vos(source.root, source.split)
-    elif source.kind == 'still_images':
-        found = layouts.still_images(source.root, binary=source.binary)
-    elif source.kind == 'prepared':
-        found = prepared.prepared(source.root, source.split)
-    else:
-        raise InputError(
-            f"data source {source.name or source.root}: kind '{source.kind}'; "
-            "one of 'davis', 'youtube_vos', 'still_images', 'prepared'"
-        )
-    layouts.require_masks(found)
-    return found
+    if source.kind == 'youtube_vos':
+        return layouts.youtube_vos(source.root, source.split, on_broken=on_broken)
+    if source.kind == 'still_images':
+        return layouts.still_images(source.root, binary=source.binary)
+    if source.kind == 'prepared':
+        return prepared.prepared(source.root, source.split)
+    raise InputError(
+        f"data source {source.name or source.root}: kind '{source.kind}'; "
+        "one of 'davis', 'youtube_vos', 'still_images', 'prepared'"
+    )
 
 
 def _interleave(shares):
