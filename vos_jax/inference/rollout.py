@@ -16,7 +16,7 @@ from vos_jax.models import contract
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
 
-REMAT = ('none', 'step', 'full')
+REMAT = ('none', 'products', 'step', 'full')
 
 
 @flax.struct.dataclass
@@ -102,6 +102,7 @@ def unroll(
     unrolled=False,
     labels=None,
     sequential=True,
+    rows=lambda tree, axis: tree,
 ):
     """Segments a clip whose first frame is given, one frame after the other (recurrent training).
 
@@ -112,12 +113,14 @@ def unroll(
       objects: bool[B, K].
       train: whether norms use batch statistics.
       remat: 'none'; 'step': each step is recomputed in the backward pass; 'full': the encoding of
-        the query frames too.
+        the query frames too; 'products': as 'full', but convolutions and matrix products are kept.
       unrolled: whether the steps are compiled one by one in place of as a loop. XLA's CPU backend
         runs the convolutions of a loop's gradient 15 to 20 times slower than outside of a loop.
       labels: u8[B, T, H, W] slot labels, if the propagation of the true labels is wanted.
       sequential: bool, may be traced; False memorises the true masks (from `labels`) in place of
         the predicted ones.
+      rows: function (tree, axis) -> tree that says where the devices keep arrays [B, ...] whose
+        `axis` are rows of images (training.sharding).
 
     Returns:
       outputs: dict of arrays with leading axes [B, T - 1]: `logits` [K+1, H, W],
@@ -130,9 +133,10 @@ def unroll(
         raise InputError(f"'training.remat' is {remat!r}; one of {', '.join(map(repr, REMAT))}")
     batch, length = frames.shape[:2]
     encode = lambda v, x: _apply(model, v, train, 'encode', x)  # noqa: E731
-    if remat == 'full':
-        encode = jax.checkpoint(encode)
-    features, variables = encode(variables, frames.reshape(-1, *frames.shape[2:]))
+    if remat in ('products', 'full'):
+        encode = _recomputed(encode, remat)
+    features, variables = encode(variables, rows(frames.reshape(-1, *frames.shape[2:]), 1))
+    features = rows(features, 1)
     features = jax.tree.map(lambda a: _time_first(a, batch), features)
     times = jnp.broadcast_to(jnp.arange(length)[:, None], (length, batch))
     frames = jnp.moveaxis(frames, 1, 0)
@@ -156,7 +160,7 @@ def unroll(
             new_time,
             train=train,
         )
-        outputs = {'logits': prediction.logits}
+        outputs = {'logits': rows(prediction.logits, 2)}
         if prediction.foreground_logits is not None:
             outputs['foreground_logits'] = prediction.foreground_logits
         if cells is not None and prediction.affinity is not None:
@@ -169,8 +173,8 @@ def unroll(
             masks = jax.tree.map(partial(jnp.where, sequential), masks, true_masks)
         return (memory, masks, _statistics(variables)), outputs
 
-    if remat in ('step', 'full'):
-        body = jax.checkpoint(body)
+    if remat != 'none':
+        body = _recomputed(body, remat)
     first = contract.given_masks(given)
     previous = Previous(frames[0], jax.tree.map(lambda a: a[0], features), first, times[0])
     shape = jax.eval_shape(lambda: memorise(model, variables, previous, objects, train)[0])
@@ -192,6 +196,15 @@ def unroll(
         body, (memory, first, _statistics(variables)), inputs, unroll=unrolled
     )
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), outputs), {**fixed, **statistics}
+
+
+def _recomputed(function, remat):
+    """The function with its values recomputed in the backward pass, as `remat` says."""
+    return jax.checkpoint(function, policy=_is_product if remat == 'products' else None)
+
+
+def _is_product(primitive, *_, **__):
+    return primitive.name in ('dot_general', 'conv_general_dilated')
 
 
 def _statistics(variables):

@@ -51,9 +51,13 @@ def _backward(stride, padding, dilation, residuals, cotangent):
             for i in range(0, x.shape[0], size)
         )
 
-    kernel_gradient = lax.platform_dependent(
-        x, cotangent, cpu=weight_gradient_by_sample, default=weight_gradient
-    )
+    if jax.sharding.get_abstract_mesh().size > 1:
+        # The samples lie on several devices: pieces of the batch would be sent around.
+        kernel_gradient = weight_gradient(x, cotangent)
+    else:
+        kernel_gradient = lax.platform_dependent(
+            x, cotangent, cpu=weight_gradient_by_sample, default=weight_gradient
+        )
     return jax.vjp(lambda a: plain(a, kernel), x)[1](cotangent)[0], kernel_gradient
 
 

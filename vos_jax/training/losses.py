@@ -3,6 +3,8 @@
 Void pixels (label 255) take no part. Padding never reaches this file: predictions are cropped.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -12,19 +14,54 @@ from vos_jax.ops import aggregation
 VOID = 255
 
 
-def _mean(values, valid):
-    """Mean over all valid pixels of all frames."""
-    return (values * valid).sum() / jnp.maximum(valid.sum(), 1.0)
+class Totals(NamedTuple):
+    """What the means of a batch are taken over.
+
+    A part of a batch, with the totals of the whole, has its share of the loss: the shares of all
+    parts add up to the loss of the batch (gradient accumulation).
+
+    Attributes:
+      frames: number of predicted frames.
+      pixels: f32 scalar, valid pixels in them.
+      objects: i32 scalar, slots in use, counted once for each frame.
+      cells: f32 scalar, valid memory cells; None where nothing is propagated.
+    """
+
+    frames: int
+    pixels: jax.Array
+    objects: jax.Array
+    cells: jax.Array | None
 
 
-def binary_cross_entropy(logits, targets, valid):
+def totals_of(labels, objects, stride, count, has_cells=True):
+    """Totals of a batch, which follow from the labels alone.
+
+    Args:
+      labels: u8[B, T, H, W]; objects: bool[B, K].
+      stride: pixels per memory cell.
+      count: predicted frames of each clip, the last ones.
+      has_cells: whether propagated labels take part in the loss.
+    """
+    labels = labels[:, -count:]
+    cells = label_cells(labels, objects.shape[1], stride).sum() if has_cells else None
+    pixels = (labels != VOID).astype(jnp.float32).sum()
+    return Totals(labels.shape[0] * count, pixels, objects.sum() * count, cells)
+
+
+def _mean(values, valid, total=None):
+    """Mean over all valid pixels of all frames; over `total` of them for a part of a batch."""
+    return (values * valid).sum() / jnp.maximum(valid.sum() if total is None else total, 1.0)
+
+
+def binary_cross_entropy(logits, targets, valid, total=None):
     """BCE of the class-agnostic map (GIEL, Eq. 13).
 
     Args:
       logits: f32[N, H, W]; targets, valid: f32[N, H, W] in {0, 1}.
+      total: of `valid` in the whole batch, see `Totals`; so below.
     """
     losses = jnp.maximum(logits, 0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-    return _mean(losses, valid)
+    return _mean(losses, valid, total)
 
 
 def pixel_cross_entropy(logits, labels):
@@ -43,20 +80,21 @@ def pixel_cross_entropy(logits, labels):
     return jnp.where(valid, -picked, 0.0)
 
 
-def hardest_mean(losses, valid, fraction):
+def hardest_mean(losses, valid, fraction, total=None):
     """Mean of the hardest `fraction` of the pixels of each frame (bootstrapped CE, CFBI).
 
     Args:
       losses, valid: f32[N, H, W].
       fraction: float in (0, 1]; may be traced (it is annealed).
+      total: frames of the whole batch.
     """
     flat = jnp.sort(losses.reshape(losses.shape[0], -1), axis=1)[:, ::-1]
     count = jnp.maximum(jnp.floor(fraction * valid.sum(axis=(1, 2))), 1.0)
     kept = jnp.arange(flat.shape[1])[None] < count[:, None]
-    return (jnp.where(kept, flat, 0.0).sum(axis=1) / count).mean()
+    return (jnp.where(kept, flat, 0.0).sum(axis=1) / count).sum() / (total or len(losses))
 
 
-def dice(logits, labels, objects):
+def dice(logits, labels, objects, total=None):
     """1 - Dice coefficient of the aggregated probabilities, mean over the slots in use.
 
     Args:
@@ -66,13 +104,13 @@ def dice(logits, labels, objects):
     valid = (labels != VOID)[:, None]
     targets = aggregation.one_hot_masks(labels, objects.shape[1])
     product = (probabilities * targets * valid).sum(axis=(2, 3))
-    total = ((probabilities + targets) * valid).sum(axis=(2, 3))
+    areas = ((probabilities + targets) * valid).sum(axis=(2, 3))
     # + 1 pixel: an absent object that is not predicted costs nothing.
-    losses = 1.0 - (2.0 * product + 1.0) / (total + 1.0)
-    return (losses * objects).sum() / jnp.maximum(objects.sum(), 1)
+    losses = 1.0 - (2.0 * product + 1.0) / (areas + 1.0)
+    return (losses * objects).sum() / jnp.maximum(objects.sum() if total is None else total, 1)
 
 
-def propagation(propagated, labels, stride):
+def propagation(propagated, labels, stride, total=None):
     """Cross entropy of labels carried through the affinity alone (GIEL, Eq. 1) (D9).
 
     It trains the keys directly: no decoder has to work before they get a gradient.
@@ -85,10 +123,13 @@ def propagation(propagated, labels, stride):
     num_slots = propagated.shape[1] - 1
     targets = label_cells(labels[:, None], num_slots, stride)[:, 0]  # [N, P, K+1]
     log_p = jnp.log(jnp.clip(propagated, 1e-6, 1.0))
-    return -(jnp.moveaxis(targets, -1, 1) * log_p).sum() / jnp.maximum(targets.sum(), 1.0)
+    total = targets.sum() if total is None else total
+    return -(jnp.moveaxis(targets, -1, 1) * log_p).sum() / jnp.maximum(total, 1.0)
 
 
-def clip_loss(outputs, labels, objects, weights, stride, hardest_fraction=1.0, frames='all'):
+def clip_loss(
+    outputs, labels, objects, weights, stride, hardest_fraction=1.0, frames='all', totals=None
+):
     """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, Eq. 13).
 
     Args:
@@ -99,28 +140,37 @@ def clip_loss(outputs, labels, objects, weights, stride, hardest_fraction=1.0, f
       stride: pixels per memory cell.
       hardest_fraction: share of the pixels that enter the cross entropy.
       frames: 'all' predicted frames of the clip, or its 'last' one alone (D10).
+      totals: of the whole batch where this is a part of one, `totals_of`.
 
     Returns:
       loss, dict of its unweighted terms (with `ce_all`, the un-mined cross entropy).
     """
     first = {'all': 0, 'last': -1}[frames]
     outputs = jax.tree.map(lambda output: output[:, first:], outputs)
-    logits, labels = _frames(outputs['logits']), _frames(labels[:, 1:][:, first:])
-    count = logits.shape[0] // objects.shape[0]
+    count = outputs['logits'].shape[1]
+    if totals is None:
+        totals = totals_of(labels, objects, stride, count, bool(weights['propagation']))
+    logits, labels = _frames(outputs['logits']), _frames(labels[:, -count:])
     objects = jnp.repeat(objects, count, axis=0)
     valid = (labels != VOID).astype(jnp.float32)
     terms = {}
     losses = pixel_cross_entropy(logits, labels)
-    terms['ce_all'] = _mean(losses, valid)
+    terms['ce_all'] = _mean(losses, valid, totals.pixels)
     mined = isinstance(hardest_fraction, jax.Array) or hardest_fraction < 1.0
-    terms['ce'] = hardest_mean(losses, valid, hardest_fraction) if mined else terms['ce_all']
+    terms['ce'] = terms['ce_all']
+    if mined:
+        terms['ce'] = hardest_mean(losses, valid, hardest_fraction, totals.frames)
     if weights['bce'] and 'foreground_logits' in outputs:
         union = ((labels > 0) & (labels != VOID)).astype(jnp.float32)
-        terms['bce'] = binary_cross_entropy(_frames(outputs['foreground_logits']), union, valid)
+        terms['bce'] = binary_cross_entropy(
+            _frames(outputs['foreground_logits']), union, valid, totals.pixels
+        )
     if weights['dice']:
-        terms['dice'] = dice(logits, labels, objects)
+        terms['dice'] = dice(logits, labels, objects, totals.objects)
     if weights['propagation']:
-        terms['propagation'] = propagation(_frames(outputs['propagated']), labels, stride)
+        terms['propagation'] = propagation(
+            _frames(outputs['propagated']), labels, stride, totals.cells
+        )
     loss = sum(weights[name] * term for name, term in terms.items() if name != 'ce_all')
     return loss, terms
 

@@ -8,7 +8,7 @@ import optax
 from vos_jax.errors import InputError
 from vos_jax.inference import rollout
 from vos_jax.ops import aggregation
-from vos_jax.training import losses, schedules
+from vos_jax.training import losses, schedules, sharding
 
 OPTIMIZERS = ('adam', 'adamw', 'sgd')
 
@@ -102,14 +102,109 @@ def init_state(model, optimizer, shapes, key, ema):
     )
 
 
-def make_train_step(model, optimizer, config):
+def make_train_step(model, optimizer, config, mesh=None):
     """Binds model, optimizer and settings.
 
     Args:
       config: the run's config; `loss` and `training` are read here, once.
+      mesh: `sharding.make_mesh`, for a step that is sharded; None: nothing is constrained.
 
     Returns:
-      Function (state, batch) -> (state, metrics). Not compiled.
+      Function (state, batch) -> (state, metrics). Not compiled. A step whose loss or gradient is
+      not finite has the metric `finite` 0, and changes nothing but the number of the step.
+    """
+    constraints = sharding.Constraints(mesh)
+    gradient_of = make_gradient(model, config, constraints)
+    decay = config['training']['ema_decay']
+
+    def train_step(state, batch):
+        batch_stats, loss, terms, gradients = gradient_of(state, batch)
+        norm = optax.tree.norm(gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema:
+            # Follows quickly at first: an average over the random start would lag for long.
+            keep = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+            ema = jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, ema, params)
+        new_state = TrainState(state.step, params, batch_stats, ema, opt_state)
+        new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_state, state)
+        metrics = {'loss': loss, **terms, 'gradient_norm': norm}
+        metrics['weight_norm'] = optax.tree.norm(new_state.params)
+        metrics['finite'] = finite.astype(jnp.float32)
+        return new_state.replace(step=state.step + 1), metrics
+
+    return train_step
+
+
+def make_gradient(model, config, constraints):
+    """Binds what the gradient of a batch depends on.
+
+    Args:
+      model, config: as for `make_train_step`.
+      constraints: `sharding.Constraints`.
+
+    Returns:
+      Function (state, batch) -> batch_stats, loss, its terms, gradients. With
+      `config.training.accumulate` above 1 the batch is worked off in so many parts, each a few
+      clips of every device; loss and gradients are those of the whole batch, but for norms that
+      use the statistics of their part ('bn').
+    """
+    loss_of, totals_of = _make_loss(model, config, constraints)
+    num_parts, unrolled = config['training'].get('accumulate', 1), config['training']['unrolled']
+    if not isinstance(num_parts, int) or num_parts < 1:
+        raise InputError(f"'training.accumulate' is {num_parts!r}; needed: a whole number above 0")
+
+    def of_part(state, batch_stats, part, totals):
+        state = state.replace(batch_stats=batch_stats)
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (terms, batch_stats)), gradients = gradient_of(state.params, state, part, totals)
+        return batch_stats, (loss, terms, constraints.parts(gradients))
+
+    def accumulated(state, batch):
+        totals, parts = totals_of(batch), _split(batch, num_parts)
+
+        def add(carry, part):
+            batch_stats, sums = carry
+            batch_stats, shares = of_part(state, batch_stats, part, totals)
+            return (batch_stats, jax.tree.map(jnp.add, sums, shares)), None
+
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(of_part, state, state.batch_stats, first, totals)[1]
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.scan(add, (state.batch_stats, zeros), parts, unroll=unrolled)[0]
+
+    def gradient_of(state, batch):
+        with constraints.context():
+            if num_parts == 1:
+                batch_stats, sums = of_part(state, state.batch_stats, batch, None)
+            else:
+                batch_stats, sums = accumulated(state, batch)
+        loss, terms, gradients = sums
+        return batch_stats, loss, terms, gradients
+
+    return gradient_of
+
+
+def _split(batch, num_parts):
+    """[B, ...] -> [parts, B / parts, ...]: each device, which has some clips, splits its own."""
+
+    def split(x):
+        if x.shape[0] % num_parts:
+            raise InputError(
+                f"'training.accumulate' is {num_parts}, which does not divide the batch of "
+                f'{x.shape[0]} clips'
+            )
+        return jnp.moveaxis(x.reshape(-1, num_parts, *x.shape[1:]), 1, 0)
+
+    return jax.tree.map(split, batch)
+
+
+def _make_loss(model, config, constraints):
+    """Functions (params, state, batch, totals) -> loss, (terms, batch_stats), and batch -> totals.
+
+    The loss is that of the batch, or with the totals of a whole batch its share of that one's.
     """
     weights = {name: float(config['loss'][name]) for name in ('bce', 'ce', 'dice', 'propagation')}
     hardest = config['loss']['hardest']
@@ -118,10 +213,10 @@ def make_train_step(model, optimizer, config):
     if frames not in ('all', 'last'):
         raise InputError(f"'loss.frames' is {frames!r}; one of 'all', 'last'")
     training = config['training']
-    decay, sequential_from = training['ema_decay'], training['sequential_from']
+    sequential_from = training['sequential_from']
 
-    def loss_of(params, state, batch):
-        variables = {'params': params}
+    def loss_of(params, state, batch, totals):
+        variables = {'params': constraints.whole(params)}
         if state.batch_stats:
             variables['batch_stats'] = state.batch_stats
         labels, objects = batch['labels'], batch['objects']
@@ -136,25 +231,17 @@ def make_train_step(model, optimizer, config):
             unrolled=training['unrolled'],
             labels=labels if weights['propagation'] or sequential_from else None,
             sequential=state.step >= sequential_from if sequential_from else True,
+            rows=constraints.rows,
         )
         fraction = fraction_at(state.step) if fraction_at else 1.0
         loss, terms = losses.clip_loss(
-            outputs, labels, objects, weights, model.stride, fraction, frames
+            outputs, labels, objects, weights, model.stride, fraction, frames, totals
         )
         return loss, (terms, variables.get('batch_stats', {}))
 
-    def train_step(state, batch):
-        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (terms, batch_stats)), gradients = gradient_of(state.params, state, batch)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = state.ema
-        if ema:
-            # Follows quickly at first: an average over the random start would lag for long.
-            keep = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
-            ema = jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, ema, params)
-        metrics = {'loss': loss, **terms, 'gradient_norm': optax.tree.norm(gradients)}
-        new_state = TrainState(state.step + 1, params, batch_stats, ema, opt_state)
-        return new_state, metrics
+    def totals_of(batch):
+        count = 1 if frames == 'last' else batch['labels'].shape[1] - 1
+        has_cells = bool(weights['propagation'])
+        return losses.totals_of(batch['labels'], batch['objects'], model.stride, count, has_cells)
 
-    return train_step
+    return loss_of, totals_of

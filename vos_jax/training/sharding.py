@@ -1,0 +1,246 @@
+"""Where arrays lie on the devices: all rules of sharding, and the checks that they hold.
+
+The devices form a mesh of three axes (`config.mesh`). Clips of a batch go over `data` and `fsdp`
+together, rows of the images over `spatial`; weights, their average and the optimizer's state lie in
+parts over `fsdp` and are gathered for a step. XLA derives everything else from that, the exchange
+of border rows between neighbours included.
+"""
+
+import contextlib
+import math
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vos_jax.errors import InputError
+
+AXES = ('data', 'fsdp', 'spatial')
+BATCH = ('data', 'fsdp')
+# Smaller arrays (biases, norms) cost more to gather than they take: they stay whole everywhere.
+MIN_VALUES = 4096
+LARGE_BYTES = 2**20  # what must not lie whole on every device where there is an axis to split it
+
+
+def mesh_sizes(settings):
+    """Sizes of the axes from `config.mesh` (or an empty mapping): dict, 1 by default.
+
+    Raises:
+      InputError: for an unknown axis or a size that is not a whole number above 0.
+    """
+    unknown = [name for name in settings if name not in AXES]
+    if unknown:
+        raise InputError(f"'mesh.{unknown[0]}' is not an axis; one of {', '.join(AXES)}")
+    sizes = {name: settings.get(name, 1) for name in AXES}
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise InputError(f"'mesh.{name}' is {size!r}; needed: a whole number, 1 or more")
+    return sizes
+
+
+def make_mesh(settings, devices=None):
+    """The mesh of a run.
+
+    Neighbours along `spatial`, which exchange most, lie next to each other; processes follow each
+    other along `data`, so that each reads clips of its own.
+
+    Args:
+      settings: mapping with the sizes `data`, `fsdp`, `spatial`, see `mesh_sizes`.
+      devices: in place of all devices of all processes.
+
+    Returns:
+      jax.sharding.Mesh of AXES. One process uses its first devices where the mesh is smaller.
+
+    Raises:
+      InputError: where the devices are too few, or some process would have no part in the mesh.
+    """
+    sizes = mesh_sizes(settings)
+    devices = jax.devices() if devices is None else devices
+    count = math.prod(sizes.values())
+    text = ' x '.join(f'{name} {size}' for name, size in sizes.items())
+    if count > len(devices):
+        raise InputError(f"'mesh' is {text} = {count} devices; there are {len(devices)}")
+    if count < len(devices) and len({device.process_index for device in devices}) > 1:
+        raise InputError(
+            f"'mesh' is {text} = {count} devices, the processes have {len(devices)}; several "
+            f'processes must use all: mesh.data={sizes["data"] * len(devices) // count}, say'
+        )
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))[:count]
+    shape = tuple(sizes.values())
+    return Mesh(np.array(ordered).reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def shard_batch(shapes, mesh, accumulate=1):
+    """Shardings of a batch: clips over `data` and `fsdp`, rows over `spatial`.
+
+    Rows that do not divide (465 over 2) arrive whole, as bytes, and are split on the device.
+
+    Args:
+      shapes: dict(frames=[B, T, H, W, 3], labels=[B, T, H, W], objects=[B, K]), arrays or shapes.
+      mesh: from `make_mesh`.
+      accumulate: parts in which each device works off its clips.
+
+    Returns:
+      dict of NamedSharding.
+
+    Raises:
+      InputError: where the clips do not divide among the devices.
+    """
+    batch, parts = shapes['frames'].shape[0], mesh.shape['data'] * mesh.shape['fsdp']
+    if batch % (parts * accumulate):
+        raise InputError(
+            f"'data.batch_size' is {batch}; mesh.data x mesh.fsdp x training.accumulate = "
+            f'{parts * accumulate} must divide it. More devices than clips are used by mesh.spatial'
+        )
+    divides = shapes['frames'].shape[2] % mesh.shape['spatial'] == 0
+    image = P(BATCH, None, 'spatial' if divides else None)
+    specs = {'frames': image, 'labels': image, 'objects': P(BATCH)}
+    return {name: NamedSharding(mesh, specs[name]) for name in shapes}
+
+
+def shard_state(shapes, mesh, min_values=MIN_VALUES):
+    """Shardings of a TrainState: each array in parts over `fsdp`, along its longest axis.
+
+    Args:
+      shapes: pytree of arrays or ShapeDtypeStructs.
+      mesh: from `make_mesh`.
+      min_values: arrays with fewer stay whole.
+
+    Returns:
+      The same tree of NamedSharding.
+
+    Raises:
+      InputError: where a large array has no axis that divides.
+    """
+    parts = mesh.shape['fsdp']
+
+    def spec(path, leaf):
+        if parts == 1 or math.prod(leaf.shape) < min_values:
+            return NamedSharding(mesh, P())
+        axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
+        if not axes:
+            if math.prod(leaf.shape) * leaf.dtype.itemsize >= LARGE_BYTES:
+                name = jax.tree_util.keystr(path, simple=True, separator='/')
+                raise InputError(
+                    f"'mesh.fsdp' is {parts}: '{name}' of shape {list(leaf.shape)} cannot be split "
+                    'and would lie whole on every device; choose a divisor of one of its sides'
+                )
+            return NamedSharding(mesh, P())
+        axis = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, P(*[None] * axis, 'fsdp'))
+
+    return jax.tree_util.tree_map_with_path(spec, shapes)
+
+
+def check_spread(tree, large_bytes=LARGE_BYTES):
+    """Raises InputError if a large array of a tree lies whole on all devices of a `fsdp` mesh.
+
+    Args:
+      tree: pytree of jax.Array, as a compiled step returned it.
+      large_bytes: what is large.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        sharding = leaf.sharding
+        is_split = not isinstance(sharding, NamedSharding) or sharding.mesh.shape['fsdp'] == 1
+        if not is_split and leaf.nbytes >= large_bytes and leaf.is_fully_replicated:
+            name = jax.tree_util.keystr(path, simple=True, separator='/')
+            raise InputError(
+                f"'{name}' ({leaf.nbytes / 2**20:.1f} MiB) lies whole on each of "
+                f'{len(sharding.device_set)} devices, though mesh.fsdp is '
+                f'{sharding.mesh.shape["fsdp"]}'
+            )
+
+
+class Constraints:
+    """Constraints inside the train step, where XLA should not choose by itself.
+
+    Args:
+      mesh: from `make_mesh`, or None: no constraints.
+      min_values: as for `shard_state`.
+    """
+
+    def __init__(self, mesh=None, min_values=MIN_VALUES):
+        self._mesh, self._min_values = mesh, min_values
+        shape = {name: 1 for name in AXES} if mesh is None else dict(mesh.shape)
+        self._gathers, self._splits = shape['fsdp'] > 1, shape['spatial'] > 1
+
+    def context(self):
+        """Context in which operations see that their arrays are sharded."""
+        if self._mesh is None or self._mesh.size == 1:
+            return contextlib.nullcontext()
+        return jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh)
+
+    def whole(self, params):
+        """Weights as a step uses them: gathered. Stored in parts, they would split channels."""
+        return self._placed(params, P()) if self._gathers else params
+
+    def parts(self, tree):
+        """Gradients and the like as the state is stored: summed over the clips and split at once."""
+        if not self._gathers:
+            return tree
+        shardings = shard_state(tree, self._mesh, self._min_values)
+        return jax.tree.map(jax.lax.with_sharding_constraint, tree, shardings)
+
+    def rows(self, tree, axis):
+        """Arrays [B, ...] whose `axis` are rows of images, or cells row by row."""
+        if not self._splits:
+            return tree
+        return self._placed(tree, P(BATCH, *[None] * (axis - 1), 'spatial'))
+
+    def _placed(self, tree, spec):
+        sharding = NamedSharding(self._mesh, spec)
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
+
+
+def local_clips(sharding, batch_size):
+    """The clips of a global batch that the devices of this process see.
+
+    Args:
+      sharding: of an array whose first axis are the clips.
+      batch_size: clips of all processes.
+
+    Returns:
+      first, count. Processes that share the rows of a clip all read it.
+
+    Raises:
+      InputError: where processes would share some of their clips only.
+    """
+    places = sharding.addressable_devices_indices_map((batch_size,))
+    spans = {index[0].indices(batch_size)[:2] for index in places.values()}
+    first, last = min(start for start, _ in spans), max(stop for _, stop in spans)
+    count = last - first
+    if first % count or batch_size % count:
+        raise InputError(
+            f"'mesh.spatial' splits clips {first} to {last - 1} unevenly among processes; choose a "
+            'divisor or a multiple of the devices of a process'
+        )
+    return first, count
+
+
+def to_devices(batch, shardings, first=0, batch_size=None):
+    """Puts what this process has read of a batch on its devices, as part of the global arrays.
+
+    Args:
+      batch: dict of NumPy arrays, clips first.. first + count of the global batch.
+      shardings: from `shard_batch`.
+      first: see `local_clips`.
+      batch_size: clips of all processes; None: those of `batch`.
+    """
+
+    def placed(array, sharding):
+        shape = (batch_size or len(array), *array.shape[1:])
+
+        def part(index):
+            start, stop, _ = index[0].indices(shape[0])
+            return array[(slice(start - first, stop - first), *index[1:])]
+
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return {name: placed(array, shardings[name]) for name, array in batch.items()}
+
+
+def describe(mesh):
+    """Text such as '8 devices (data 2 x spatial 4)'."""
+    axes = ' x '.join(f'{name} {size}' for name, size in mesh.shape.items() if size > 1)
+    return f'{mesh.size} device{"s" * (mesh.size > 1)}' + (f' ({axes})' if axes else '')
