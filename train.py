@@ -1,6 +1,7 @@
 """Trains a model: `python train.py --config=configs/giel_small.py --workdir=runs/a`.
 
-The same command again goes on where the run stopped.
+The same command again goes on where the run stopped. On several hosts the same command runs on
+each; docs/tpu_pods.md tells how they find each other.
 """
 
 from absl import flags
@@ -10,6 +11,11 @@ from vos_jax.errors import InputError, run_main
 
 CONFIG = config.define_flag()
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
+COORDINATOR = flags.DEFINE_string(
+    'coordinator_address', None, 'HOST:PORT of process 0, where the environment does not tell.'
+)
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.', lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this process, from 0.', lower_bound=0)
 
 
 def main(argv):
@@ -20,7 +26,9 @@ def main(argv):
             raise InputError(f'--{name} is missing; see README.md for a complete command')
     compilation.keep_compilations()
     from vos_jax.evaluation.heldout import HeldOut
-    from vos_jax.training import loop
+    from vos_jax.training import distributed, loop
+
+    distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
 
     settings = CONFIG.value.evaluation
     evaluate = HeldOut(settings) if settings.sources else None

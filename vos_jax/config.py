@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from vos_jax import settings
+from vos_jax import defaults, settings
 from vos_jax.data.files import write_atomically
 from vos_jax.errors import InputError
 
@@ -89,7 +89,7 @@ def _read(spec):
     module_spec.loader.exec_module(module)
     if not hasattr(module, 'get_config'):
         raise ValueError('the file has no function get_config(variant)')
-    return _open_none(module.get_config(*([variant] if variant else [])))
+    return _open_none(defaults.fill(module.get_config(*([variant] if variant else []))))
 
 
 def _open_none(config):
@@ -142,16 +142,17 @@ def stored(workdir):
     if not path.is_file():
         raise InputError(f'{path}: no such file; --workdir names the folder of a run of train.py')
     try:
-        return ConfigDict(settings.loads(path.read_text())).lock()
+        return defaults.fill(ConfigDict(settings.loads(path.read_text()))).lock()
     except (ValueError, TypeError) as error:
         raise InputError(f'{path}: not a stored config ({error}); restore the file') from error
 
 
-def record(config, workdir, resuming):
+def record(config, workdir, resuming, *, write=True):
     """Stores the config of a run that starts or goes on.
 
     Args:
       resuming: whether the run has a checkpoint. Without one there is nothing that could clash.
+      write: False in all processes of a run but one.
 
     Returns:
       Lines that name each setting that differs from the stored one, for the log.
@@ -168,5 +169,6 @@ def record(config, workdir, resuming):
                     f"{Path(workdir) / FILE_NAME}: this run has '{key}' {old!r}, the config says "
                     f'{new!r}; go on with its own value, or start another run in a new --workdir'
                 )
-    save(config, workdir)
+    if write:
+        save(config, workdir)
     return [f'{key}: {old!r} -> {new!r}' for key, old, new in changes]

@@ -119,6 +119,16 @@ class BatchMaker:
             objects[slot] = ids > 0
         return {'frames': frames, 'labels': labels, 'objects': objects}
 
+    def names(self, step):
+        """'SOURCE/SEQUENCE' of each clip in the batch of a step; a broken video is one that was
+        replaced."""
+        first = int(step) * self._settings.batch_size + self._offset
+        places = map(self._sources.locate, range(first, first + self._local_size))
+        return [
+            f'{self._sources.names[source]}/{self._sources.sequences[source][video].name}'
+            for source, _, video in places
+        ]
+
     def _fill(self, index, frames, labels):
         """Draws element `index` into frames and labels (ids); returns the id in each slot."""
         rng = np.random.default_rng([self._seed, 1, index])

@@ -22,7 +22,7 @@ from vos_jax.errors import InputError
 from vos_jax.weights import check
 
 
-def restore_or_init(checkpoints, init, warm_start=None):
+def restore_or_init(checkpoints, init, warm_start=None, shardings=None):
     """Gives the state to train from. In this order:
 
     1. the run's own newest checkpoint that can be read;
@@ -33,11 +33,20 @@ def restore_or_init(checkpoints, init, warm_start=None):
       checkpoints: `Checkpoints` of the run.
       init: function without arguments that gives a random state (called in cases 2 and 3 only).
       warm_start: function state -> state, or None.
+      shardings: tree of shardings as the state has them, whatever mesh it was saved from; None: one
+        device.
 
     Returns:
       state, and the number of steps it has been trained for.
     """
-    restored = checkpoints.restore(jax.eval_shape(init))
+    target = jax.eval_shape(init)
+    if shardings is not None:
+        target = jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            target,
+            shardings,
+        )
+    restored = checkpoints.restore(target)
     if restored is not None:
         state, record = restored
         return state, record['step']
@@ -60,6 +69,7 @@ class Checkpoints:
         root = self._workdir.absolute() / 'checkpoints'
         if jax.process_index() == 0:
             _remove_unfinished(root)
+        _wait_for_all('unfinished checkpoints removed')
         self._latest = ocp.CheckpointManager(
             root / 'latest', options=ocp.CheckpointManagerOptions(max_to_keep=keep)
         )
@@ -117,14 +127,19 @@ class Checkpoints:
             if self._is_empty(step):
                 self._set_aside([step])
                 continue
+            found, error = None, None
             try:
-                state, record = self._read(step, target)
+                found = self._read(step, target)
             except InputError:
                 raise
-            except Exception as error:  # what Orbax raises for damaged files is a plain Exception
-                logging.error('%s cannot be read: %s', self._folder(step), _first_line(error))
+            except Exception as raised:  # what Orbax raises for damaged files is a plain Exception
+                error = raised
+            if not _is_true_for_all(found is not None):
+                reason = _first_line(error) if error else 'another process found it damaged'
+                logging.error('%s cannot be read: %s', self._folder(step), reason)
                 damaged.append(step)
                 continue
+            state, record = found
             if damaged:
                 logging.error('going on from step %d, the newest that can be read', step)
                 self._set_aside(damaged)
@@ -181,8 +196,7 @@ class Checkpoints:
                 else:
                     shutil.rmtree(folder.with_name(f'{step}.damaged'), ignore_errors=True)
                     folder.rename(folder.with_name(f'{step}.damaged'))
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices('checkpoints set aside')
+        _wait_for_all('damaged checkpoints set aside')
         self._latest.reload()
 
 
@@ -277,9 +291,22 @@ def _named_leaves(tree):
     }
 
 
+def _wait_for_all(what):
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def _is_true_for_all(value):
+    """Whether it is true in all processes."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.process_allgather(np.array([value])).all())
+
+
 def _describe(leaves):
+    sums = checksums(leaves)
     return {
-        name: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype), 'crc32': _checksum(leaf)}
+        name: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype), 'sum': sums[name]}
         for name, leaf in leaves.items()
     }
 
@@ -291,19 +318,68 @@ def _described(record):
     }
 
 
-def _checksum(leaf):
-    """CRC-32 of the bytes, or None for an array of which this process has only a part."""
-    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
-        return None
-    host = np.ascontiguousarray(np.asarray(leaf))
-    return zlib.crc32(host.reshape(-1).view(np.uint8))
+def checksums(leaves):
+    """A checksum of each array, the same however it lies on devices and processes.
+
+    The bits of value i count 2 i + 1 times, modulo 2^64: a value that changes changes the sum, and
+    so does a swap; parts on other devices or processes are simply added.
+
+    Args:
+      leaves: dict of arrays, jax or NumPy; all processes call this alike.
+
+    Returns:
+      dict of int.
+    """
+    sums = np.array([_local_sum(leaf) for leaf in leaves.values()], np.uint64)
+    if jax.process_count() > 1 and len(sums):
+        # As 32-bit words: jax has no 64-bit integers by default.
+        words = multihost_utils.process_allgather(sums.view(np.uint32))
+        sums = words.reshape(jax.process_count(), -1).view(np.uint64).sum(axis=0, dtype=np.uint64)
+    return dict(zip(leaves, map(int, sums)))
+
+
+def _local_sum(leaf):
+    """The part of a checksum that this process holds."""
+    if not isinstance(leaf, jax.Array):
+        return _sum_of(np.asarray(leaf), leaf.shape, ())
+    if leaf.is_fully_addressable and leaf.is_fully_replicated:
+        return _sum_of(np.asarray(leaf), leaf.shape, ())
+    # Of parts that several devices hold, one counts.
+    shards = [shard for shard in leaf.addressable_shards if shard.replica_id == 0]
+    sums = [_sum_of(np.asarray(shard.data), leaf.shape, shard.index) for shard in shards]
+    return np.array(sums, np.uint64).sum(dtype=np.uint64)
+
+
+def _sum_of(part, shape, index):
+    """Sum of a part of an array of the given shape, at `index` (slices) in it."""
+    bits = np.ascontiguousarray(part).reshape(part.shape).view(f'u{part.dtype.itemsize}')
+    place = np.zeros((1,) * part.ndim, np.uint64)
+    for axis, size in enumerate(part.shape):
+        start = index[axis].indices(shape[axis])[0] if index else 0
+        stride = np.prod(shape[axis + 1 :], dtype=np.uint64)
+        steps = (np.arange(start, start + size, dtype=np.uint64) * stride).reshape(
+            [-1 if other == axis else 1 for other in range(part.ndim)]
+        )
+        place = place + steps
+    weights = 2 * place + np.uint64(1)
+    return (bits.astype(np.uint64) * weights).sum(dtype=np.uint64)
 
 
 def _verify(leaves, record):
+    expected = {name: record['leaves'][name] for name in leaves}
+    sums = checksums({name: leaf for name, leaf in leaves.items() if 'sum' in expected[name]})
     for name, leaf in leaves.items():
-        expected = record['leaves'][name]['crc32']
-        if expected is not None and _checksum(leaf) not in (expected, None):
+        found = sums[name] if name in sums else _crc32(leaf)
+        if found not in (expected[name].get('sum', expected[name].get('crc32')), None):
             raise ValueError(f"'{name}' differs from its checksum")
+
+
+def _crc32(leaf):
+    """What checkpoints of version 0.1 have; None for an array that lies on several devices."""
+    if not leaf.is_fully_addressable or len(leaf.sharding.device_set) > 1:
+        return None
+    host = np.ascontiguousarray(np.asarray(leaf))
+    return zlib.crc32(host.reshape(-1).view(np.uint8))
 
 
 def _read_record(folder):

@@ -162,7 +162,7 @@ class Constraints:
 
     def __init__(self, mesh=None, min_values=MIN_VALUES):
         self._mesh, self._min_values = mesh, min_values
-        shape = {name: 1 for name in AXES} if mesh is None else dict(mesh.shape)
+        shape = dict.fromkeys(AXES, 1) if mesh is None else dict(mesh.shape)
         self._gathers, self._splits = shape['fsdp'] > 1, shape['spatial'] > 1
 
     def context(self):
@@ -176,7 +176,7 @@ class Constraints:
         return self._placed(params, P()) if self._gathers else params
 
     def parts(self, tree):
-        """Gradients and the like as the state is stored: summed over the clips and split at once."""
+        """Gradients as the state is stored: summed over the clips and split at once."""
         if not self._gathers:
             return tree
         shardings = shard_state(tree, self._mesh, self._min_values)

@@ -1,0 +1,110 @@
+"""The smallest runs of train.py that do everything: seconds of compilation, milliseconds a step."""
+
+import os
+import socket
+import subprocess
+import sys
+
+from tests.conftest import REPOSITORY
+from vos_jax.data import synthetic
+from vos_jax.training.checkpoints import read_variables
+from vos_jax.training.metrics import read_metrics
+from vos_jax.weights import named
+
+SETTINGS = {
+    'data.crop': '(32,48)',
+    'data.batch_size': 4,
+    'data.clip_length': 2,
+    'data.num_slots': 1,
+    'data.paste.probability': 0.0,
+    'model.encoder.widths': '(8,8,8)',
+    'model.encoder.stem_width': 8,
+    'model.key_channels': 8,
+    'model.value_channels': 8,
+    'model.decoder_channels': 8,
+    'loss.dice': 0.0,
+    'loss.propagation': 0.0,
+    'training.sequential_from': 0,
+    'training.ema_decay': 0.0,
+    'training.unrolled': False,
+    'training.steps': 5,
+    'training.log_every': 1,
+    'training.checkpoint_every': 2,
+    'training.recompilation': 'error',
+    # Adam divides by the gradient's size: rounding of a gradient near zero would become a step.
+    'optimizer.name': 'sgd',
+    'optimizer.learning_rate': 0.05,
+    'optimizer.warmup': 2,
+    'optimizer.weight_decay': 0.0,
+}
+# Compiling takes longer than any optimisation can gain.
+QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+
+
+def write_data(root):
+    """Made-up video in a folder."""
+    synthetic.write_dataset(root, num_train=4, num_val=1, frames=6, size=(64, 96), seed=0)
+    return root
+
+
+def start(data, workdir, changes=None, processes=1, devices=1, **streams):
+    """Starts train.py in one or more processes that find each other by flags.
+
+    Args:
+      data: folder of `write_data`.
+      workdir: of the run.
+      changes: dict of settings.
+      processes: how many.
+      devices: virtual devices of each process.
+      streams: for Popen; outputs are pipes by default.
+
+    Returns:
+      List of Popen, one for each process.
+    """
+    settings = {'data.sources.synthetic.root': data, **SETTINGS, **(changes or {})}
+    config = REPOSITORY / 'configs' / 'giel_small.py'
+    command = [sys.executable, REPOSITORY / 'train.py', f'--config={config}:tiny']
+    command += [f'--workdir={workdir}', '--config.evaluation.sources={}']
+    command += [f'--config.{name}={value}' for name, value in settings.items()]
+    flags = f'--xla_force_host_platform_device_count={devices} {QUICK}'
+    environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
+    port, running = free_port(), []
+    for index in range(processes):
+        places = [f'--coordinator_address=127.0.0.1:{port}', f'--num_processes={processes}']
+        places = [*places, f'--process_id={index}'] if processes > 1 else []
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **streams}
+        running.append(
+            subprocess.Popen([*command, *places], env=environment, text=True, **pipes)
+        )
+    return running
+
+
+def free_port():
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def end(running, timeout_s=300):
+    """Waits for processes: their exit codes, what they printed, what went to stderr."""
+    outputs = [process.communicate(timeout=timeout_s) for process in running]
+    return [p.returncode for p in running], [o for o, _ in outputs], [e for _, e in outputs]
+
+
+def run(*arguments, **settings):
+    """`start` and `end`; the processes must succeed. Gives what the first one printed."""
+    codes, outputs, errors = end(start(*arguments, **settings))
+    assert not any(codes), '\n'.join(errors)
+    assert not any(outputs[1:])  # one process speaks
+    return outputs[0]
+
+
+def losses(workdir):
+    """{step: loss} of a run."""
+    return {m['step']: m['loss'] for m in read_metrics(workdir) if 'loss' in m}
+
+
+def weights(workdir):
+    """{name: array} of a run's newest checkpoint."""
+    return named(read_variables(workdir, 'latest')[0])

@@ -1,0 +1,118 @@
+"""Several real processes on one machine train one model; one is killed, one gets SIGTERM."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.training import micro
+from vos_jax.errors import InputError
+from vos_jax.training import distributed
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return micro.write_data(tmp_path_factory.mktemp('made_up'))
+
+
+@pytest.fixture(scope='module')
+def alone(data, tmp_path_factory):
+    """The workdir of a run of one process with one device."""
+    workdir = tmp_path_factory.mktemp('alone') / 'run'
+    micro.run(data, workdir)
+    return workdir
+
+
+def assert_same_run(workdir, expected):
+    found, needed = micro.losses(workdir), micro.losses(expected)
+    assert list(found) == list(needed) == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(list(found.values()), list(needed.values()), rtol=1e-5)
+    found, needed = micro.weights(workdir), micro.weights(expected)
+    assert found.keys() == needed.keys()
+    for name, value in needed.items():
+        # float32: the sums over the clips have another order.
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_one(data, alone, tmp_path):
+    output = micro.run(data, tmp_path / 'run', {'mesh.data': 2}, processes=2)
+    assert '2 devices (data 2) in 2 processes' in output
+    assert_same_run(tmp_path / 'run', alone)
+
+
+@pytest.mark.slow
+def test_four_processes_with_split_weights_end_with_the_weights_of_one(data, alone, tmp_path):
+    micro.run(data, tmp_path / 'run', {'mesh.data': 2, 'mesh.fsdp': 2}, processes=4)
+    assert_same_run(tmp_path / 'run', alone)
+
+
+def wait_for_checkpoint(workdir, running, timeout_s=240):
+    end_s = time.monotonic() + timeout_s
+    while not any(path.name.isdigit() for path in workdir.glob('checkpoints/latest/*')):
+        assert time.monotonic() < end_s
+        assert all(process.poll() is None for process in running), micro.end(running)[2]
+        time.sleep(0.2)
+
+
+ENDLESS = {'mesh.data': 2, 'training.steps': 1_000_000, 'training.log_every': 1000}
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others_and_a_restart_goes_on(data, tmp_path):
+    workdir = tmp_path / 'run'
+    running = micro.start(data, workdir, ENDLESS, processes=2)
+    wait_for_checkpoint(workdir, running)
+    running[1].send_signal(signal.SIGKILL)
+    killed_s = time.monotonic()
+    codes, _, errors = micro.end(running, timeout_s=60)
+    assert time.monotonic() - killed_s < 60
+    assert codes == [-signal.SIGABRT, -signal.SIGKILL]
+    assert 'error: process 0 of 2 has ended before the run did' in errors[0]
+    done = max(int(p.name) for p in workdir.glob('checkpoints/latest/*') if p.name.isdigit())
+    # One process goes on from what two have written.
+    output = micro.run(data, workdir, {'training.steps': done + 3})
+    assert f'going on from step {done}' in output
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_process_stops_all_with_a_checkpoint(data, tmp_path):
+    workdir = tmp_path / 'run'
+    running = micro.start(data, workdir, ENDLESS, processes=2)
+    wait_for_checkpoint(workdir, running)
+    running[1].send_signal(signal.SIGTERM)
+    sent_s = time.monotonic()
+    codes, outputs, errors = micro.end(running, timeout_s=60)
+    assert time.monotonic() - sent_s < 30
+    assert codes == [128 + signal.SIGTERM] * 2, errors
+    stopped = int(outputs[0].rpartition('at step ')[2].partition(';')[0])
+    assert (workdir / 'checkpoints' / 'latest' / str(stopped)).is_dir()
+
+
+@pytest.mark.parametrize(
+    ('values', 'words'),
+    [
+        ({'num_processes': 2}, '--coordinator_address is missing'),
+        ({'coordinator_address': 'a:1', 'num_processes': 2}, '--process_id is missing'),
+        ({'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 2}, '--process_id is 2'),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(values, words):
+    with pytest.raises(InputError, match=words):
+        distributed.initialize(**values)
+
+
+def test_a_process_alone_needs_no_flags(monkeypatch):
+    for name in ('SLURM_STEP_NODELIST', 'TPU_WORKER_HOSTNAMES', 'JAX_NUM_PROCESSES'):
+        monkeypatch.delenv(name, raising=False)
+    distributed.initialize()
+    distributed.initialize('127.0.0.1:1', 1, 0)
+
+
+def test_the_variables_of_jax_are_read(monkeypatch):
+    monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
+    monkeypatch.setenv('JAX_PROCESS_ID', '5')
+    monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:1')
+    with pytest.raises(InputError, match='--process_id is 5'):
+        distributed.initialize()

@@ -1,0 +1,137 @@
+"""Several processes that train one model: how they find each other, and what is said when one dies.
+
+Each process sees its own devices and reads its own clips; the arrays are global. Process 0 alone
+writes logs; checkpoints are written by all, each its parts, so the workdir is one that all see.
+"""
+
+import atexit
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+from vos_jax.errors import InputError
+
+# A process that has sent nothing for so long is taken for dead, and the others end. JAX has 100.
+HEARTBEAT_TIMEOUT_S = 30
+SHUTDOWN_TIMEOUT_S = 60
+NAMES = ('coordinator_address', 'num_processes', 'process_id')
+
+# Tells, after a process was killed or has aborted, what nobody in it could say any more: while it
+# waits for the others inside of a collective, no Python code runs. One byte means a regular end.
+_WITNESS = """
+import os, signal, sys
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+if not os.read(0, 1):
+    os.write(2, sys.argv[1].encode())
+"""
+
+
+def initialize(coordinator_address=None, num_processes=None, process_id=None):
+    """Joins the processes of a run, where there are several; to be called before JAX computes.
+
+    Args:
+      coordinator_address: HOST:PORT of process 0; with the other two, or all None. Then the
+        environment tells: JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; SLURM;
+        Open MPI; Cloud TPU and TPUs of GKE. Where there is none of these, this is the only process.
+      num_processes: of the run.
+      process_id: of this process, from 0.
+
+    Raises:
+      InputError: for incomplete arguments, or where the others do not come within five minutes.
+    """
+    values = dict(zip(NAMES, (coordinator_address, num_processes, process_id)))
+    if all(value is None for value in values.values()):
+        values = _from_environment()
+        if values is None:
+            return
+    _check(values)
+    count = values.get('num_processes')
+    if count == 1:
+        return
+    try:
+        jax.distributed.initialize(
+            **values,
+            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_S,
+            shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_S,
+        )
+    except (RuntimeError, ValueError) as error:
+        about = ', '.join(f'{name}={value}' for name, value in values.items()) or 'this environment'
+        raise InputError(f'the processes did not find each other ({about}): {error}') from error
+    if jax.process_count() > 1:
+        _start_witness()
+
+
+def is_writer():
+    """Whether this process writes the logs of the run."""
+    return jax.process_index() == 0
+
+
+def say(text):
+    """Prints a line, in one process of the run."""
+    if is_writer():
+        print(text, flush=True)
+
+
+def _check(values):
+    missing = [name for name in NAMES if values.get(name) is None]
+    if values and missing:
+        raise InputError(f'--{missing[0]} is missing; all of {", ".join(NAMES)}, or none')
+    if values and not 0 <= values['process_id'] < values['num_processes']:
+        raise InputError(
+            f'--process_id is {values["process_id"]}; needed: 0 to num_processes - 1 = '
+            f'{values["num_processes"] - 1}'
+        )
+
+
+def _from_environment():
+    """Arguments of `jax.distributed.initialize`; {} where JAX finds them itself; None: alone."""
+    environment = os.environ
+    if 'JAX_NUM_PROCESSES' in environment and 'JAX_PROCESS_ID' in environment:
+        return {
+            'coordinator_address': environment.get('JAX_COORDINATOR_ADDRESS'),
+            'num_processes': int(environment['JAX_NUM_PROCESSES']),
+            'process_id': int(environment['JAX_PROCESS_ID']),
+        }
+    in_slurm_step = {'SLURM_STEP_NODELIST', 'SLURM_PROCID', 'SLURM_LOCALID'} <= environment.keys()
+    is_several = (
+        (in_slurm_step and int(environment.get('SLURM_NTASKS', 1)) > 1)
+        or int(environment.get('OMPI_COMM_WORLD_SIZE', 1)) > 1
+        or 'MEGASCALE_COORDINATOR_ADDRESS' in environment
+        or any(',' in environment.get(f'TPU_{name}', '') for name in _TPU_HOSTS)
+    )
+    return {} if is_several or _is_tpu_vm() else None
+
+
+_TPU_HOSTS = ('WORKER_HOSTNAMES', 'PROCESS_ADDRESSES')
+
+
+def _is_tpu_vm():
+    """Whether this is a Cloud TPU machine, whose metadata server knows the other ones."""
+    if os.environ.get('JAX_PLATFORMS', 'tpu').split(',')[0] != 'tpu':
+        return False
+    has_chips = any(Path(path).exists() for path in ('/dev/accel0', '/dev/vfio/0'))
+    return has_chips and importlib.util.find_spec('libtpu') is not None
+
+
+def _start_witness():
+    message = (
+        f'error: process {jax.process_index()} of {jax.process_count()} has ended before the run '
+        'did. Either it was killed itself, or another process has died or lost its network, and '
+        f'after {HEARTBEAT_TIMEOUT_S} s without a sign of it this one gave up (JAX names it above, '
+        'exit code 134). The same command in all processes goes on from the last checkpoint.\n'
+    )
+    witness = subprocess.Popen(
+        [sys.executable, '-S', '-c', _WITNESS, message], stdin=subprocess.PIPE
+    )
+
+    def end_regularly():
+        witness.stdin.write(b'.')
+        witness.stdin.close()
+        witness.wait()
+
+    atexit.register(end_regularly)

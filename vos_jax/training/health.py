@@ -1,0 +1,185 @@
+"""What watches over a run: numbers that are not finite, steps compiled again, memory, profiles."""
+
+import contextlib
+import json
+import math
+import resource
+import sys
+
+import jax
+import numpy as np
+
+from vos_jax.data.files import write_atomically
+from vos_jax.data.pipeline import BatchMaker
+from vos_jax.data.settings import read_settings
+from vos_jax.errors import InputError
+
+NONFINITE = ('stop', 'skip')
+RECOMPILATION = ('warn', 'error')
+_COMPILED = '/jax/core/compile/backend_compile_duration'
+
+
+class NonFinite:
+    """Deals with steps whose loss or gradient is not finite: saves their clips, stops or goes on.
+
+    The train step itself leaves such a batch out, so the weights are always sound.
+    """
+
+    def __init__(self, config, workdir, is_writer=True):
+        """
+        Args:
+          config: the run's config; `training.nonfinite` and `training.nonfinite_limit` count.
+          workdir: folder of the run; WORKDIR/nonfinite gets the clips.
+          is_writer: whether this process writes.
+        """
+        training = config.training
+        self._mode, self._limit = training.nonfinite, training.nonfinite_limit
+        if self._mode not in NONFINITE:
+            raise InputError(f"'training.nonfinite' is {self._mode!r}; one of {NONFINITE}")
+        self._config, self._folder = config, workdir / 'nonfinite'
+        self._is_writer, self._count = is_writer, 0
+
+    def check(self, step, metrics):
+        """Looks at a finished step.
+
+        Args:
+          step: number of steps done with it.
+          metrics: dict of floats with `loss`, `gradient_norm`, `finite`.
+
+        Raises:
+          FloatingPointError: where the run has to stop.
+        """
+        if metrics['finite']:
+            return
+        self._count += 1
+        what = 'loss' if not math.isfinite(metrics['loss']) else 'gradient'
+        text = f'the {what} of step {step} is not finite'
+        if self._is_writer:
+            names = save_clips(self._config, step - 1, self._folder, metrics)
+            text += f'; its clips ({", ".join(sorted(set(names)))}) are in {self._folder}'
+        if self._mode == 'stop' or self._count > self._limit:
+            limit = (
+                '' if self._mode == 'stop' else f' ({self._count} batches; the limit is reached)'
+            )
+            raise FloatingPointError(
+                f'{text}{limit}. The checkpoints are sound; start again with a lower '
+                'optimizer.learning_rate, with optimizer.clip_norm, or without these clips'
+            )
+        if self._is_writer:
+            print(f'warning: {text}; left out, {self._count} of at most {self._limit}', flush=True)
+
+
+def save_clips(config, index, folder, metrics):
+    """Saves a batch, which follows from the seed and its number, and the names of its clips.
+
+    Args:
+      config: the run's config.
+      index: number of the batch, from 0.
+      folder: gets step_NNNNNNN.json (names, metrics) and .npz (frames, labels, objects).
+      metrics: dict of floats to save with it.
+
+    Returns:
+      Names, 'SOURCE/SEQUENCE' for each clip.
+    """
+    settings = read_settings(config.data)
+    maker = BatchMaker(settings, config.seed)
+    names = maker.names(index)
+    path = folder / f'step_{index + 1:07d}.json'
+    numbers = {
+        name: value if math.isfinite(value) else str(value) for name, value in metrics.items()
+    }
+    record = {'step': index + 1, 'clips': names, 'metrics': numbers}
+    write_atomically(path, (json.dumps(record, indent=1) + '\n').encode())
+    np.savez_compressed(path.with_suffix('.npz'), **maker(index))
+    return names
+
+
+class Compilations:
+    """Notices when the train step is compiled again: some input has another shape or place.
+
+    Args:
+      reaction: 'warn' or 'error'.
+    """
+
+    def __init__(self, reaction):
+        if reaction not in RECOMPILATION:
+            raise InputError(f"'training.recompilation' is {reaction!r}; one of {RECOMPILATION}")
+        self._reaction, self._count, self._calls = reaction, 0, 0
+
+    @contextlib.contextmanager
+    def watched(self, step):
+        """Context of a call of the train step.
+
+        Raises:
+          RuntimeError: with 'error', where it was compiled though it had been called before.
+        """
+        before = self._count
+        yield
+        self._calls += 1
+        if self._calls > 1 and self._count > before:
+            text = (
+                f'step {step} was compiled again: its inputs differ from those of the steps before '
+                'in shape, type or sharding'
+            )
+            if self._reaction == 'error':
+                raise RuntimeError(text)
+            print(f'warning: {text}', file=sys.stderr, flush=True)
+
+    def _note(self, event, _duration_s, **_):
+        self._count += event == _COMPILED
+
+    def __enter__(self):
+        jax.monitoring.register_event_duration_secs_listener(self._note)
+        return self
+
+    def __exit__(self, *exception):
+        jax.monitoring.unregister_event_duration_listener(self._note)
+
+
+class Profile:
+    """Records a trace of some steps to WORKDIR/profile, for TensorBoard and xprof.
+
+    Args:
+      workdir: folder of the run.
+      steps: how many; 0: none.
+      start: step from which the run goes on.
+      end: last step of the run.
+    """
+
+    WARM_UP = 10  # steps that come first, in a run that has so many
+
+    def __init__(self, workdir, steps, start, end):
+        if not isinstance(steps, int) or steps < 0:
+            raise InputError(f"'profile' is {steps!r}; needed: a number of steps, 0 for none")
+        steps = min(steps, end - start)
+        self._folder = str(workdir / 'profile')
+        self._first = start + min(self.WARM_UP, end - start - steps)
+        self._last = self._first + steps
+        self._is_on = False
+
+    def before(self, step):
+        """To be called before each step, with its number from 0."""
+        if step == self._first and self._last > self._first:
+            jax.profiler.start_trace(self._folder)
+            self._is_on = True
+
+    def after(self, step, result):
+        """To be called after each step, with what it gives."""
+        if self._is_on and step + 1 == self._last:
+            jax.block_until_ready(result)
+            self.stop()
+
+    def stop(self):
+        if self._is_on:
+            jax.profiler.stop_trace()
+            self._is_on = False
+            print(f'profile of {self._last - self._first} steps in {self._folder}', flush=True)
+
+
+def memory_mb():
+    """Most memory in use so far in MiB: of the first local device, or on CPUs of the process."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and 'peak_bytes_in_use' in statistics:
+        return statistics['peak_bytes_in_use'] / 2**20
+    unit = 1 if sys.platform == 'darwin' else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

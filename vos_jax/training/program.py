@@ -1,0 +1,89 @@
+"""What the devices do for a config: mesh, compiled train step, and the batches it is fed."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from vos_jax.data.pipeline import make_batches
+from vos_jax.models import registry
+from vos_jax.training import flops, sharding
+from vos_jax.training import step as steps
+
+
+class Program:
+    """What a config makes the devices do: mesh, places of all arrays, compiled step, batches.
+
+    Raises:
+      InputError: for settings that do not fit together, before anything is computed.
+    """
+
+    def __init__(self, config):
+        training, self._config = config.training, config
+        model = registry.build(config.model)
+        optimizer, self.rate = steps.make_optimizer(config.optimizer, training.steps)
+        self.mesh, self.shapes = sharding.make_mesh(config.mesh), shapes_of(config.data)
+        self.in_batch = sharding.shard_batch(self.shapes, self.mesh, training.accumulate)
+        self._first, self._count = sharding.local_clips(
+            self.in_batch['objects'], config.data.batch_size
+        )
+
+        def init():
+            key, has_ema = jax.random.key(config.seed), training.ema_decay > 0
+            return steps.init_state(model, optimizer, self.shapes, key, has_ema)
+
+        self.in_state = sharding.shard_state(jax.eval_shape(init), self.mesh)
+        self.init = jax.jit(init, out_shardings=self.in_state)
+        whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+        self.step = jax.jit(
+            steps.make_train_step(model, optimizer, config, self.mesh),
+            in_shardings=(self.in_state, self.in_batch),
+            out_shardings=(self.in_state, whole),
+            donate_argnums=0,
+        )
+
+    def batches(self, start):
+        """Batches from a step on, each process reading the clips that its devices see."""
+        size = self._config.data.batch_size
+        return GlobalBatches(
+            make_batches(
+                self._config.data,
+                seed=self._config.seed,
+                start_step=start,
+                process_index=self._first // self._count,
+                process_count=size // self._count,
+            ),
+            functools.partial(
+                sharding.to_devices, shardings=self.in_batch, first=self._first, batch_size=size
+            ),
+        )
+
+    def flops(self, state):
+        """Operations of a step on all devices."""
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
+        return flops.count(self.step.trace(shapes, self.shapes).jaxpr)
+
+
+class GlobalBatches:
+    """Iterator of batches on the devices."""
+
+    def __init__(self, batches, to_devices):
+        self._batches, self._to_devices = batches, to_devices
+        self.close = batches.close
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._to_devices(next(self._batches))
+
+
+def shapes_of(data):
+    """Shapes and types of a global batch, from `config.data`."""
+    batch, length = data.batch_size, data.clip_length
+    frames = (batch, length, *data.crop)
+    return {
+        'frames': jax.ShapeDtypeStruct((*frames, 3), jnp.uint8),
+        'labels': jax.ShapeDtypeStruct(frames, jnp.uint8),
+        'objects': jax.ShapeDtypeStruct((batch, data.num_slots), bool),
+    }
