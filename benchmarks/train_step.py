@@ -1,12 +1,14 @@
 """Times the train step: python -m benchmarks.train_step [--config=FILE[:VARIANT]] [--remat=...].
 
 Forward, backward and optimizer on one made-up batch that is on the device already; the loader is
-timed by benchmarks.data. One row per rematerialisation policy, each in a process of its own:
+timed by benchmarks.data. One row per rematerialisation policy and dtype, each in a process of its
+own, with --accumulate worked off in parts:
 seconds of a step, compile time, XLA's planned memory (arguments and temporaries) and the largest
 memory that was really in use.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,7 @@ COLUMNS = {
     'size': ('size', ''),
     'objects': ('objects', 'd'),
     'remat': ('remat', ''),
+    'accumulate': ('parts', 'd'),
     's': ('s/step', '.3f'),
     'cpu_s': ('CPU s', '.3f'),
     'compile_s': ('compile s', '.1f'),
@@ -35,11 +38,11 @@ COLUMNS = {
 }
 
 
-def measure(spec, dtype, remat, batch, size, slots, num_steps):
+def measure(spec, dtype, remat, batch, size, slots, num_steps, accumulate=1):
     """One row, for one policy of rematerialisation; slots 0: those of the config."""
     measuring.without_cached_compilations()
     config = configs.load_for_device(spec, dtype)
-    config['training']['remat'] = remat
+    config['training'].update(remat=remat, accumulate=accumulate)
     length, slots = config['data']['clip_length'], slots or config['data']['num_slots']
     model = registry.build(config['model'])
     optimizer, _ = steps.make_optimizer(config['optimizer'], config['training']['steps'])
@@ -64,6 +67,7 @@ def measure(spec, dtype, remat, batch, size, slots, num_steps):
         'size': f'{size[1]}x{size[0]}',
         'objects': slots,
         'remat': remat,
+        'accumulate': accumulate,
         's': times['ms'] / 1000,
         'best_s': times['best_ms'] / 1000,
         'cpu_s': times['cpu_ms'] / 1000,
@@ -106,18 +110,21 @@ def main(argv):
     height, width = config['data']['crop']
     size = measuring.parse_size(wanted.size or f'{width}x{height}')
     rows = []
-    for remat in wanted.remat:
-        print(f'{wanted.config}, remat {remat}', flush=True)
+    if unknown := set(wanted.dtype) - {'', *registry.DTYPES}:
+        raise InputError(f"--dtype has '{unknown.pop()}'; known: {', '.join(registry.DTYPES)}")
+    for dtype, remat in itertools.product(wanted.dtype or [''], wanted.remat):
+        print(f'{wanted.config}, remat {remat} {dtype}', flush=True)
         rows.append(
             measuring.in_own_process(
                 measure,
                 wanted.config,
-                wanted.dtype,
+                dtype,
                 remat,
                 wanted.batch,
                 size,
                 wanted.objects,
                 wanted.steps,
+                wanted.accumulate,
             )
         )
     print(measuring.describe(rows[0]['machine']))
@@ -127,9 +134,12 @@ def main(argv):
 
 if __name__ == '__main__':
     flags.DEFINE_string('config', 'configs/giel_resnet50.py', 'FILE[:VARIANT] of the run.')
-    flags.DEFINE_enum('dtype', '', ['', 'float32', 'bfloat16'], "In place of the config's own.")
-    flags.DEFINE_list('remat', ['full', 'step', 'none'], 'Policies of rematerialisation.')
+    flags.DEFINE_list('dtype', [], "float32, bfloat16 or both, in place of the config's own.")
+    flags.DEFINE_list(
+        'remat', ['full', 'step', 'products', 'none'], 'Policies of rematerialisation.'
+    )
     flags.DEFINE_integer('batch', 1, 'Clips in a batch.', lower_bound=1)
+    flags.DEFINE_integer('accumulate', 1, 'Parts of the batch.', lower_bound=1)
     flags.DEFINE_integer('objects', 2, "Object slots; 0: the config's.", lower_bound=0)
     flags.DEFINE_string('size', '854x480', "Frames, WIDTHxHEIGHT; empty: the config's crop.")
     flags.DEFINE_integer('steps', 3, 'Steps to time.', lower_bound=1)

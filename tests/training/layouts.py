@@ -1,7 +1,7 @@
 """Loss and gradients of a tiny model on meshes of eight virtual devices: run by test_sharding.py.
 
-Prints a line of JSON for each mesh. Eight devices must be asked for before jax starts, hence a
-process of its own.
+Prints a line of JSON for each mesh: all, or those given as 2x2x2. Eight devices must be asked for
+before jax starts, hence a process of its own.
 """
 
 import json
@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from tests.models import tiny, tiny_cfbi
+from vos_jax.ops import convolution
 from vos_jax.training import sharding
 from vos_jax.training import step as steps
 
@@ -80,13 +81,15 @@ def error(found, expected):
     return max(float(abs(a - b).max() / max(abs(b).max(), 1e-3)) for a, b in pairs)
 
 
-def main(name):
+def main(name, layouts):
     """Compares each layout with one device."""
+    # How many pieces a weight gradient has changes its time alone (tests/ops/test_convolution.py).
+    convolution.MAX_PIECES = 1
     _, variables = model_of(name)
     state, batch = state_of(variables), batch_of(name)
     one = sharding.make_mesh({}, jax.devices()[:1])
     expected, whole_bytes = gradient_on(name, one, state, batch)
-    for sizes in LAYOUTS:
+    for sizes in layouts:
         mesh = sharding.make_mesh(dict(zip(sharding.AXES, sizes)))
         found, part_bytes = gradient_on(name, mesh, state, batch)
         errors = {
@@ -94,9 +97,12 @@ def main(name):
             for part, a, b in zip(('loss', 'gradients', 'batch_stats'), found, expected)
             if jax.tree.leaves(a)
         }
-        print(json.dumps({'layout': sizes, **errors, 'memory': part_bytes / whole_bytes}))
+        print(
+            json.dumps({'layout': sizes, **errors, 'memory': part_bytes / whole_bytes}), flush=True
+        )
 
 
 if __name__ == '__main__':
     assert 'device_count=8' in os.environ['XLA_FLAGS']
-    main(sys.argv[1])
+    wanted = [tuple(map(int, text.split('x'))) for text in sys.argv[2:]]
+    main(sys.argv[1], wanted or LAYOUTS)

@@ -73,9 +73,7 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
         places = [f'--coordinator_address=127.0.0.1:{port}', f'--num_processes={processes}']
         places = [*places, f'--process_id={index}'] if processes > 1 else []
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **streams}
-        running.append(
-            subprocess.Popen([*command, *places], env=environment, text=True, **pipes)
-        )
+        running.append(subprocess.Popen([*command, *places], env=environment, text=True, **pipes))
     return running
 
 

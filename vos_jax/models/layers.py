@@ -123,8 +123,8 @@ class FrozenBatchNorm(nn.Module):
             bias = self.param('bias', nn.initializers.zeros, (channels,))
         mean, variance = constant('mean', 0.0), constant('var', 1.0)
         scale = scale / jnp.sqrt(variance + self.epsilon)
-        # One multiplication and one addition per value; the constants are folded in float32.
-        return x * scale.astype(x.dtype) + (bias - mean * scale).astype(x.dtype)
+        # One multiplication and one addition per value, in float32 whatever the compute dtype.
+        return (x * scale + (bias - mean * scale)).astype(x.dtype)
 
 
 class Norm(nn.Module):

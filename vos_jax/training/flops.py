@@ -5,6 +5,7 @@ XLA's own count takes the body of a loop once, whatever its length; a clip is a 
 
 import math
 import time
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,42 +26,87 @@ PEAKS = {
 }
 
 
+class Tally(NamedTuple):
+    """What the products of a program take: convolutions and matrix products.
+
+    Attributes:
+      needed: operations, a multiplication with addition being two, without those that
+        rematerialisation repeats.
+      done: with those.
+      bytes: operands and results, each once.
+      halo_bytes: rows beyond its border that a part of the images would need, for one border.
+      gathered_bytes: the smaller operand of products between pixels (affinity, reading), of which
+        a part of the images needs all.
+    """
+
+    needed: float
+    done: float
+    bytes: float
+    halo_bytes: float
+    gathered_bytes: float
+
+
 def count(jaxpr):
-    """Operations of the convolutions and matrix products, a multiplication with addition being two.
-
-    Values computed a second time by rematerialisation are left out: of the products in a part that
-    is recomputed, forward, recomputed forward and the two of backward, three quarters are needed.
-
-    Args:
-      jaxpr: ClosedJaxpr of a train step, `jax.jit(step).trace(...).jaxpr`.
-
-    Returns:
-      int. A loop of unknown length counts once.
+    """Operations of a program's products, without repeated ones; see `tally`.
 
     >>> f = lambda x: jax.lax.scan(lambda c, _: (c @ x, None), x, length=5)[0]
     >>> count(jax.make_jaxpr(f)(jnp.ones((10, 10))))
     10000
     """
-    return round(_count(jaxpr))
+    return round(tally(jaxpr).needed)
 
 
-def _count(jaxpr):
-    return sum(_of_equation(equation) for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns)
+def tally(jaxpr):
+    """Adds up the products of a program.
+
+    A part that is recomputed holds its forward pass and the two products of its backward pass for
+    each; the first is the repeated one.
+
+    Args:
+      jaxpr: ClosedJaxpr of a train step, `jax.jit(step).trace(...).jaxpr`.
+
+    Returns:
+      Tally. A loop of unknown length counts once.
+    """
+    sums = [0.0] * 5
+    for equation, times, needed in _products(jaxpr, 1, 1.0):
+        is_product = equation.primitive.name == 'dot_general'
+        operations = (_of_product if is_product else _of_convolution)(equation)
+        variables = [*equation.invars, *equation.outvars]
+        halo = 0 if is_product else _halo_bytes(equation)
+        values = (
+            needed * operations,
+            operations,
+            sum(_bytes(variable) for variable in variables),
+            halo,
+            _gathered_bytes(equation) if is_product else 0,
+        )
+        sums = [total + times * value for total, value in zip(sums, values)]
+    return Tally(*sums)
 
 
-def _of_equation(equation):
-    name, params = equation.primitive.name, equation.params
-    if name == 'dot_general':
-        return _of_product(equation)
-    if name == 'conv_general_dilated':
-        return _of_convolution(equation)
-    inner = [_count(part) for value in params.values() for part in _jaxprs(value)]
-    if name == 'scan':
-        return params['length'] * sum(inner)
-    if name == 'cond':  # the branch for this platform, or the dearer one
-        return max(inner)
-    is_recomputed = params.get('differentiated') and params.get('policy', True) is None
-    return sum(inner) * (2 / 3 if is_recomputed else 1)
+def _products(jaxpr, times, needed):
+    """(equation, how often it runs, needed share) of all products."""
+    for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
+        name, params = equation.primitive.name, equation.params
+        if name in ('dot_general', 'conv_general_dilated'):
+            yield equation, times, needed
+            continue
+        parts = [part for value in params.values() for part in _jaxprs(value)]
+        if name == 'cond' and parts:  # one branch runs; those for other platforms have as much
+            parts = [max(parts, key=_size)]
+        is_recomputed = params.get('differentiated') and params.get('policy', True) is None
+        for part in parts:
+            inner_times = times * (params['length'] if name == 'scan' else 1)
+            yield from _products(part, inner_times, needed * (2 / 3 if is_recomputed else 1))
+
+
+def _size(jaxpr):
+    found = _products(jaxpr, 1, 1.0)
+    return sum(
+        times * (_of_product(e) if e.primitive.name == 'dot_general' else _of_convolution(e))
+        for e, times, _ in found
+    )
 
 
 def _jaxprs(value):
@@ -79,13 +125,31 @@ def _of_product(equation):
 
 def _of_convolution(equation):
     params = equation.params
-    _, kernel = (var.aval.shape for var in equation.invars)
-    numbers = params['dimension_numbers']
+    kernel = equation.invars[1].aval.shape
     # rhs_spec: output features, input features of a group, then space.
-    per_value = math.prod(kernel[axis] for axis in numbers.rhs_spec[1:])
+    per_value = math.prod(kernel[axis] for axis in params['dimension_numbers'].rhs_spec[1:])
     result = math.prod(equation.outvars[0].aval.shape)
     # Zeros that were put between the values (gradient of a stride) are no work.
     return 2 * result * per_value / math.prod(params['lhs_dilation'])
+
+
+def _halo_bytes(equation):
+    params, image, kernel = equation.params, *(var.aval.shape for var in equation.invars)
+    numbers = params['dimension_numbers']
+    rows, taps = image[numbers.lhs_spec[2]], kernel[numbers.rhs_spec[2]]
+    reach = (taps - 1) * params['rhs_dilation'][0]
+    if 2 * taps > rows:  # a weight gradient, which sums over the rows
+        return 0
+    return min(reach, rows) * _bytes(equation.invars[0]) / rows
+
+
+def _gathered_bytes(equation):
+    (contracted, _), (batch, _) = equation.params['dimension_numbers']
+    return min(_bytes(variable) for variable in equation.invars) if batch and contracted else 0
+
+
+def _bytes(variable):
+    return math.prod(variable.aval.shape) * variable.aval.dtype.itemsize
 
 
 def peak(device):

@@ -58,7 +58,7 @@ def train(config, workdir, evaluate=None):
         writer = stack.enter_context(writer)
         _announce(config, workdir, state, start, program.mesh)
         log = stack.enter_context(RunLog(config, workdir, writer, program, start))
-        log.count_flops(state)
+        log.count_flops()
         interruption = stack.enter_context(_Interruption())
         profile = health.Profile(workdir, config.profile, start, training.steps)
         stack.callback(profile.stop)
@@ -145,7 +145,7 @@ def _announce(config, workdir, state, start, mesh):
             f'{config.training.steps}; raise it to train on'
         )
     if not start:
-        say(parameter_overview(jax.eval_shape(lambda: state.params)))
+        say(parameter_overview(state.params))
     if mesh.size < jax.device_count():
         say(
             f'{mesh.size} of {jax.device_count()} devices are used; '

@@ -7,32 +7,34 @@ import jax.numpy as jnp
 
 from vos_jax.data.pipeline import make_batches
 from vos_jax.models import registry
-from vos_jax.training import flops, sharding
+from vos_jax.training import sharding
 from vos_jax.training import step as steps
 
 
 class Program:
     """What a config makes the devices do: mesh, places of all arrays, compiled step, batches.
 
+    Args:
+      config: the resolved config.
+      devices: in place of all there are; those of a topology that is only planned will do.
+
     Raises:
       InputError: for settings that do not fit together, before anything is computed.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, devices=None):
         training, self._config = config.training, config
         model = registry.build(config.model)
         optimizer, self.rate = steps.make_optimizer(config.optimizer, training.steps)
-        self.mesh, self.shapes = sharding.make_mesh(config.mesh), shapes_of(config.data)
+        self.mesh, self.shapes = sharding.make_mesh(config.mesh, devices), shapes_of(config.data)
         self.in_batch = sharding.shard_batch(self.shapes, self.mesh, training.accumulate)
-        self._first, self._count = sharding.local_clips(
-            self.in_batch['objects'], config.data.batch_size
-        )
 
         def init():
             key, has_ema = jax.random.key(config.seed), training.ema_decay > 0
             return steps.init_state(model, optimizer, self.shapes, key, has_ema)
 
-        self.in_state = sharding.shard_state(jax.eval_shape(init), self.mesh)
+        self.state = jax.eval_shape(init)
+        self.in_state = sharding.shard_state(self.state, self.mesh)
         self.init = jax.jit(init, out_shardings=self.in_state)
         whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self.step = jax.jit(
@@ -45,23 +47,23 @@ class Program:
     def batches(self, start):
         """Batches from a step on, each process reading the clips that its devices see."""
         size = self._config.data.batch_size
+        first, count = sharding.local_clips(self.in_batch['objects'], size)
         return GlobalBatches(
             make_batches(
                 self._config.data,
                 seed=self._config.seed,
                 start_step=start,
-                process_index=self._first // self._count,
-                process_count=size // self._count,
+                process_index=first // count,
+                process_count=size // count,
             ),
             functools.partial(
-                sharding.to_devices, shardings=self.in_batch, first=self._first, batch_size=size
+                sharding.to_devices, shardings=self.in_batch, first=first, batch_size=size
             ),
         )
 
-    def flops(self, state):
-        """Operations of a step on all devices."""
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
-        return flops.count(self.step.trace(shapes, self.shapes).jaxpr)
+    def trace(self):
+        """The step, traced for the shapes of the config (jax.stages.Traced)."""
+        return self.step.trace(self.state, self.shapes)
 
 
 class GlobalBatches:

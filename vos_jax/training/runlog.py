@@ -77,10 +77,10 @@ class RunLog:
             **({} if rate is None else {'machine/mfu': rate}),
         }
 
-    def count_flops(self, state):
+    def count_flops(self):
         """Makes the log tell the share of the devices' peak that is used."""
         if distributed.is_writer():
-            self._flops = self._program.flops(state)
+            self._flops = flops.count(self._program.trace().jaxpr)
             rate, is_measured = flops.peak(jax.local_devices()[0])
             # What was measured on a CPU is the rate of all its cores, however many devices it acts.
             devices = jax.process_count() if is_measured else self._program.mesh.size

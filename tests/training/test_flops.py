@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vos_jax.ops.convolution import conv2d
+from vos_jax.training import flops, hlo
+
+
+def ops_of(function, *arguments):
+    return flops.count(jax.make_jaxpr(function)(*arguments))
+
+
+def test_a_convolution_worked_out_by_hand():
+    image, kernel = jnp.ones((2, 8, 6, 3)), jnp.ones((3, 3, 3, 5))
+    # 2 images of 4 x 3 results, 5 features of 27 products each.
+    assert ops_of(lambda x, k: conv2d(x, k, 2), image, kernel) == 2 * 2 * 4 * 3 * 5 * 27
+
+
+def test_a_gradient_takes_twice_the_work_of_its_forward_pass():
+    x, w = jnp.ones((4, 8)), jnp.ones((8, 6))
+    forward = 2 * 4 * 8 * 6
+    loss = lambda w, x: jnp.sin(x @ w).sum()  # noqa: E731
+    assert ops_of(jax.grad(loss, argnums=(0, 1)), w, x) == 3 * forward
+
+
+def test_recomputed_products_are_not_needed_ones():
+    w, x = jnp.ones((8, 8)), jnp.ones((4, 8))
+    body = lambda x, w: jnp.sin(jnp.sin(x @ w) @ w)  # noqa: E731
+    plain = jax.grad(lambda w, x: body(x, w).sum(), argnums=(0, 1))
+    again = jax.grad(lambda w, x: jax.checkpoint(body)(x, w).sum(), argnums=(0, 1))
+    expected = flops.tally(jax.make_jaxpr(plain)(w, x))
+    found = flops.tally(jax.make_jaxpr(again)(w, x))
+    assert expected.needed == expected.done
+    np.testing.assert_allclose(found.needed, expected.needed)
+    np.testing.assert_allclose(found.done, expected.done * 4 / 3)
+
+
+def test_only_one_branch_counts():
+    x = jnp.ones((4, 4))
+    branch = lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)  # noqa: E731
+    assert ops_of(branch, x) == 2 * 2 * 4**3
+
+
+HLO = """
+%body (p: (s32[], f32[4,2])) -> (s32[], f32[4,2]) {
+  %permuted = f32[4,2]{1,0} collective-permute(%x), source_target_pairs={{0,1}}
+}
+
+%cond (p: (s32[], f32[4,2])) -> pred[] {
+  %less = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (x: f32[4,2]) -> f32[4,2] {
+  %w = (f32[4,2]) while(%t), condition=%cond, body=%body, config={"known_trip_count":{"n":"5"}}
+  %g = (bf16[4,8]{1,0}, bf16[8,8]{1,0}) all-gather-start(%y), dimensions={0}
+  %d = bf16[8,8]{1,0} all-gather-done(%g)
+  %r = (f32[10]{0}, f32[2,3]{1,0}) all-reduce(%a, %b), to_apply=%add
+}
+"""
+
+
+def test_collectives_of_loops_count_as_often_as_they_run():
+    found = hlo.collectives(HLO)
+    assert found['collective-permute'] == [5, 5 * 32]
+    assert found['all-gather'] == [1, 128]
+    assert found['all-reduce'] == [1, 64]
