@@ -37,6 +37,7 @@ def command(data, workdir, *overrides):
         'training.checkpoint_every': 5,
         'training.evaluate_every': STEPS,
         'training.sequential_from': 10,
+        'training.recompilation': 'error',
         'optimizer.warmup': 2,
     }
     flags = [f'--config.{name}={value}' for name, value in settings.items()]
@@ -66,6 +67,10 @@ def whole(data, tmp_path_factory):
 
 def test_a_run_logs_every_step_and_evaluates(whole):
     workdir, output = whole
+    machine = read_metrics(workdir)[-2]
+    for name in ('step_s', 'device_step_s', 'data_wait_s', 'memory_mb', 'mfu'):
+        assert machine[f'machine/{name}'] >= 0
+    assert machine['weight_norm'] > 0
     assert list(losses(workdir)) == list(range(1, STEPS + 1))
     assert 'ETA' in output
     assert 'held out' in output
@@ -140,3 +145,4 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     finished = run(data, tmp_path / 'hot', '--config.optimizer.learning_rate=1e30')
     assert finished.returncode == 1
     assert 'is not finite' in finished.stderr
+    assert list((tmp_path / 'hot' / 'nonfinite').glob('step_*.json'))

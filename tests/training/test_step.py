@@ -215,3 +215,47 @@ def test_gradients_are_clipped_by_their_common_norm():
 def test_unknown_settings_are_refused_in_one_line(make, line):
     with pytest.raises(InputError, match=line):
         make()
+
+
+def test_a_batch_that_is_not_finite_changes_nothing_but_the_step(train_step, stepped):
+    before = state_at(1)
+    before.params['key']['bias'][0] = np.nan
+    after, metrics = train_step(before, batch())
+    assert metrics['finite'] == 0
+    assert stepped[2]['finite'] == 1
+    assert after.step == 2
+    jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+    jax.tree.map(np.testing.assert_array_equal, after.batch_stats, before.batch_stats)
+
+
+@pytest.mark.slow
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    # Without statistics of a batch, which see their part only.
+    model = giel(encoder=MODEL.spec.encoder, label_norm='gn')
+    variables = variables_of(model)
+    zeros = jax.tree.map(np.zeros_like, variables['params'])
+    statistics = variables.get('batch_stats', {})
+    whole = clip(batch=4, length=3, num_slots=2)
+    whole['labels'][1][whole['labels'][1] == 2] = 0
+    whole['objects'][1, 1] = False
+    whole['labels'][2, 1:, -9:] = 255  # other totals in each part
+    found = []
+    for parts in (1, 2):
+        config = {**CONFIG, 'training': {**CONFIG['training'], 'accumulate': parts}}
+        step = quick_jit(steps.make_train_step(model, keeping_gradients(), config))
+        state = steps.TrainState(np.int32(3), variables['params'], statistics, {}, zeros)
+        found.append(step(state, whole))
+    (one, one_metrics), (two, two_metrics) = found
+    for name in one_metrics:
+        np.testing.assert_allclose(two_metrics[name], one_metrics[name], rtol=1e-5)
+    largest = norms(one.opt_state)
+    difference = norms(jax.tree.map(lambda a, b: a - b, one.opt_state, two.opt_state))
+    # float32, relative to the largest value of each array.
+    assert all(difference[name] < 1e-5 * max(largest[name], 1e-3) for name in largest)
+
+
+def test_parts_that_do_not_divide_the_batch_are_refused():
+    config = {**CONFIG, 'training': {**CONFIG['training'], 'accumulate': 3}}
+    step = steps.make_train_step(MODEL, keeping_gradients(), config)
+    with pytest.raises(InputError, match='which does not divide the batch of 2'):
+        jax.eval_shape(step, state_at(1), batch())

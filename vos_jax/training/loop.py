@@ -40,6 +40,10 @@ def train(config, workdir, evaluate=None):
     Raises:
       InputError: for wrong input. FloatingPointError: for a loss that is not finite.
     """
+    if '://' in str(workdir):
+        raise InputError(
+            f'--workdir is {workdir}: mount the bucket and give the folder (docs/tpu_pods.md)'
+        )
     workdir, training = Path(workdir), config.training
     program = Program(config)
     with contextlib.ExitStack() as stack:

@@ -1,0 +1,76 @@
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.training import micro
+from vos_jax import config as configs
+from vos_jax.errors import InputError
+from vos_jax.training import health
+
+BAD = {'loss': math.nan, 'gradient_norm': math.nan, 'finite': 0.0}
+GOOD = {'loss': 1.0, 'gradient_norm': 1.0, 'finite': 1.0}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return micro.write_data(tmp_path_factory.mktemp('made_up'))
+
+
+def config_of(data, **training):
+    settings = {'data.sources.synthetic.root': data, **micro.SETTINGS}
+    settings |= {f'training.{name}': value for name, value in training.items()}
+    spec = f'{REPOSITORY / "configs" / "giel_small.py"}:tiny'
+    return configs.load(spec, [f'{name}={value}' for name, value in settings.items()])
+
+
+def test_a_bad_step_stops_the_run_and_saves_its_clips(data, tmp_path):
+    watch = health.NonFinite(config_of(data), tmp_path)
+    watch.check(6, GOOD)
+    with pytest.raises(FloatingPointError, match='the loss of step 7 is not finite'):
+        watch.check(7, BAD)
+    saved = json.loads((tmp_path / 'nonfinite' / 'step_0000007.json').read_text())
+    assert (saved['step'], saved['metrics']['loss']) == (7, 'nan')
+    assert len(saved['clips']) == 4
+    assert all(name.startswith('synthetic/') for name in saved['clips'])
+    clips = np.load(tmp_path / 'nonfinite' / 'step_0000007.npz')
+    assert clips['frames'].shape == (4, 2, 32, 48, 3)
+
+
+def test_bad_steps_are_left_out_up_to_the_limit(data, tmp_path, capsys):
+    config = config_of(data, nonfinite='skip', nonfinite_limit=2)
+    watch = health.NonFinite(config, tmp_path)
+    watch.check(1, BAD)
+    watch.check(2, {**BAD, 'loss': 1.0})
+    assert 'warning: the gradient of step 2 is not finite' in capsys.readouterr().out
+    with pytest.raises(FloatingPointError, match='3 batches: the limit'):
+        watch.check(3, BAD)
+
+
+def test_a_step_that_is_compiled_again_is_noticed(capsys):
+    step = jax.jit(lambda x: x + 1)
+    with health.Compilations('warn') as watch:
+        for index, size in enumerate((3, 3, 4, 4)):
+            with watch.watched(index):
+                step(np.ones(size, np.float32))
+            assert ('compiled again' in capsys.readouterr().err) == (index == 2)
+    with health.Compilations('error') as watch:
+        with watch.watched(0):
+            step(np.ones(5, np.float32))
+        with pytest.raises(RuntimeError, match='step 1 was compiled again'), watch.watched(1):
+            step(np.ones(6, np.float32))
+
+
+@pytest.mark.parametrize(
+    ('make', 'words'),
+    [
+        (lambda folder: health.Compilations('ignore'), "'training.recompilation' is 'ignore'"),
+        (lambda folder: health.Profile(folder, -1, 0, 9), "'profile' is -1"),
+    ],
+)
+def test_unknown_settings_are_refused(make, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        make(tmp_path)
