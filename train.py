@@ -32,7 +32,8 @@ def main(argv):
 
     settings = CONFIG.value.evaluation
     evaluate = HeldOut(settings) if settings.sources else None
-    loop.train(CONFIG.value, WORKDIR.value, evaluate)
+    with distributed.ending_together():
+        loop.train(CONFIG.value, WORKDIR.value, evaluate)
 
 
 if __name__ == '__main__':

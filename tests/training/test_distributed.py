@@ -68,8 +68,10 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on(data, tmp_path):
     killed_s = time.monotonic()
     codes, _, errors = micro.end(running, timeout_s=60)
     assert time.monotonic() - killed_s < 60
-    assert codes == [-signal.SIGABRT, -signal.SIGKILL]
-    assert 'error: process 0 of 2 has ended before the run did' in errors[0]
+    assert codes[0] in (-signal.SIGABRT, distributed.LOST_PROCESS)
+    assert codes[1] == -signal.SIGKILL
+    assert 'error: process 0 of 2' in errors[0]
+    assert 'the same command in all processes goes on' in errors[0].lower()
     done = max(int(p.name) for p in workdir.glob('checkpoints/latest/*') if p.name.isdigit())
     # One process goes on from what two have written.
     output = micro.run(data, workdir, {'training.steps': done + 3})

@@ -5,6 +5,7 @@ writes logs; checkpoints are written by all, each its parts, so the workdir is o
 """
 
 import atexit
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -18,6 +19,7 @@ from vos_jax.errors import InputError
 # A process that has sent nothing for so long is taken for dead, and the others end. JAX has 100.
 HEARTBEAT_TIMEOUT_S = 30
 SHUTDOWN_TIMEOUT_S = 60
+LOST_PROCESS = 128 + 6  # exit code; JAX itself ends by SIGABRT
 NAMES = ('coordinator_address', 'num_processes', 'process_id')
 
 # Tells, after a process was killed or has aborted, what nobody in it could say any more: while it
@@ -64,6 +66,28 @@ def initialize(coordinator_address=None, num_processes=None, process_id=None):
         raise InputError(f'the processes did not find each other ({about}): {error}') from error
     if jax.process_count() > 1:
         _start_witness()
+
+
+@contextlib.contextmanager
+def ending_together():
+    """Context of the work of several processes: a failed collective ends this one with a message.
+
+    Where a connection breaks, the collective fails at once, on other networks it waits until JAX
+    gives up (exit code 134 too). Leaving Python in the regular way would wait for the others.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        first = (str(error).splitlines() or [''])[0][:300]
+        print(
+            f'error: process {jax.process_index()} of {jax.process_count()}: {first}. Where '
+            'another process has died, the same command in all processes goes on from the last checkpoint',
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(LOST_PROCESS)
 
 
 def is_writer():
