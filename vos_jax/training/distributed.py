@@ -83,7 +83,8 @@ def ending_together():
         first = (str(error).splitlines() or [''])[0][:300]
         print(
             f'error: process {jax.process_index()} of {jax.process_count()}: {first}. Where '
-            'another process has died, the same command in all processes goes on from the last checkpoint',
+            'another process has died, the same command in all processes goes on from the last '
+            'checkpoint',
             file=sys.stderr,
             flush=True,
         )
