@@ -46,7 +46,7 @@ def test_bad_steps_are_left_out_up_to_the_limit(data, tmp_path, capsys):
     watch.check(1, BAD)
     watch.check(2, {**BAD, 'loss': 1.0})
     assert 'warning: the gradient of step 2 is not finite' in capsys.readouterr().out
-    with pytest.raises(FloatingPointError, match='3 batches: the limit'):
+    with pytest.raises(FloatingPointError, match='3 batches; the limit is reached'):
         watch.check(3, BAD)
 
 
