@@ -115,7 +115,7 @@ class BatchMaker:
         first = int(step) * self._settings.batch_size + self._offset
         for slot in range(self._local_size):
             ids = self._fill(first + slot, frames[slot], labels[slot])
-            labels[slot] = clips.to_slots(labels[slot], ids)
+            clips.to_slots(labels[slot], ids, out=labels[slot])
             objects[slot] = ids > 0
         return {'frames': frames, 'labels': labels, 'objects': objects}
 
