@@ -52,7 +52,7 @@ def test_training_from_shards_equals_training_from_files(davis, davis_prepared):
     wanted |= {'paste': {'probability': 0.5}}
     makers = [
         pipeline.BatchMaker(read_settings(wanted | {'sources': [source]}), seed=4)
-        for source in ({'root': str(davis)}, {'root': str(davis_prepared), 'kind': 'prepared'})
+        for source in ({'root': str(davis)}, {'root': str(davis_prepared.parent)})
     ]
     for step in range(4):
         ours, theirs = (maker(step) for maker in makers)

@@ -88,6 +88,12 @@ def prepared(root, split):
     return [_sequence(folder, video) for video in index['splits'][split]['videos']]
 
 
+def is_prepared(root):
+    """Says whether a folder holds a prepared data set, itself or below its name and version."""
+    root = Path(root)
+    return (root / INDEX).is_file() or any(root.glob(f'*/{INDEX}'))
+
+
 def read_index(root):
     """Finds and reads the index: (folder of the shards, content of videos.json)."""
     path = _find_index(Path(root))

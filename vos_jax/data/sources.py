@@ -66,6 +66,9 @@ def _open(source, skip_broken):
 
 
 def _list(source, on_broken):
+    # No layout holds an index of ours, so any config reads a prepared set by its root alone.
+    if source.kind == 'prepared' or prepared.is_prepared(source.root):
+        return prepared.prepared(source.root, source.split)
     if source.kind == 'davis':
         return layouts.davis(
             source.root,
@@ -79,8 +82,6 @@ def _list(source, on_broken):
         return layouts.youtube_vos(source.root, source.split, on_broken=on_broken)
     if source.kind == 'still_images':
         return layouts.still_images(source.root, binary=source.binary)
-    if source.kind == 'prepared':
-        return prepared.prepared(source.root, source.split)
     raise InputError(
         f"data source {source.name or source.root}: kind '{source.kind}'; "
         "one of 'davis', 'youtube_vos', 'still_images', 'prepared'"
