@@ -229,19 +229,23 @@ def test_wrong_input_ends_with_one_line_and_code_2(command, tmp_path, flags, mes
     assert not (tmp_path / 'out').exists()
 
 
-def test_the_example_of_the_docs_runs(clip, weights, whole, tmp_path, monkeypatch):
+def test_the_examples_of_the_docs_run(clip, weights, whole, tmp_path, monkeypatch):
     page = (REPOSITORY / 'docs' / 'own_video.md').read_text()
-    code = re.search(r'```python\n(.*?)```', page, re.DOTALL)[1]
+    first, rest = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
     for name, path in (('giel_small', weights), ('video.mp4', clip / 'clip.mp4')):
-        assert name in code
-        code = code.replace(name, str(path))
+        assert name in first
+        first = first.replace(name, str(path))
     monkeypatch.chdir(tmp_path)
     samples.write_mask(tmp_path / 'first.png')
-    exec(code, {})
+    names = {}
+    exec(first, names)
     wanted, found = read_masks(whole), read_masks(tmp_path)
     assert list(found) == list(wanted)
     for name, labels in wanted.items():
         np.testing.assert_array_equal(found[name], labels, err_msg=name)
+    exec(rest, names)
+    for index, count in ((0, NUM_FRAMES), (1, 3)):
+        assert len(list((tmp_path / f'video{index}').glob('*.png'))) == count
 
 
 def test_other_weights_are_another_run(command, whole):

@@ -138,6 +138,11 @@ def test_removed_objects_leave_all_masks(project):
     assert project.given == {0: [2]}
 
 
+def test_masks_found_later_show_nothing_of_removed_objects(project):
+    project.store(1, np.where(TWO > 0, TWO, ONE))
+    np.testing.assert_array_equal(project.mask(1), ONE)
+
+
 WRONG_OBJECTS = {
     'twice': [new_object(1), new_object(1)],
     'id 0': [{**new_object(1), 'id': 0}],

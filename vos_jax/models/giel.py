@@ -202,7 +202,7 @@ class GIEL(nn.Module):
             read = memory_ops.read_memory(weights, memory.values).reshape(batch, 1, *grid, -1)
             decoded = self.global_decoder(features.value, read, features.r3, features.r2)
             global_logits = self._to_image(decoded, features.size)[:, 0]
-            log_global = jax.nn.log_sigmoid(global_logits)[:, None]
+            log_global = jax.nn.log_sigmoid(global_logits[:, None])
         read = self._read_objects(weights, features, memory, factor, bias)
         read = read.reshape(*read.shape[:2], *grid, -1)
         if spec.variant == 'full':

@@ -95,6 +95,7 @@ def _listen(port):
         listener.bind(('127.0.0.1', port))
     except OSError as error:
         raise InputError(f'--port={port}: {error.strerror}; name another, or 0') from None
+    listener.listen(64)  # at once: the browser may come before the server is up
     return listener
 
 

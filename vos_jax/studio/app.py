@@ -54,7 +54,7 @@ class Studio:
         """Short side at which the model works, where the page does not say: small on a CPU."""
         if self.short_side is not None:
             return self.short_side
-        return 240 if 'cpu' in self.worker.device else 480
+        return 240 if 'cpu' in self.worker.device or not self.worker.device else 480
 
     def close(self):
         """Closes the project; its job is stopped first."""
@@ -72,7 +72,7 @@ class Studio:
 
     def status(self):
         """Plain values for the page, asked for again and again."""
-        values = self.worker.status()
+        values = self.worker.status() | {'short_side': self.default_size()}
         project = self.project
         if project is not None:
             values['project'] = {
@@ -99,7 +99,6 @@ class Studio:
             'rate': float(project.video.rate),
             'objects': project.objects,
             'sizes': [s for s in SIZES if s < min(project.size)] + [0],
-            'short_side': self.default_size(),
         }
 
 

@@ -121,8 +121,11 @@ class Project:
                 self._path(number, kind).unlink(missing_ok=True)
 
     def store(self, number, labels):
-        """Keeps a mask that was found."""
+        """Keeps a mask that was found; of objects that were removed meanwhile nothing is left."""
+        known = np.zeros(256, np.uint8)
         with self._lock:
+            known[self.ids()] = self.ids()
+            labels = known[labels]
             mask_files.write_labels(self._path(number), labels)
             self.masked.add(number)
             self.version += 1

@@ -1,13 +1,15 @@
 // The server of the studio, at addresses relative to the page (its address holds the token).
 
-export class Lost extends Error {}
+export class Lost extends Error {
+  constructor(message = 'The studio does not answer. Start it again; everything that was done is kept.') { super(message); }
+}
 
 async function request(method, path, body, headers) {
   let response;
   try {
     response = await fetch(`api/${path}`, { method, body, headers });
   } catch {
-    throw new Lost('The studio does not answer. Start it again; everything that was done is kept.');
+    throw new Lost();
   }
   if (response.ok) return response;
   let message = `${response.status} ${response.statusText}`;

@@ -81,7 +81,7 @@ async function openProject() {
     const text = value ? { 240: 'Fast (240 lines)', 360: 'Medium (360)', 480: 'Fine (480)', 720: 'Finest (720)' }[value] : `Full (${Math.min(...project.size)})`;
     return new Option(text, value);
   }));
-  $('size').value = project.sizes.includes(project.short_side) ? project.short_side : 0;
+  delete $('size').dataset.chosen;
   await poll();
   ended = status.last?.number ?? 0;
   const known = status.project.given[0] ?? status.project.masked[0]?.[0] ?? 0;
@@ -184,7 +184,8 @@ async function poll() {
     isLost = false;
     take(now);
   } catch (error) {
-    if (!isLost) complain(error);
+    // Without a status it broke off: before the answer, or in the middle of it.
+    if (!isLost) complain(error.status ? error : new api.Lost());
     isLost = true;
   }
   const busy = status?.job || status?.project?.reading || status?.model.state !== 'ready';
@@ -195,6 +196,8 @@ function take(now) {
   const first = status === null;
   status = now;
   showModel(now);
+  // How fine depends on the device, which is known once the model is loaded.
+  if (project && !$('size').dataset.chosen) $('size').value = project.sizes.includes(now.short_side) ? now.short_side : 0;
   if (!project || !now.project) return;
   const { job, last } = now;
   timeline.update(now.project, job);
@@ -286,7 +289,7 @@ function hint() {
     else if (masked.length === 1 && masked[0][0] === 0 && masked[0][1] >= frames - 1) { step = 3; text = 'Every frame has masks. <b>Play</b> (Space) to check; paint where it is wrong and follow again. Then <b>save</b>.'; }
     else { step = 3; text = 'Check: <b>Play</b> (Space). Correct a frame by painting, and <b>follow</b> (T, Shift+T) on from there.'; }
   }
-  if (reading && step === 1) text += ` <span>(Reading the video: ${frames}${expected ? ` of ${expected}` : ''} frames.)</span>`;
+  $('reading').textContent = reading ? `Reading the video: ${frames}${expected ? ` of ${expected}` : ''} frames` : '';
   if ($('hint').innerHTML !== text && hint.text !== text) $('hint').innerHTML = text;
   hint.text = text;
   for (let number = 1; number <= 4; number++) $(`step${number}`).classList.toggle('now', number === step);
@@ -326,6 +329,7 @@ const wipe = doing(async () => {
   await show(frame);
 });
 
+$('size').onchange = () => { $('size').dataset.chosen = 'yes'; };
 $('forwards').onclick = () => track(false);
 $('backwards').onclick = () => track(true);
 $('stop').onclick = stop;

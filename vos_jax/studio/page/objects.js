@@ -31,7 +31,9 @@ export class Objects {
 
   add() {
     if (this.list.length >= 60) return;
-    const ids = this.list.map((one) => one.id), id = Math.max(0, ...ids) + 1;
+    const ids = this.list.map((one) => one.id);
+    let id = 1;
+    while (ids.includes(id)) id++;  // a removed one is in no mask any more
     const used = this.list.map((one) => one.colour), free = COLOURS.find((colour) => !used.includes(colour));
     this.list.push({ id, name: `Object ${id}`, colour: free ?? COLOURS[(id - 1) % COLOURS.length] });
     this.changed();

@@ -1,0 +1,57 @@
+"""Makes the pictures of docs/own_video.md: python docs/pictures/make_own_video.py [--data=...]
+
+The data are those of pretrained/README.md. --only=NAME makes one of them; studio.jpg is made by
+docs/pictures/make_studio.py.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from PIL import Image
+
+from vos_jax.data import frames, masks
+from vos_jax.data.overlay import overlay, side_by_side
+from vos_jax.errors import run_main
+from vos_jax.inference.segmenter import Segmenter
+
+# File: set, resolution, sequence, frames that are shown. The first has the given mask.
+PICTURES = {
+    'own_video': ('davis_480p_mini', '480p', 'horsejump-high', (0, 6, 11)),
+    'fails_lookalikes': ('davis_240p', '240p', 'dance-twirl', (0, 12, 24)),
+    'fails_occlusion': ('davis_240p', '240p', 'libby', (0, 12, 22)),
+    'fails_background': ('davis_multi_240p', '240p', 'horsejump-high', (0, 12, 24)),
+}
+
+
+def draw(segmenter, root, resolution, sequence, shown):
+    """u8 image: overlays of the frames that are shown, in a row."""
+    images = sorted((root / 'JPEGImages' / resolution / sequence).glob('*.jpg'))
+    first = masks.read_labels(root / 'Annotations' / resolution / sequence / '00000.png')
+    video = [frames.read_frame(path) for path in images[: max(shown) + 1]]
+    found = list(segmenter.segment(video, first))
+    return side_by_side([overlay(video[number], found[number]) for number in shown])
+
+
+def main(argv):
+    """Makes the pictures that were asked for."""
+    del argv
+    wanted = flags.FLAGS
+    segmenter = Segmenter.from_pretrained(wanted.weights)
+    for name, (data, resolution, sequence, shown) in PICTURES.items():
+        if wanted.only and name not in wanted.only:
+            continue
+        image = Image.fromarray(
+            draw(segmenter, Path(wanted.data) / data, resolution, sequence, shown)
+        )
+        image.thumbnail((1284, 1000))
+        path = Path(wanted.out) / f'{name}.jpg'
+        image.save(path, quality=82, optimize=True)
+        print(f'{path}: {path.stat().st_size // 1024} KB', flush=True)
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('data', '../shared/data', 'Folder of the data sets.')
+    flags.DEFINE_string('weights', 'giel_small', 'Name or file of weights.')
+    flags.DEFINE_list('only', [], 'Names of pictures; all without it.')
+    flags.DEFINE_string('out', 'docs/pictures', 'Where they are written.')
+    run_main(main)
