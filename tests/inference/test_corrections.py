@@ -82,6 +82,7 @@ def test_masks_of_later_frames_are_written_over_their_results():
         next(segmenter().segment(VIDEO, {2: NEW}))
 
 
+@pytest.mark.slow
 def test_videos_in_a_batch_are_segmented_as_each_alone():
     one = np.where(MASKS == 1, 1, 0).astype(np.uint8)
     videos = [(VIDEO[:4], MASKS), (VIDEO[5:8], MASKS), (VIDEO[4:6, ::-1], one), (VIDEO[2:7], MASKS)]

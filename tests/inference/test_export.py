@@ -76,6 +76,7 @@ runpy.run_module('vos_loader', run_name='__main__')
 """
 
 
+@pytest.mark.slow
 def test_the_loader_needs_jax_and_numpy_alone(original, folder, tmp_path):
     np.save(tmp_path / 'frames.npy', FRAMES)
     np.save(tmp_path / 'first.npy', MASKS)

@@ -11,7 +11,7 @@ from tests.video import samples
 from vos_jax.data import masks
 from vos_jax.video.reader import open_video
 
-SIZE, NUM_FRAMES = (120, 160), 60
+SIZE, NUM_FRAMES = (120, 160), 90
 INSIDE = (slice(14, 26), slice(10, 22))  # of the square, whatever the page's pixels
 
 pytestmark = pytest.mark.browser
@@ -89,8 +89,12 @@ class Page:
             "slider.dispatchEvent(new Event('input'))",
             number,
         )
-        self.wait(f"document.getElementById('number').value.startsWith('{number} /')")
-        time.sleep(0.3)
+        self.wait(f"document.getElementById('drawing').dataset.frame === '{number}'")
+
+    def ready(self):
+        """Waits until a frame can be painted."""
+        self.wait("document.getElementById('drawing').dataset.frame !== undefined")
+        assert 'Paint over Object 1' in self.text('hint')
 
     def saved(self):
         self.wait("document.getElementById('saved').textContent.includes('All saved')")
@@ -113,7 +117,7 @@ def test_a_video_is_marked_followed_corrected_reloaded_and_saved(
     page = Page(open_browser((1366, 768)), studio.address)
     page.wait("!document.getElementById('start').hidden")
     page.find('file').send_keys(str(video))
-    page.wait("document.getElementById('hint').textContent.startsWith('Paint over Object 1')")
+    page.ready()
     folder = tmp_path / 'studio' / 'projects' / 'clip'
 
     # An object with the polygon, another with the brush, a third way with outline and fill.
@@ -193,7 +197,7 @@ def test_a_video_is_marked_followed_corrected_reloaded_and_saved(
 def test_everything_can_be_done_by_keys(open_browser, video, weights, tmp_path):
     studio = Served(tmp_path / 'studio', weights, video)
     page = Page(open_browser((1366, 768)), studio.address)
-    page.wait("document.getElementById('hint').textContent.startsWith('Paint over Object 1')")
+    page.ready()
     for _ in range(20):
         page.press('TAB')
         if page.browser.execute_script('return document.activeElement.id') == 'drawing':
@@ -229,6 +233,6 @@ def test_everything_can_be_done_by_keys(open_browser, video, weights, tmp_path):
 def test_a_studio_that_ends_is_told_and_found_again(open_browser, video, weights, tmp_path):
     studio = Served(tmp_path / 'studio', weights, video)
     page = Page(open_browser(), studio.address)
-    page.wait("document.getElementById('hint').textContent.startsWith('Paint over Object 1')")
+    page.ready()
     studio.end(kill=True)
     page.wait("document.getElementById('alert').textContent.includes('Start it again')")

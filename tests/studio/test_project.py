@@ -102,6 +102,7 @@ def test_an_erased_object_stays_erased_in_that_frame(segmenter, project):
     assert not project.mask(2).any()
 
 
+@pytest.mark.slow
 def test_a_smaller_size_for_the_model_keeps_that_of_the_masks(segmenter, project):
     project.paint(0, ONE)
     project.paint(2, np.roll(ONE, 4, axis=1))

@@ -63,6 +63,7 @@ export class Painter {
       this.penDown = false;
     }
     this.number = number;
+    this.drawing.dataset.frame = number;
     this.labels = labels ? labels.slice() : new Uint8Array(this.width * this.height);
     this.picture.getContext('2d').drawImage(bitmap, 0, 0, this.width, this.height);
     this.render();
