@@ -4,6 +4,7 @@ import pytest
 from jax import lax
 
 from tests.models.tiny import quick_jit
+from vos_jax.ops import winograd
 from vos_jax.ops.convolution import conv2d
 
 # batch, height, width, kernel size, stride, padding, dilation
@@ -45,3 +46,23 @@ def test_output_and_both_gradients_are_those_of_lax(rng, case):
     for found, expected in zip(gradients(conv2d), gradients(plain), strict=True):
         # Sums of up to 19 * 20 * 9 products in another order.
         np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.parametrize('size', [(32, 36), (33, 38), (66, 160)])
+def test_wide_kernels_give_what_lax_gives(rng, size):
+    """They take Winograd's way on CPUs; whole tiles, parts of tiles, several bands."""
+    x = rng.standard_normal((2, *size, 64), np.float32)
+    kernel = rng.standard_normal((3, 3, 64, 64), np.float32)
+    assert winograd.pays(x.shape, kernel.shape)
+    found = jax.jit(conv2d)(x, kernel)
+    expected = plain(x, kernel, 1, 1, 1)
+    # Float32: 576 products of the order of 1 each.
+    np.testing.assert_allclose(found, expected, atol=3e-6 * abs(expected).max())
+
+
+def test_winograd_of_whole_numbers_gives_whole_numbers(rng):
+    x = rng.integers(-3, 4, (1, 6, 9, 2)).astype(np.float32)
+    kernel = rng.integers(-3, 4, (3, 3, 2, 3)).astype(np.float32)
+    found = winograd.conv3x3(x, kernel)
+    np.testing.assert_allclose(found, plain(x, kernel, 1, 1, 1), atol=5e-4)
+    assert (np.round(found) == plain(x, kernel, 1, 1, 1)).all()
