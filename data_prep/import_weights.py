@@ -18,7 +18,7 @@ from data_prep.formats import FORMATS
 from vos_jax import weights
 from vos_jax.errors import InputError, run_main
 
-PREFIX = 'module.'  # of torch.nn.DataParallel
+PREFIXES = ('module.', '_orig_mod.')  # of torch.nn.DataParallel, of torch.compile
 
 
 def import_weights(source, target, format_name):
@@ -39,7 +39,9 @@ def import_weights(source, target, format_name):
     theirs, prefix = _without_prefix(torch_reader.read(source))
     num_left_out = sum(map(kind.is_left_out, theirs))
     variables = variables_of(theirs, kind, source)
-    counters = {name: int(theirs[name]) for name in kind.counter_names() if name in theirs}
+    counters = {
+        name: _count(theirs[name], name, source) for name in kind.counter_names() if name in theirs
+    }
     extra = {
         'source': Path(source).name,
         'torch': {'format': format_name, 'prefix': prefix, 'counters': counters},
@@ -72,7 +74,8 @@ def export_weights(source, target, format_name, prefix=None):
     remedy = f'--format={format_name} writes a {name!r} of the published size'
     weights.check(ours, names.below(kind.shapes()), str(source), remedy)
     about = loaded.extra.get('torch', {})
-    known = about.get('counters', dict.fromkeys(kind.counter_names(), 0))
+    fresh = dict.fromkeys(kind.counter_names(), 0) if kind.counters else {}
+    known = about.get('counters', fresh)
     theirs = {**kind.constants, **names.to_theirs(kind.links, ours)}
     theirs |= {name: np.array(count, np.int64) for name, count in known.items()}
     prefix = about.get('prefix', '') if prefix is None else prefix
@@ -110,8 +113,11 @@ def _format(name):
 
 
 def _without_prefix(theirs):
-    if theirs and all(name.startswith(PREFIX) for name in theirs):
-        return {name.removeprefix(PREFIX): array for name, array in theirs.items()}, PREFIX
+    for prefix in PREFIXES:
+        if theirs and all(name.startswith(prefix) for name in theirs):
+            bare = {name.removeprefix(prefix): array for name, array in theirs.items()}
+            bare, more = _without_prefix(bare)
+            return bare, prefix + more
     return theirs, ''
 
 
@@ -131,6 +137,13 @@ def _check_names(found, needed, where):
     if lists:
         formats = ', '.join(sorted(FORMATS))
         raise InputError(f'{where}: of another --format (one of {formats}); {"; ".join(lists)}')
+
+
+def _count(array, name, where):
+    if array.size != 1 or array.dtype.kind not in 'iu':
+        kind = f'{array.dtype}{list(array.shape)}'
+        raise InputError(f"{where}: '{name}' is {kind}; needed: one whole number")
+    return array.item()
 
 
 def _first(items, count=5):

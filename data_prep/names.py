@@ -89,8 +89,9 @@ class Format:
       shapes: function without arguments -> nested dict of the shapes of our variables.
       constants: buffers that must have these values; written again on export.
       left_out: regular expression of names that are known and not taken.
-      counters: whether each norm has `num_batches_tracked`. They may be absent (before PyTorch
-        0.4.1) and have no counterpart here; the file keeps them for the way back.
+      counters: whether weights that were trained here are written with the `num_batches_tracked`
+        of each norm. They have no counterpart here and may be absent (before PyTorch 0.4.1, and in
+        frozen norms); the file keeps those it came with for the way back.
     """
 
     config: Mapping[str, Any]
@@ -107,7 +108,7 @@ class Format:
     def counter_names(self):
         """Names of the counters beside the running statistics of the norms."""
         stem = 'running_var'
-        theirs = [name for link in self.links for name in link.theirs if self.counters]
+        theirs = [name for link in self.links for name in link.theirs]
         return [n.removesuffix(stem) + COUNTER for n in theirs if n.endswith(f'.{stem}')]
 
     def needed(self):

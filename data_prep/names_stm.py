@@ -6,6 +6,7 @@ import numpy as np
 
 from data_prep import names, names_resnet, shapes
 from vos_jax.models import contract
+from vos_jax.models.stm_spec import STMSpec
 
 CONFIG = dict(
     model=dict(
@@ -16,25 +17,27 @@ CONFIG = dict(
     ),
     inference=dict(memory=dict(policy='every_n', every=5, size=1000, capacity=1000)),
 )
-VALUE_CHANNELS = 512
+SPEC = STMSpec()
 
 
-def _links():
+def links_of(spec):
+    """Links of a model of these depths and widths (STMSpec); the released one is the default."""
+    depths = spec.encoder.depths
     stem = ('Encoder_M.conv1.weight', 'Encoder_M.conv1_m.weight', 'Encoder_M.conv1_o.weight')
     stage_name = lambda stage: f'res{stage}'  # noqa: E731
     links = [names.Link('memory_encoder/conv1/kernel', stem, names.joined(3, 1, 1))]
-    links += names_resnet.stages('Encoder_M.', 'memory_encoder', stage_name)
-    links += names_resnet.encoder('Encoder_Q.', 'query_encoder', stage_name)
+    links += names_resnet.stages('Encoder_M.', 'memory_encoder', stage_name, depths)
+    links += names_resnet.encoder('Encoder_Q.', 'query_encoder', stage_name, depths)
     for theirs, ours in (('KV_M_r4', 'memory'), ('KV_Q_r4', 'query')):
         links += names.conv(f'{theirs}.Key', f'{ours}_key', bias=True)
         links += names.conv(f'{theirs}.Value', f'{ours}_value', bias=True)
-    return tuple(links + _decoder())
+    return tuple(links + _decoder(spec.value_channels))
 
 
-def _decoder():
+def _decoder(value_channels):
     # Theirs takes the read first, then the query's value; ours the shared part first.
     links = names.conv(
-        'Decoder.convFM', 'decoder/conv', bias=True, layout=names.rolled(VALUE_CHANNELS)
+        'Decoder.convFM', 'decoder/conv', bias=True, layout=names.rolled(value_channels)
     )
     links += _block('Decoder.ResMM', 'decoder/block')
     for stage in (3, 2):
@@ -65,7 +68,7 @@ def _statistics():
 FORMATS = {
     'stm': names.Format(
         config=CONFIG,
-        links=_links(),
+        links=links_of(SPEC),
         shapes=functools.cache(lambda: shapes.of_model(CONFIG['model'])),
         constants=_statistics(),
     )

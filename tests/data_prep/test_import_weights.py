@@ -200,6 +200,35 @@ def test_a_backbone_of_mask_rcnn_is_taken_and_its_heads_are_not(needed):
         import_weights.variables_of(zeros(needed), kind, 'x.pth')
 
 
+def test_counters_are_taken_where_frozen_norms_are_usual(needed):
+    """A Mask R-CNN that was not built from trained weights has BatchNorm, and so counters."""
+    kind = FORMATS['maskrcnn_resnet50']
+    theirs = {f'backbone.body.{name}': array for name, array in zeros(needed).items()}
+    counters = dict.fromkeys(kind.counter_names(), np.array(3, np.int64))
+    assert len(counters) == 43
+    assert import_weights.variables_of({**theirs, **counters}, kind, 'x.pth')
+
+
+@pytest.mark.parametrize('value', [np.zeros(2, np.int64), np.array(1.5, np.float32)])
+def test_a_counter_that_is_no_number_is_refused(needed, tmp_path, value):
+    theirs = {**zeros(needed), 'bn1.num_batches_tracked': value}
+    torch_writer.write(tmp_path / 'x.pth', theirs)
+    with pytest.raises(InputError, match=r"'bn1\.num_batches_tracked' is .*; needed: one whole n"):
+        import_weights.import_weights(
+            tmp_path / 'x.pth', tmp_path / 'x.npz', 'torchvision_resnet50'
+        )
+    assert not (tmp_path / 'x.npz').exists()
+
+
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.'])
+def test_prefixes_of_wrapped_modules_come_back(needed, tmp_path, prefix):
+    theirs = {f'{prefix}{name}': array for name, array in zeros(needed).items()}
+    torch_writer.write(tmp_path / 'x.pth', theirs)
+    import_weights.import_weights(tmp_path / 'x.pth', tmp_path / 'x.npz', 'torchvision_resnet50')
+    import_weights.export_weights(tmp_path / 'x.npz', tmp_path / 'y.pth', 'torchvision_resnet50')
+    assert torch_reader.read(tmp_path / 'y.pth').keys() == theirs.keys()
+
+
 def test_stm_with_other_statistics_of_the_input_is_refused():
     theirs = zeros(FORMATS['stm'].needed()) | FORMATS['stm'].constants
     theirs['Encoder_Q.mean'] = np.full((1, 3, 1, 1), 0.5, np.float32)
