@@ -21,6 +21,7 @@ from tests.models.tiny import (
     soft_masks,
 )
 from vos_jax import config as configs
+from vos_jax.data.settings import read_settings
 from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.models.stm import STM
@@ -157,12 +158,23 @@ def test_the_gradient_flows_through_memorised_masks_unless_stopped(is_stopped):
     assert not gradient[:, 2].any()
 
 
-@pytest.mark.parametrize('variant', ['full', 'stills', 'tiny'])
-def test_configs_build_their_model(variant):
+@pytest.mark.parametrize(
+    ('variant', 'kinds', 'stride'),
+    [
+        ('full', {'davis', 'youtube_vos'}, 16),
+        ('stills', {'still_images'}, 16),
+        ('tiny', {'davis'}, 8),
+        ('tiny_stills', {'still_images'}, 8),
+    ],
+)
+def test_configs_build_their_model_and_read_the_data_of_their_stage(variant, kinds, stride):
     config = configs.load(f'configs/stm_resnet50.py:{variant}')
     model = registry.build(config.model)
     assert isinstance(model, STM)
-    assert model.stride == {'tiny': 8}.get(variant, 16)
+    assert model.stride == stride
+    settings = read_settings(config.data)
+    assert {source.kind for source in settings.sources} == kinds
+    assert settings.clip_length == 3
 
 
 def test_the_published_network_has_its_number_of_parameters():
