@@ -55,7 +55,7 @@ def prepare(name, sources, out, *, splits=(), resolution='480p', num_processes=1
     jobs = shards.make_jobs(work, name, videos)
     with _alone(work):
         shards.open_work(work, shards.plan_of(jobs, options))
-        _describe(jobs, work, num_processes)
+        _describe(jobs, work, 'Apache Beam' if run else f'{num_processes} processes')
         _write(jobs, num_processes, run)
         shutil.rmtree(work / 'unpacked', ignore_errors=True)
         return folder, shards.finish(name, root, work, folder, jobs, options)
@@ -120,12 +120,12 @@ def _write(jobs, num_processes, run):
     progress.close()
 
 
-def _describe(jobs, work, num_processes):
+def _describe(jobs, work, means):
     for split, group in jobs.items():
         num_videos = sum(len(job.videos) for job in group)
         done = sum(job.record.is_file() for job in group)
         print(f'{split}: {num_videos} videos in {len(group)} shards, {done} of them there already')
-    print(f'writing to {work} with {num_processes} processes', flush=True)
+    print(f'writing to {work} with {means}', flush=True)
 
 
 def _prepared_before(folder, options):
