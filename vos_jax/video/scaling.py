@@ -54,6 +54,8 @@ def enlarge(probabilities, ids, size):
     highest = cv2.resize(probabilities[0], size[::-1])
     for number, map_ in zip(ids, probabilities[1:]):  # one by one: a film has few MB per object
         large = cv2.resize(map_, size[::-1])
-        labels[large > highest] = number
+        # OpenCV's comparison and copy take a tenth of the time of a boolean index.
+        wins = cv2.compare(large, highest, cv2.CMP_GT)
+        cv2.copyTo(np.full(size, number, np.uint8), wins, labels)
         np.maximum(highest, large, out=highest)
     return labels
