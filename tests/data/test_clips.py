@@ -41,6 +41,17 @@ def test_clips_of_one_frame(rng):
     assert {int(clips.draw_frames(rng, 3, 1, 2)[0]) for _ in range(100)} == {0, 1, 2}
 
 
+def test_the_reference_may_be_any_other_frame_of_the_video(rng):
+    drawn = [clips.draw_frames(rng, 7, 4, 2, reverse=0.5, reference='random') for _ in range(400)]
+    assert {int(indices[0]) for indices in drawn} == set(range(7))
+    assert {int(abs(step)) for indices in drawn for step in np.diff(indices[1:])} == {1, 2}
+    assert all(len(set(indices.tolist())) == 4 for indices in drawn)
+    # Before, between and after the frames that follow each other.
+    assert {int(np.sign(indices[0] - indices[1:]).sum()) for indices in drawn} == {-3, -1, 1, 3}
+    short = [clips.draw_frames(rng, 3, 4, 1, reference='random') for _ in range(50)]
+    assert {int(indices[0]) for indices in short} == {0, 1, 2}
+
+
 def test_reversal_plays_the_clip_backwards(rng):
     assert np.all(np.diff(clips.draw_frames(rng, 9, 4, 1, reverse=1.0)) == -1)
     backwards = [clips.draw_frames(rng, 9, 4, 1, reverse=0.5)[0] > 2 for _ in range(400)]

@@ -112,6 +112,19 @@ def test_before_the_recurrent_training_the_memory_holds_true_masks(unroll):
     np.testing.assert_allclose(outputs['propagated'][0, 1], carried, atol=1e-5)
 
 
+def test_frames_before_the_first_predicted_one_have_their_true_masks(unroll):
+    outputs = rollout.unroll(
+        runner().model,
+        runner().variables,
+        CLIP['frames'],
+        given(CLIP),
+        CLIP['objects'],
+        labels=CLIP['labels'],
+        predict_from=3,
+    )[0]
+    assert_close(outputs['logits'], unroll(CLIP, False)['logits'][:, 2:])
+
+
 def test_void_pixels_of_a_cell_belong_to_nobody():
     labels = np.array([[1, 1, 0, 255], [1, 255, 255, 255]], np.uint8)[None, None]
     cells = rollout.label_cells(labels, 2, 2)

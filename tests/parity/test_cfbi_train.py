@@ -11,7 +11,7 @@ import pytest
 from data_prep import names
 from data_prep.names_cfbi import FORMATS
 from tests.parity.cfbi_records import build, quick_jit
-from vos_jax.models import contract
+from vos_jax.inference import rollout
 from vos_jax.ops import aggregation
 from vos_jax.training import losses, schedules
 
@@ -43,7 +43,7 @@ def loss_per_clip(logits, labels, fraction):
 
 
 def logits_of_frames(variables, frames, known, num_current, follow):
-    """Logits of the current frames of both clips.
+    """Logits of the current frames of both clips, f32[num_current, B, S, H, W], as in training.
 
     Args:
       frames: u8[T, B, H, W, 3], reference, previous, current ones.
@@ -51,25 +51,20 @@ def logits_of_frames(variables, frames, known, num_current, follow):
       num_current: how many current frames.
       follow: whether a prediction is the next previous mask; else the true labels.
     """
-    model = build()
-    flat = frames[: num_current + 2].reshape(-1, *frames.shape[2:])
-    everything = model.apply(variables, flat, method='encode')
-    seen = [jax.tree.map(lambda a, t=t: a[2 * t : 2 * t + 2], everything) for t in range(5)]
-
-    def entry(time, labels, is_given):
-        masks = contract.given_masks(aggregation.one_hot_masks(labels, 2))
-        masks = masks.replace(given=jnp.full(2, is_given))
-        rest = (seen[time], masks, OBJECTS, jnp.full(2, time))
-        return model.apply(variables, None, *rest, method='memorise')
-
-    reference, labels, logits = entry(0, known[0], True), known[1], []
-    for time in range(2, num_current + 2):
-        memory = contract.assemble([reference, entry(time - 1, labels, False)])
-        rest = (seen[time], memory, OBJECTS, jnp.full(2, time))
-        prediction = model.apply(variables, *rest, method='segment')
-        logits.append(prediction.logits)
-        labels = aggregation.labels_of(prediction.logits) if follow else known[time]
-    return jnp.stack(logits)
+    frames, known = (jnp.moveaxis(x[: num_current + 2], 0, 1) for x in (frames, known))
+    outputs, _ = rollout.unroll(
+        build(),
+        variables,
+        frames,
+        aggregation.one_hot_masks(known[:, 0], 2),
+        OBJECTS,
+        train=True,
+        unrolled=True,
+        labels=known,
+        sequential=follow,
+        predict_from=2,
+    )
+    return jnp.moveaxis(outputs['logits'], 1, 0)
 
 
 def inputs_of(clips):

@@ -8,7 +8,7 @@ from vos_jax.data.masks import VOID
 _FEW_IDS = 16  # up to here one comparison per id is faster than a histogram
 
 
-def draw_frames(rng, num_frames, length, max_gap, reverse=0.5):
+def draw_frames(rng, num_frames, length, max_gap, reverse=0.5, reference='first'):
     """Draws the frames of a clip.
 
     Each gap is drawn from 1..max_gap; a video too short for that takes the largest gap that fits.
@@ -20,10 +20,16 @@ def draw_frames(rng, num_frames, length, max_gap, reverse=0.5):
       length: frames of the clip.
       max_gap: largest gap between neighbours, at least 1.
       reverse: probability of the opposite direction.
+      reference: 'first', or 'random': the clip's first frame is any frame of the video, on its own,
+        and the rule above holds for the others (CFBI: reference, previous and current frames).
 
     Returns:
       int[T], indices of frames.
     """
+    if reference == 'random' and length > 1:
+        following = draw_frames(rng, num_frames, length - 1, max_gap, reverse)
+        others = np.setdiff1d(np.arange(num_frames), following)
+        return np.append(rng.choice(others if len(others) else num_frames), following)
     fitting = (num_frames - 1) // max(length - 1, 1)
     if fitting < 1:
         indices = np.arange(length) * (num_frames - 1) // max(length - 1, 1)

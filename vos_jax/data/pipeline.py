@@ -175,8 +175,10 @@ class BatchMaker:
 
     def _draw_frames(self, rng, source, sequence, gap):
         max_gap = max(1, gap // self._sources.strides[source])
-        length, reverse = self._settings.clip_length, self._settings.reverse
-        return clips.draw_frames(rng, sequence.num_frames, length, max_gap, reverse)
+        settings, count = self._settings, sequence.num_frames
+        return clips.draw_frames(
+            rng, count, settings.clip_length, max_gap, settings.reverse, settings.reference
+        )
 
     def _draw_matrices(self, rng, source, size, first, attempt):
         """Draws the warps of a clip; later attempts aim the crop at an object of the first mask."""

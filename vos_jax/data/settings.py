@@ -65,6 +65,8 @@ class DataSettings:
     num_slots: int = 3  # objects at most; of more, the most visible are kept
     min_pixels: int = 64  # an object counts if the first frame shows so many after the crop
     gap: tuple[tuple[int, int], ...] = ((0, 1),)  # (from this step on, largest gap in frames)
+    reference: str = 'first'  # 'first': the clip's frames follow each other; 'random': its first
+    # frame is any frame of the video, the others follow each other (CFBI)
     reverse: float = 0.5  # probability of playing the clip backwards
     flip: float = 0.5  # probability of a mirrored clip
     scale: tuple[float, float] = (1.0, 1.5)  # enlargement, drawn on a log scale, relative to:
@@ -139,6 +141,7 @@ def _check(settings):
         ('gap', gaps and min(gaps) >= 1, 'gaps of at least 1'),
         ('crop', len(settings.crop) == 2 and min(settings.crop) >= 1, 'height and width in pixels'),
         ('scale', 0 < settings.scale[0] <= settings.scale[-1], 'lowest and highest, above 0'),
+        ('reference', settings.reference in ('first', 'random'), "'first' or 'random'"),
         ('scale_of', settings.scale_of in ('cover', 'source'), "'cover' or 'source'"),
     ]
     counts = ('batch_size', 'clip_length', 'num_slots', 'num_threads', 'prefetch')

@@ -103,6 +103,8 @@ def unroll(
     labels=None,
     sequential=True,
     rows=lambda tree, axis: tree,
+    predict_from=1,
+    dropout=None,
 ):
     """Segments a clip whose first frame is given, one frame after the other (recurrent training).
 
@@ -121,18 +123,21 @@ def unroll(
         the predicted ones.
       rows: function (tree, axis) -> tree that says where the devices keep arrays [B, ...] whose
         `axis` are rows of images (training.sharding).
+      predict_from: frames before this one are memorised with their true masks and not predicted;
+        above 1 needs `labels`. Only the first is a given one (a reference).
+      dropout: jax.random.key for dropout, which only encoders have; None: nothing is dropped.
 
     Returns:
-      outputs: dict of arrays with leading axes [B, T - 1]: `logits` [K+1, H, W],
+      outputs: dict of arrays with leading axes [B, T - predict_from]: `logits` [K+1, H, W],
         `foreground_logits` [H, W] (absent without a global branch), and with `labels` `propagated`
-        f32[B, T-1, K+1, P], the true labels of the memory read through the affinity (GIEL, Eq. 1);
+        f32[..., K+1, P], the true labels of the memory read through the affinity (GIEL, Eq. 1);
         absent for a model without affinity.
       variables: with updated batch statistics.
     """
     if remat not in REMAT:
         raise InputError(f"'training.remat' is {remat!r}; one of {', '.join(map(repr, REMAT))}")
     batch, length = frames.shape[:2]
-    encode = lambda v, x: _apply(model, v, train, 'encode', x)  # noqa: E731
+    encode = lambda v, x: _apply(model, v, train, 'encode', x, dropout=dropout)  # noqa: E731
     if remat in ('products', 'full'):
         encode = _recomputed(encode, remat)
     features, variables = encode(variables, rows(frames.reshape(-1, *frames.shape[2:]), 1))
@@ -143,6 +148,10 @@ def unroll(
     cells = None if labels is None else label_cells(labels, objects.shape[1], model.stride)
     # The parameters stay out of the carry: remat would keep a copy of them for each step.
     fixed = {name: group for name, group in variables.items() if name != 'batch_stats'}
+
+    def true_masks(truth):
+        masks = contract.given_masks(aggregation.one_hot_masks(truth, objects.shape[1]))
+        return masks.replace(given=jnp.zeros_like(masks.given))  # true, but no reference
 
     def body(carry, inputs):
         memory, masks, statistics = carry
@@ -168,32 +177,33 @@ def unroll(
             outputs['propagated'] = jnp.moveaxis(read, -1, 1)
         masks = prediction.masks()
         if truth is not None:
-            true_masks = contract.given_masks(aggregation.one_hot_masks(truth, objects.shape[1]))
-            true_masks = true_masks.replace(given=masks.given)  # true, but no reference
-            masks = jax.tree.map(partial(jnp.where, sequential), masks, true_masks)
+            masks = jax.tree.map(partial(jnp.where, sequential), masks, true_masks(truth))
         return (memory, masks, _statistics(variables)), outputs
 
     if remat != 'none':
         body = _recomputed(body, remat)
-    first = contract.given_masks(given)
-    previous = Previous(frames[0], jax.tree.map(lambda a: a[0], features), first, times[0])
+    truths = None if labels is None else jnp.moveaxis(labels, 1, 0)
+    masks = contract.given_masks(given)
+    previous = Previous(frames[0], jax.tree.map(lambda a: a[0], features), masks, times[0])
     shape = jax.eval_shape(lambda: memorise(model, variables, previous, objects, train)[0])
     memory = contract.empty_like(shape, length - 1)
-    before, after = (
-        jax.tree.map(lambda a: a[:-1], features),
-        jax.tree.map(lambda a: a[1:], features),
-    )
+    for t in range(1, predict_from):
+        entry, variables = memorise(model, variables, previous, objects, train)
+        memory = contract.write(memory, entry, t - 1)
+        masks, seen = true_masks(truths[t]), jax.tree.map(lambda a, t=t: a[t], features)
+        previous = Previous(frames[t], seen, masks, times[t])
+    before, after = slice(predict_from - 1, -1), slice(predict_from, None)
     inputs = (
-        jnp.arange(length - 1),
-        frames[:-1],
-        before,
-        after,
-        times[:-1],
-        times[1:],
-        None if labels is None or sequential is True else jnp.moveaxis(labels, 1, 0)[1:],
+        jnp.arange(length - 1)[before.start :],
+        frames[before],
+        jax.tree.map(lambda a: a[before], features),
+        jax.tree.map(lambda a: a[after], features),
+        times[before],
+        times[after],
+        None if labels is None or sequential is True else truths[after],
     )
     (_, _, statistics), outputs = jax.lax.scan(
-        body, (memory, first, _statistics(variables)), inputs, unroll=unrolled
+        body, (memory, masks, _statistics(variables)), inputs, unroll=unrolled
     )
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), outputs), {**fixed, **statistics}
 
@@ -211,13 +221,13 @@ def _statistics(variables):
     return {name: group for name, group in variables.items() if name == 'batch_stats'}
 
 
-def _apply(model, variables, train, method, *args):
+def _apply(model, variables, train, method, *args, dropout=None):
     """Applies a method; gives its result and the variables with updated batch statistics."""
+    rngs = None if dropout is None else {'dropout': dropout}
+    apply = partial(model.apply, variables, *args, train=train, method=method, rngs=rngs)
     if not train or 'batch_stats' not in variables:
-        return model.apply(variables, *args, train=train, method=method), variables
-    result, updated = model.apply(
-        variables, *args, train=True, method=method, mutable=['batch_stats']
-    )
+        return apply(), variables
+    result, updated = apply(mutable=['batch_stats'])
     return result, {**variables, **updated}
 
 

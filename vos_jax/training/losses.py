@@ -133,7 +133,7 @@ def clip_loss(
     """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, Eq. 13).
 
     Args:
-      outputs: of `rollout.unroll`, leading axes [B, T - 1].
+      outputs: of `rollout.unroll`, leading axes [B, N], the last N frames of the clips.
       labels: u8[B, T, H, W] slot labels.
       objects: bool[B, K].
       weights: mapping with `bce`, `ce`, `dice`, `propagation`; a term of weight 0 is not computed.

@@ -214,6 +214,9 @@ def _make_loss(model, config, constraints):
         raise InputError(f"'loss.frames' is {frames!r}; one of 'all', 'last'")
     training = config['training']
     sequential_from = training['sequential_from']
+    predict_from = training.get('predict_from', 1)
+    key = jax.random.key(config.get('seed', 0))
+    needs_labels = weights['propagation'] or sequential_from or predict_from > 1
 
     def loss_of(params, state, batch, totals):
         variables = {'params': constraints.whole(params)}
@@ -229,9 +232,11 @@ def _make_loss(model, config, constraints):
             train=True,
             remat=training['remat'],
             unrolled=training['unrolled'],
-            labels=labels if weights['propagation'] or sequential_from else None,
+            labels=labels if needs_labels else None,
             sequential=state.step >= sequential_from if sequential_from else True,
             rows=constraints.rows,
+            predict_from=predict_from,
+            dropout=jax.random.fold_in(key, state.step),
         )
         fraction = fraction_at(state.step) if fraction_at else 1.0
         loss, terms = losses.clip_loss(
@@ -240,7 +245,7 @@ def _make_loss(model, config, constraints):
         return loss, (terms, variables.get('batch_stats', {}))
 
     def totals_of(batch):
-        count = 1 if frames == 'last' else batch['labels'].shape[1] - 1
+        count = 1 if frames == 'last' else batch['labels'].shape[1] - predict_from
         has_cells = bool(weights['propagation'])
         return losses.totals_of(batch['labels'], batch['objects'], model.stride, count, has_cells)
 
