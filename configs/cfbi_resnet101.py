@@ -90,6 +90,7 @@ def get_config(variant='full'):
         crop=(465, 465),
         clip_length=5,  # reference, previous and three current frames
         num_slots=5,
+        reference='random',  # any frame of the video; the others follow each other
         gap=((0, 3),),  # stored frames
         reverse=0.5,
         flip=0.5,
@@ -113,6 +114,7 @@ def get_config(variant='full'):
         dice=0.0,
         propagation=0.0,
         hardest=((0, 1.0), (50_000, 0.15)),  # (step, share of pixels) points
+        hardest_of='all',  # pixels, void ones too, as released
         frames='all',
     )
     config.optimizer = dict(
@@ -129,6 +131,7 @@ def get_config(variant='full'):
     config.training = dict(
         steps=100_000,
         ema_decay=0.0,  # 0: none
+        predict_from=2,  # the previous frame comes with its true mask
         sequential_from=50_000,  # before that the previous mask is the true one
         remat='full',
         unrolled=False,
@@ -170,7 +173,7 @@ def _make_tiny(config):
         head_channels=(16, 16, 16),
         windows=(4, 1, 2),
     )
-    config.data.update(batch_size=2, crop=(65, 65), clip_length=3, num_slots=2, gap=((0, 1),))
+    config.data.update(batch_size=2, crop=(65, 65), clip_length=4, num_slots=2, gap=((0, 1),))
     config.data.update(num_workers=0)
     config.training.update(steps=20, remat='none', unrolled=True, log_every=5, evaluate_every=0)
     config.optimizer.update(warmup=2)

@@ -87,6 +87,7 @@ def get_config(variant='full'):
         dice=1.0,  # ours
         propagation=0.0,
         hardest=(),  # (step, share of pixels) points; () all pixels
+        hardest_of='all',
         frames='all',
     )
     config.optimizer = dict(

@@ -14,6 +14,7 @@ from tests.models.tiny import fill, masks_of, quick_jit
 from tests.models.tiny_cfbi import SIZE, SLOTS, SPEC, build, shapes_of
 from vos_jax import weights
 from vos_jax.errors import InputError
+from vos_jax.inference import rollout
 from vos_jax.models import contract, registry
 from vos_jax.models.cfbi import CFBI
 from vos_jax.models.cfbi_spec import network_size
@@ -155,6 +156,42 @@ def test_every_parameter_gets_a_gradient():
     gradients = weights.named(quick_jit(jax.grad(loss))(variables['params']))
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
     assert {name for name, gradient in gradients.items() if not np.any(gradient)} == set()
+
+
+def unrolled(model, **settings):
+    """Logits of the last frame of a clip: reference, previous frame with its true mask, current."""
+    order = [0, 2, 3]
+    labels = np.stack([CLIP.labels[0], CLIP.labels[2], CLIP.labels[0]])[None]
+    given = jnp.asarray(masks_of(labels[:, 0], SLOTS))
+
+    def run(variables, key):
+        outputs, _ = rollout.unroll(
+            model,
+            variables,
+            CLIP.frames[None, order],
+            given,
+            CLIP.objects,
+            labels=labels,
+            predict_from=2,
+            dropout=key,
+            **settings,
+        )
+        assert outputs['logits'].shape[1] == 1
+        return outputs['logits'][:, 0]
+
+    return quick_jit(run)
+
+
+def test_the_previous_frame_of_a_clip_is_seen_with_its_true_mask_and_is_no_reference():
+    found = unrolled(build())(encoded()[0], None)
+    close(jax.nn.softmax(found, axis=1), segment([entry(0), entry(2)]).probabilities)
+
+
+def test_dropout_is_active_in_training():
+    run = unrolled(build(), train=True)
+    first, other, again = (run(encoded()[0], jax.random.key(i)) for i in (0, 1, 0))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other)[:, :3].max() > 1e-3
 
 
 def test_the_channel_order_is_that_of_the_setting():

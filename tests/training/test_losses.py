@@ -156,6 +156,22 @@ def test_mining_raises_the_cross_entropy_alone(clips):
         assert hardest[name] == all_pixels[name]
 
 
+def test_the_hardest_share_may_count_void_pixels(clips):
+    outputs, labels = clips
+    void = labels[:, 1:] == 255
+    loss = lambda of: losses.clip_loss(outputs, labels, OBJECTS, WEIGHTS, 4, 0.5, hardest_of=of)[1]['ce']  # noqa: E731
+    assert void.mean() == 0.25
+    found, valid = loss('all'), loss('valid')
+    pixels = np.array(losses.pixel_cross_entropy(*map(_flat, (outputs['logits'], labels[:, 1:]))))
+    hardest = -np.sort(-pixels.reshape(4, 64), axis=1)
+    np.testing.assert_allclose(found, hardest[:, :32].mean(), rtol=1e-5)
+    np.testing.assert_allclose(valid, hardest[:, :24].mean(), rtol=1e-5)
+
+
+def _flat(x):
+    return x.reshape(-1, *x.shape[2:])
+
+
 def test_the_loss_may_be_that_of_the_last_frame(clips):  # D10
     outputs, labels = clips
 

@@ -128,7 +128,15 @@ def propagation(propagated, labels, stride, total=None):
 
 
 def clip_loss(
-    outputs, labels, objects, weights, stride, hardest_fraction=1.0, frames='all', totals=None
+    outputs,
+    labels,
+    objects,
+    weights,
+    stride,
+    hardest_fraction=1.0,
+    frames='all',
+    totals=None,
+    hardest_of='valid',
 ):
     """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, Eq. 13).
 
@@ -141,6 +149,8 @@ def clip_loss(
       hardest_fraction: share of the pixels that enter the cross entropy.
       frames: 'all' predicted frames of the clip, or its 'last' one alone (D10).
       totals: of the whole batch where this is a part of one, `totals_of`.
+      hardest_of: whether that share is one of the 'valid' pixels, or of 'all', void ones too, as in
+        CFBI's code.
 
     Returns:
       loss, dict of its unweighted terms (with `ce_all`, the un-mined cross entropy).
@@ -159,7 +169,8 @@ def clip_loss(
     mined = isinstance(hardest_fraction, jax.Array) or hardest_fraction < 1.0
     terms['ce'] = terms['ce_all']
     if mined:
-        terms['ce'] = hardest_mean(losses, valid, hardest_fraction, totals.frames)
+        counted = valid if hardest_of == 'valid' else jnp.ones_like(valid)
+        terms['ce'] = hardest_mean(losses, counted, hardest_fraction, totals.frames)
     if weights['bce'] and 'foreground_logits' in outputs:
         union = ((labels > 0) & (labels != VOID)).astype(jnp.float32)
         terms['bce'] = binary_cross_entropy(

@@ -212,6 +212,9 @@ def _make_loss(model, config, constraints):
     frames = config['loss'].get('frames', 'all')
     if frames not in ('all', 'last'):
         raise InputError(f"'loss.frames' is {frames!r}; one of 'all', 'last'")
+    hardest_of = config['loss'].get('hardest_of', 'valid')
+    if hardest_of not in ('valid', 'all'):
+        raise InputError(f"'loss.hardest_of' is {hardest_of!r}; one of 'valid', 'all'")
     training = config['training']
     sequential_from = training['sequential_from']
     predict_from = training.get('predict_from', 1)
@@ -240,7 +243,7 @@ def _make_loss(model, config, constraints):
         )
         fraction = fraction_at(state.step) if fraction_at else 1.0
         loss, terms = losses.clip_loss(
-            outputs, labels, objects, weights, model.stride, fraction, frames, totals
+            outputs, labels, objects, weights, model.stride, fraction, frames, totals, hardest_of
         )
         return loss, (terms, variables.get('batch_stats', {}))
 
