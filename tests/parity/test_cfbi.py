@@ -98,7 +98,13 @@ def compare_head(records, case, seen, prediction, clip, num_objects):
     prehead = np.maximum(of_slots(output(seen, ('prehead_norm',))), 0)
     records.compare(f'{case}/prehead', channels_first(prehead), 5e-4)
     for name, module in HEAD.items():
-        found = of_slots(output(seen, ('head', *filter(None, module.split('/')))))
+        found = output(seen, ('head', *filter(None, module.split('/'))))
+        if isinstance(found, tuple):  # of a gate; the tenth gates a map before its enlargement
+            size = found[-1].shape[1:3]
+            found = np.concatenate(
+                [align.resize(part, size, align.cubic_weights) for part in found], axis=-1
+            )
+        found = of_slots(found)
         records.compare(f'{case}/{name}', channels_first(found), 3e-3)
     for name, logits in zip(('fg_logit', 'bg_logit'), output(seen, ('output',)), strict=True):
         records.compare(f'{case}/{name}', of_slots(logits)[:, None], 3e-3)

@@ -6,7 +6,17 @@ Everything works on slots as a batch: N = B * S.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vos_jax.models.cfbi_layers import FAN_IN, GCT, Depthwise, Gate, GroupNorm, Linear, conv
+from vos_jax.models.cfbi_layers import (
+    FAN_IN,
+    FAN_OUT,
+    GCT,
+    Depthwise,
+    Gate,
+    GroupNorm,
+    Linear,
+    conv,
+)
+from vos_jax.models.convolutions import AtrousConv, ResizedConv
 from vos_jax.ops import align
 
 # (stage, stride, dilation) of each block; stage 0 is as wide as head_channels[0].
@@ -54,9 +64,11 @@ class HeadASPP(nn.Module):
         branches = []
         for index, rate in enumerate((1, *self.rates)):
             y = GCT(name=f'gct{index}')(x)
-            size = 1 if index == 0 else 3
             name = f'conv{index}'
-            y = conv(width, size, 1, rate, init=FAN_IN, dtype=self.dtype, name=name)(y)
+            if index == 0:
+                y = conv(width, init=FAN_IN, dtype=self.dtype, name=name)(y)
+            else:
+                y = AtrousConv(width, rate, self.dtype, FAN_IN, name=name)(y)
             branches.append(nn.relu(GroupNorm(name=f'norm{index}')(y)))
         mean = x.mean(axis=(1, 2), keepdims=True)
         mean = nn.relu(conv(width, init=FAN_IN, dtype=self.dtype, name='pool')(mean))
@@ -86,26 +98,26 @@ class Ensembler(nn.Module):
         """
         stages = []
         for index, (stage, stride, dilation) in enumerate(BLOCKS, start=1):
-            x = Gate(name=f'gate{index}')(x, guidance)
+            (x,) = Gate(name=f'gate{index}')(guidance, x)
             width = self.channels[stage]
             x = Block(width, stride, dilation, self.dtype, name=f'block{index}')(x)
             stages.append(x)
-        x = Gate(name='gate9')(x, guidance)
+        (x,) = Gate(name='gate9')(guidance, x)
         x = HeadASPP(self.channels[0], dtype=self.dtype, name='aspp')(x)
         return self._decode(x, low, stages[1], guidance)
 
     def _decode(self, x, low, first_stage, guidance):
-        size, width = low.shape[1:3], self.channels[2]
-        x = align.resize(x, size, align.cubic_weights).astype(x.dtype)
+        width = self.channels[2]
         skip = GCT(name='gct_low')(jnp.concatenate([low, first_stage], axis=-1))
         skip = conv(width // 2, dtype=self.dtype, name='conv_low')(skip)
         skip = nn.relu(GroupNorm(16, name='norm_low')(skip))
-        x = jnp.concatenate([x, skip], axis=-1)
-        for index in (1, 2):
-            x = Gate(name=f'gate{9 + index}')(x, guidance)
-            x = conv(width, 3, dtype=self.dtype, name=f'decode{index}')(x)
-            x = nn.relu(GroupNorm(name=f'decode_norm{index}')(x))
-        return x
+        # A gate is the same at all places: it commutes with the enlargement.
+        x, skip = Gate(name='gate10')(guidance, x, skip)
+        enlarged = ResizedConv(width, align.cubic_weights, self.dtype, FAN_OUT, name='decode1')
+        x = nn.relu(GroupNorm(name='decode_norm1')(enlarged(x, skip)))
+        (x,) = Gate(name='gate11')(guidance, x)
+        x = conv(width, 3, dtype=self.dtype, name='decode2')(x)
+        return nn.relu(GroupNorm(name='decode_norm2')(x))
 
 
 class Separable(nn.Module):
@@ -123,7 +135,7 @@ class Separable(nn.Module):
         del low
         widths = (self.channels[0],) * 3 + (self.channels[2],)
         for index, width in enumerate(widths, start=1):
-            x = Gate(name=f'gate{index}')(x, guidance)
+            (x,) = Gate(name=f'gate{index}')(guidance, x)
             x = Depthwise(7, self.dtype, name=f'depthwise{index}')(x)
             x = nn.relu(GroupNorm(name=f'depthwise_norm{index}')(x))
             x = conv(width, dtype=self.dtype, name=f'pointwise{index}')(x)

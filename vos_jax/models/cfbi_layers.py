@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vos_jax.models.layers import Conv, Conv1x1
 
@@ -94,12 +95,22 @@ class Gate(nn.Module):
     """Gate on the channels from the guidance vector (CFBI, section 3.2, Fig. 4)."""
 
     @nn.compact
-    def __call__(self, x, guidance):
-        """x: [N, h, w, C]; guidance: f32[N, G], or None: no gate."""
+    def __call__(self, guidance, *maps):
+        """Gates maps of any sizes, whose channels are counted on from one to the next.
+
+        Args:
+          guidance: f32[N, G], or None: no gate.
+          maps: [N, h, w, C] each.
+
+        Returns:
+          The tuple of the gated maps.
+        """
         if guidance is None:
-            return x
-        gate = 1.0 + jnp.tanh(Linear(x.shape[-1], name='linear')(guidance))
-        return x * gate[:, None, None].astype(x.dtype)
+            return maps
+        ends = np.cumsum([x.shape[-1] for x in maps])
+        gate = 1.0 + jnp.tanh(Linear(int(ends[-1]), name='linear')(guidance))
+        gates = jnp.split(gate[:, None, None], ends[:-1], axis=-1)
+        return tuple(x * part.astype(x.dtype) for x, part in zip(maps, gates, strict=True))
 
 
 class Depthwise(nn.Module):

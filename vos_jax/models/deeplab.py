@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vos_jax.models.choices import check_choices
+from vos_jax.models.convolutions import AtrousConv, ResizedConv
 from vos_jax.models.layers import NORMS, Norm, conv
 from vos_jax.models.resnet import Block
-from vos_jax.ops import align
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,26 +44,25 @@ class DeepLabSpec:
 
 
 class Unit(nn.Module):
-    """Convolution without bias, norm, ReLU."""
+    """Convolution without bias, norm, ReLU.
+
+    With `small` the convolution is that of [small enlarged to the size of x, x].
+    """
 
     features: int
     size: int
     norm: str
-    stride: int = 1
     dilation: int = 1
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x, train=False):
-        x = conv(
-            self.features,
-            self.size,
-            self.stride,
-            self.dilation,
-            use_bias=False,
-            dtype=self.dtype,
-            name='conv',
-        )(x)
+    def __call__(self, x, train=False, small=None):
+        if small is not None:
+            x = ResizedConv(self.features, dtype=self.dtype, name='conv')(small, x)
+        elif self.dilation > 1:
+            x = AtrousConv(self.features, self.dilation, self.dtype, name='conv')(x)
+        else:
+            x = conv(self.features, self.size, use_bias=False, dtype=self.dtype, name='conv')(x)
         return nn.relu(Norm(self.norm, name='norm')(x, train))
 
 
@@ -120,10 +119,8 @@ class DeepLab(nn.Module):
         for stage in (1, 2, 3):
             x = self._stage(x, stage, train)
         x = ASPP(spec, self.dtype, name='aspp')(x, train)
-        x = align.resize(x, low.shape[1:3]).astype(low.dtype)
         projected = self._unit(spec.low_channels, 1, 'low')(low, train)
-        x = jnp.concatenate([x, projected], axis=-1)
-        x = self._unit(spec.channels, 3, 'decode1')(x, train)
+        x = self._unit(spec.channels, 3, 'decode1')(projected, train, small=x)
         return self._unit(spec.channels, 3, 'decode2')(x, train), low
 
     def _stage(self, x, stage, train):

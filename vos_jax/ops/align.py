@@ -104,6 +104,33 @@ def _contract(equation, matrix, x):
     return jnp.einsum(equation, matrix, x, precision=jax.lax.Precision.HIGHEST)
 
 
+def convolve_resized(x, kernel, size, weights=linear_weights):
+    """3x3 convolution of `resize(x, size, weights)`, with zeros around, which is never made.
+
+    Both are linear: each of the nine taps is a product at the small size, and matrices that
+    interpolate and shift sum the taps. Enlarged by 4, that is a sixth of the operations.
+
+    Args:
+      x: [N, h, w, C].
+      kernel: [3, 3, C, D], in the dtype of x.
+      size: (height, width) of the result.
+      weights: as for `resize`.
+
+    Returns:
+      f32[N, height, width, D].
+    """
+    taps = jnp.einsum('nhwc,ijcd->nhwijd', x, kernel).astype(jnp.float32)
+    rows, columns = (_shifted(weights, x.shape[1 + k], size[k]) for k in (0, 1))
+    taps = _contract('xjw,nhwijd->nhixd', columns, taps)
+    return _contract('yih,nhixd->nyxd', rows, taps)
+
+
+def _shifted(weights, size, new_size):
+    """f32[new_size, 3, size]: the rows of the matrix one before, at, and one after each place."""
+    padded = np.pad(weights(size, new_size), ((1, 1), (0, 0)))
+    return np.stack([padded[shift : shift + new_size] for shift in range(3)], axis=1)
+
+
 @functools.lru_cache(maxsize=256)
 def nearest_indices(size, new_size):
     """PyTorch's nearest rule without half-pixel shift: min(floor(i * size/new_size), size - 1).

@@ -109,20 +109,21 @@ def _walk_blocks(query, references, labels, num_slots, indexed):
     batch, num_query, _ = query.shape
     rows = jnp.arange(batch)[:, None]
     slots = jnp.arange(num_slots)
-    places = jnp.arange(BLOCK, dtype=jnp.int32)
+    places = jnp.arange(BLOCK, dtype=jnp.int32)[:, None]
 
     def walk(i, state):
         lowest, index = state
         at, is_pixel = source[:, i], valid[:, i]
         block = references[rows, at]  # [B, R, C]
-        distances = _norms(block)[:, None] - 2.0 * _products('bqc,brc->bqr', query, block)
-        distances = jnp.where(is_pixel[:, None], distances, FAR)
-        low = distances.min(axis=-1)
+        # Minima over rows: a minimum along the last axis is not vectorised on CPUs.
+        distances = _norms(block)[..., None] - 2.0 * _products('brc,bqc->brq', block, query)
+        distances = jnp.where(is_pixel[..., None], distances, FAR)
+        low = distances.min(axis=1)
         here = (block_slots[:, i, None] == slots)[..., None]  # [B, S, 1]
         is_lower = here & (low[:, None] < lowest)
         if indexed:
             # A plain minimum over places: XLA's argmin takes twice as long on CPUs.
-            place = jnp.where(distances <= low[..., None], places, BLOCK - 1).min(axis=-1)
+            place = jnp.where(distances <= low[:, None], places, BLOCK - 1).min(axis=1)
             found = jnp.take_along_axis(at, place, axis=1)
             index = jnp.where(is_lower, found[:, None], index)
         return jnp.where(is_lower, low[:, None], lowest), index
