@@ -159,7 +159,11 @@ def test_mining_raises_the_cross_entropy_alone(clips):
 def test_the_hardest_share_may_count_void_pixels(clips):
     outputs, labels = clips
     void = labels[:, 1:] == 255
-    loss = lambda of: losses.clip_loss(outputs, labels, OBJECTS, WEIGHTS, 4, 0.5, hardest_of=of)[1]['ce']  # noqa: E731
+
+    def loss(hardest_of):
+        settings = dict(hardest_fraction=0.5, hardest_of=hardest_of)
+        return losses.clip_loss(outputs, labels, OBJECTS, WEIGHTS, 4, **settings)[1]['ce']
+
     assert void.mean() == 0.25
     found, valid = loss('all'), loss('valid')
     pixels = np.array(losses.pixel_cross_entropy(*map(_flat, (outputs['logits'], labels[:, 1:]))))
