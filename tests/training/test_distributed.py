@@ -48,9 +48,9 @@ def test_four_processes_with_split_weights_end_with_the_weights_of_one(data, alo
     assert_same_run(tmp_path / 'run', alone)
 
 
-def wait_for_checkpoint(workdir, running, timeout_s=240):
+def wait_for_checkpoint(workdir, running, after=0, timeout_s=240):
     end_s = time.monotonic() + timeout_s
-    while not any(path.name.isdigit() for path in workdir.glob('checkpoints/latest/*')):
+    while max(checkpoint_steps(workdir), default=0) <= after:
         assert time.monotonic() < end_s
         assert all(process.poll() is None for process in running), micro.end(running)[2]
         time.sleep(0.2)
@@ -59,8 +59,12 @@ def wait_for_checkpoint(workdir, running, timeout_s=240):
 ENDLESS = {'mesh.data': 2, 'training.steps': 1_000_000, 'training.log_every': 1000}
 
 
+def checkpoint_steps(workdir):
+    return {int(p.name) for p in workdir.glob('checkpoints/latest/*') if p.name.isdigit()}
+
+
 @pytest.mark.slow
-def test_a_killed_process_ends_the_others_and_a_restart_goes_on(data, tmp_path):
+def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(data, tmp_path):
     workdir = tmp_path / 'run'
     running = micro.start(data, workdir, ENDLESS, processes=2)
     wait_for_checkpoint(workdir, running)
@@ -72,24 +76,18 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on(data, tmp_path):
     assert codes[1] == -signal.SIGKILL
     assert 'error: process 0 of 2' in errors[0]
     assert 'the same command in all processes goes on' in errors[0].lower()
-    done = max(int(p.name) for p in workdir.glob('checkpoints/latest/*') if p.name.isdigit())
-    # One process goes on from what two have written.
-    output = micro.run(data, workdir, {'training.steps': done + 3})
-    assert f'going on from step {done}' in output
 
-
-@pytest.mark.slow
-def test_sigterm_to_one_process_stops_all_with_a_checkpoint(data, tmp_path):
-    workdir = tmp_path / 'run'
+    done = max(checkpoint_steps(workdir))
     running = micro.start(data, workdir, ENDLESS, processes=2)
-    wait_for_checkpoint(workdir, running)
-    running[1].send_signal(signal.SIGTERM)
+    wait_for_checkpoint(workdir, running, after=done)
+    running[1].send_signal(signal.SIGTERM)  # one alone
     sent_s = time.monotonic()
     codes, outputs, errors = micro.end(running, timeout_s=60)
     assert time.monotonic() - sent_s < 30
     assert codes == [128 + signal.SIGTERM] * 2, errors
+    assert f'going on from step {done}' in outputs[0]
     stopped = int(outputs[0].rpartition('at step ')[2].partition(';')[0])
-    assert (workdir / 'checkpoints' / 'latest' / str(stopped)).is_dir()
+    assert stopped in checkpoint_steps(workdir)
 
 
 @pytest.mark.parametrize(
