@@ -1,5 +1,6 @@
 """A studio in a process of its own, and requests to it."""
 
+import atexit
 import json
 import os
 import re
@@ -30,6 +31,7 @@ class Served:
             stderr=subprocess.PIPE,
             text=True,
         )
+        atexit.register(self.process.kill)  # where a test fails before it ends it
         line = self.process.stdout.readline()
         found = re.search(r'http://127\.0\.0\.1:\d+/\S+', line)
         assert found, (line, self.process.communicate())
