@@ -60,8 +60,9 @@ def test_an_injected_mask_reaches_every_stage_at_once():
     for number in (2, 3):
         variables['params'][f'mask{number}']['kernel'][:] = 0
     r2, r3, r4 = quick_jit(module.apply)(variables, x)
-    np.testing.assert_array_equal(r2[0], r2[1])
-    np.testing.assert_array_equal(r3[0], r3[1])
+    # Not equal to the last bit: a convolution may sum the samples of a batch in different orders.
+    np.testing.assert_allclose(r2[0], r2[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(r3[0], r3[1], rtol=1e-5, atol=1e-6)
     assert abs(r4[1] - r4[0]).max() > 0.1
 
 
