@@ -17,6 +17,8 @@ else
   CREATE = $(BASE_PYTHON) -m venv $(VENV)
   INSTALL = $(PYTHON) -m pip install --quiet --disable-pip-version-check
 endif
+# A file's tests run in one process: what they share is made once.
+WORKERS := -n 2 --dist loadfile
 QUICK := not slow and not gpu and not pytorch and not browser
 
 .DEFAULT_GOAL := help
@@ -41,13 +43,13 @@ demo: $(STAMP)
 	$(PYTHON) -m vos_jax.demo
 
 test: $(STAMP)
-	$(PYTHON) -m pytest -n 2 -m '$(QUICK)'
+	$(PYTHON) -m pytest $(WORKERS) -m '$(QUICK)'
 
 # CFBI's slow parity tests: one was seen to fail on a crowded machine, the cause is not found yet.
 LATER := --ignore-glob='*/parity/test_cfbi*'
 
 slow: $(STAMP)
-	$(PYTHON) -m pytest -n 2 $(LATER) -m '(slow or pytorch or browser) and not gpu' || test $$? -eq 5  # 5: none
+	$(PYTHON) -m pytest $(WORKERS) $(LATER) -m '(slow or pytorch or browser) and not gpu' || test $$? -eq 5  # 5: none
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

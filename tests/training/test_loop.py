@@ -46,7 +46,7 @@ def command(data, workdir, *overrides):
     return [*program, f'--workdir={workdir}', *flags, *overrides]
 
 
-def run(*arguments, timeout_s=300):
+def run(*arguments, timeout_s=600):
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False
     )
