@@ -8,13 +8,12 @@ same process, the two taking turns frame by frame.
 """
 
 import functools
-import importlib.util
 import time
 
 from absl import flags
 
 from benchmarks import configs, inputs, measuring
-from vos_jax.errors import InputError, run_main
+from vos_jax.errors import run_main
 from vos_jax.inference import memory_policy
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
@@ -41,21 +40,35 @@ COMPARISON = {
 }
 
 
+# Frames that are read where the config sets no bound (STM), so that a memory can be full.
+NUM_MEMORY = 5
+
+
 class Running:
-    """A video that is being segmented: compiled, its memory full."""
+    """A video that is being segmented: compiled, its memory full.
+
+    Attributes:
+      model, variables, dtype: of the config, with made-up weights.
+      num_memory: frames that are read.
+      labels: u8[H, W] of the first frame after the given one.
+      first_s: time of that frame, with the compilation.
+    """
 
     def __init__(self, spec, dtype, size, num_objects):
         config = configs.load_for_device(spec, dtype)
         self.dtype = config['model']['dtype']
         self.model = registry.build(config['model'])
         memory = memory_policy.MemorySettings(**config.get('inference', {}).get('memory', {}))
-        variables = inputs.variables_of(self.model, num_objects)
-        self._segmenter = Segmenter(self.model, variables, memory=memory)
+        if memory.size > 10 * NUM_MEMORY:
+            memory = memory_policy.MemorySettings('sample', NUM_MEMORY)
+        self.num_memory = memory.size
+        self.variables = inputs.variables_of(self.model, num_objects)
+        self._segmenter = Segmenter(self.model, self.variables, memory=memory)
         self._frames, masks = inputs.make_video(size, memory.size + 1, num_objects)
         self._now = 0
         self._segmenter.start(self._frames[0], masks)
         start = time.perf_counter()
-        self.step()
+        self.labels = self.step()
         self.first_s = time.perf_counter() - start
         for _ in range(memory.size):
             self.step()
@@ -81,24 +94,20 @@ def compare(rival, spec, dtype, size, num_objects, num_frames):
     """One row with a PyTorch model beside it; the two take turns, and change who goes first.
 
     Args:
-      rival: 'stm', or 'giel': the same model as that of the config.
+      rival: 'stm' of the published size, or 'giel': the same model as that of the config.
       spec, dtype, size, num_objects, num_frames: as for `measure`.
     """
-    from benchmarks.pytorch import giel, stm
+    from benchmarks.pytorch import running as pytorch
+    from benchmarks.pytorch import stm, weights
 
-    running = Running(spec, dtype, size, num_objects)
-    if rival == 'stm':
-        other = stm.Running(size, num_objects, num_memory=5)
-    else:
-        other = giel.Running(running.model.spec, size, num_objects, num_memory=5)
-    samples = {running: [], other: []}
-    for index in range(num_frames):
-        for one in (running, other) if index % 2 == 0 else (other, running):
-            samples[one].append(measuring.timed(one.step)[1:])
-    row = _about(spec, running, size, num_objects) | measuring.summary_ms(samples[running])
-    its = measuring.summary_ms(samples[other])
-    row |= {'rival': f'{rival} PyTorch', 'rival_ms': its['ms'], 'rival_cpu_ms': its['cpu_ms']}
-    row |= {'ratio': row['ms'] / its['ms'], 'cpu_ratio': row['cpu_ms'] / its['cpu_ms']}
+    pytorch.prepare(measuring.num_cores())
+    ours = Running(spec, dtype, size, num_objects)
+    twin = stm.STM() if rival == 'stm' else weights.make_twin(ours.model, ours.variables)
+    its = pytorch.Running(twin, size, num_objects, NUM_MEMORY, ours.dtype)
+    mine, other = measuring.take_turns([ours.step, its.step], num_frames)
+    row = _about(spec, ours, size, num_objects) | mine
+    row |= {'rival': f'{rival} PyTorch', 'rival_ms': other['ms'], 'rival_cpu_ms': other['cpu_ms']}
+    row |= {'ratio': mine['ms'] / other['ms'], 'cpu_ratio': mine['cpu_ms'] / other['cpu_ms']}
     return row | {'machine': measuring.machine()}
 
 
@@ -113,10 +122,8 @@ def main(argv):
     wanted = flags.FLAGS
     size = measuring.parse_size(wanted.size)
     configs.load(wanted.config)  # a wrong name is an error of this process, in one line
-    if wanted.compare_pytorch and importlib.util.find_spec('torch') is None:
-        raise InputError(
-            '--compare_pytorch: PyTorch is not installed; pip install -r requirements-pytorch.txt'
-        )
+    if wanted.compare_pytorch:
+        measuring.check_pytorch()
     function, columns = measure, COLUMNS
     if wanted.compare_pytorch:
         function, columns = functools.partial(compare, wanted.compare_pytorch), COMPARISON

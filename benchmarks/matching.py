@@ -7,15 +7,13 @@ PyTorch (benchmarks/pytorch/matching.py), whose gradient needs 3 GB for each slo
 CPU the memory is what the part adds to that of the process.
 """
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from benchmarks import inputs, measuring
-from vos_jax.errors import InputError, run_main
+from vos_jax.errors import run_main
 from vos_jax.ops import align, matching
 
 CHANNELS = 100
@@ -58,19 +56,33 @@ def match(kind, query, reference, labels, num_slots, dtype):
 
 def measure(kind, part, size, num_objects, num_runs, dtype):
     """One row: time of a run, and the memory that the runs add."""
-    arrays = tuple(map(jnp.asarray, make_inputs(kind, size, num_objects)))
+    arrays = make_inputs(kind, size, num_objects)
+    row = {'code': 'vos_jax', 'dtype': dtype, **_about(kind, part, arrays[2], num_objects)}
+    row |= _run(runner(kind, part, *arrays, num_objects + 1, dtype), num_runs)
+    return row | {'machine': measuring.machine()}
+
+
+def runner(kind, part, query, reference, labels, num_slots, dtype='float32'):
+    """Compiled function without arguments that runs one matching.
+
+    Args:
+      kind: 'global' or 'local'.
+      part: 'forward' or 'gradient' (of the sum of the proxies).
+      query, reference, labels: of `make_inputs`.
+      num_slots: background and objects.
+      dtype: of the products.
+    """
+    arrays = tuple(map(jnp.asarray, (query, reference, labels)))
 
     def forward(query, reference, labels):
-        return match(kind, query, reference, labels, num_objects + 1, dtype)
+        return match(kind, query, reference, labels, num_slots, dtype)
 
     def loss(*arrays):
         return matching.proxy(forward(*arrays), 0.0).sum()
 
     function = forward if part == 'forward' else jax.value_and_grad(loss, (0, 1))
     compiled = jax.jit(function).lower(*arrays).compile()
-    row = {'code': 'vos_jax', 'dtype': dtype, **_about(kind, part, arrays[2], num_objects)}
-    row |= _run(lambda: compiled(*arrays), num_runs)
-    return row | {'machine': measuring.machine()}
+    return lambda: compiled(*arrays)
 
 
 def measure_pytorch(kind, part, size, num_objects, num_runs):
@@ -105,11 +117,7 @@ def main(argv):
     size = measuring.parse_size(wanted.size)
     codes = [(measure, (wanted.dtype,))]
     if wanted.compare_pytorch:
-        if importlib.util.find_spec('torch') is None:
-            raise InputError(
-                '--compare_pytorch: PyTorch is not installed; '
-                'pip install -r requirements-pytorch.txt'
-            )
+        measuring.check_pytorch()
         codes.append((measure_pytorch, ()))
     rows = []
     for kind in ('global', 'local'):

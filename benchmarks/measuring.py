@@ -1,6 +1,7 @@
 """Time and memory of a measured part, each in a process of its own, and tables of them."""
 
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -44,18 +45,56 @@ def summary_ms(samples):
     return {'ms': np.median(wall), 'best_ms': wall.min(), 'cpu_ms': np.median(cpu)}
 
 
+def take_turns(functions, count):
+    """Times functions that take turns, so that what else the machine does hits all alike.
+
+    Args:
+      functions: without arguments, warmed up.
+      count: calls of each; who goes first changes.
+
+    Returns:
+      List of rows as of `summary_ms`.
+    """
+    samples = [[] for _ in functions]
+    for turn in range(count):
+        for index in range(len(functions)):
+            chosen = (index + turn) % len(functions)
+            samples[chosen].append(timed(functions[chosen])[1:])
+    return [summary_ms(times) for times in samples]
+
+
+def check_pytorch():
+    """Raises InputError where PyTorch, which is optional, is absent."""
+    if importlib.util.find_spec('torch') is None:
+        raise InputError('PyTorch is not installed; pip install -r requirements-pytorch.txt')
+
+
+def num_cores():
+    """Cores that this process may use; JAX takes as many threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
 def forget_peak_memory():
     """Starts a new peak of the resident memory, where the system allows it (Linux)."""
     with contextlib.suppress(OSError):
         Path('/proc/self/clear_refs').write_text('5')
 
 
-def peak_memory():
+def peak_memory(of_pytorch=False):
     """Largest memory in use, as a row: `peak_mb`, and whose memory it is, `memory`.
 
     That of the accelerator since the process began; on a CPU the resident memory since
     `forget_peak_memory`.
+
+    Args:
+      of_pytorch: whether PyTorch's memory on the accelerator is meant, not JAX's.
     """
+    if of_pytorch:
+        import torch
+
+        if torch.cuda.is_available():
+            return {'peak_mb': torch.cuda.max_memory_allocated() / 2**20, 'memory': 'device'}
+        return {'peak_mb': _peak_resident_kb() / 2**10, 'memory': 'resident'}
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and 'peak_bytes_in_use' in statistics:
         return {'peak_mb': statistics['peak_bytes_in_use'] / 2**20, 'memory': 'device'}
@@ -76,7 +115,7 @@ def machine():
     return {
         'device': jax.devices()[0].device_kind,
         'backend': jax.default_backend(),
-        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else None,
+        'cores': num_cores(),
         'load_average': load,
         'jax': jax.__version__,
         'python': platform.python_version(),

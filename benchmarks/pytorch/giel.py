@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks import inputs
 from benchmarks.pytorch.encoder import Decoder, Encoder, Norm
+from vos_jax.errors import InputError
 from vos_jax.models.contract import MEAN, STD
 
 EPSILON = 1e-7
@@ -62,7 +62,7 @@ class GIEL(nn.Module):
         super().__init__()
         for name, value in NEEDED.items():
             if getattr(spec, name) != value:
-                raise ValueError(f'the PyTorch twin has {name}={value!r} alone')
+                raise InputError(f'GIEL in PyTorch has {name}={value!r} alone')
         self.spec = spec
         self.stride = spec.encoder.stage_strides[-1]
         channels = spec.encoder.stage_channels[-1]
@@ -83,6 +83,23 @@ class GIEL(nn.Module):
             self.log_walk = nn.Parameter(torch.ones(2))
         self.register_buffer('mean', 255 * torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', 255 * torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def start(self, masks):
+        """Masks f32[1, K, H, W] of the given frame -> what `advance` takes as masks."""
+        return masks, masks.amax(dim=1)
+
+    def remember(self, frame, masks):
+        """Entry of a frame f32[1, 3, H, W] with its masks; its number counts for locality alone."""
+        objects = torch.ones(masks[0].shape[:2], dtype=torch.bool, device=frame.device)
+        return self.memorise(frame, *masks, objects, 0)
+
+    def advance(self, bank, previous, masks, frame):
+        """Memorises the previous frame and segments the next: logits [1, K+1, H, W], masks."""
+        entry = self.remember(previous, masks)
+        objects = torch.ones(masks[0].shape[:2], dtype=torch.bool, device=frame.device)
+        prediction = self.segment(self.encode(frame), [*bank, entry], objects, 1)
+        masks = prediction.logits.softmax(dim=1)[:, 1:], prediction.foreground_logits.sigmoid()
+        return prediction.logits, masks
 
     def encode(self, frames):
         """frames: f32[B, 3, H, W], 0..255 -> Features."""
@@ -246,46 +263,3 @@ def aggregate(log_p, objects):
     log_p0 = torch.where(used, log_not_p, 0.0).sum(dim=1, keepdim=True).clamp(low, high)
     foreground = torch.where(used, log_p - log_not_p, NEGATIVE)
     return torch.cat([log_p0 - log1mexp(log_p0), foreground], dim=1)
-
-
-class Running:
-    """A made-up video being segmented with a full memory, like `benchmarks.inference.Running`.
-
-    Args:
-      spec: GIELSpec.
-      size: (height, width).
-      num_objects: slots, all in use.
-      num_memory: T, frames that are read.
-    """
-
-    def __init__(self, spec, size, num_objects, num_memory):
-        torch.manual_seed(0)
-        # XLA does the same: numbers below 1e-38 are slow, and no result depends on them.
-        torch.set_flush_denormal(True)
-        self._model = GIEL(spec).eval().to(memory_format=torch.channels_last)
-        frames, masks = inputs.make_video(size, num_memory + 1, num_objects)
-        self._frames, self._now = frames, 0
-        self._objects = torch.ones(1, num_objects, dtype=torch.bool)
-        ids = torch.arange(1, num_objects + 1, dtype=torch.uint8).view(1, -1, 1, 1)
-        masks = (torch.from_numpy(masks)[None, None] == ids).float()
-        self._masks = masks, masks.amax(dim=1)
-        with torch.inference_mode():
-            entry = self._model.memorise(self._frame(), *self._masks, self._objects, 0)
-        # The memory keeps its size: T - 1 earlier frames, and the previous one joins at each step.
-        self._bank = [entry] * (num_memory - 1)
-        self.step()
-
-    def _frame(self):
-        frame = torch.from_numpy(self._frames[self._now]).permute(2, 0, 1)[None].float()
-        return frame.contiguous(memory_format=torch.channels_last)
-
-    def step(self):
-        """Memorises the previous frame and segments the next one; gives its labels."""
-        with torch.inference_mode():
-            entry = self._model.memorise(self._frame(), *self._masks, self._objects, 1)
-            self._now = (self._now + 1) % len(self._frames)
-            features = self._model.encode(self._frame())
-            prediction = self._model.segment(features, [*self._bank, entry], self._objects, 2)
-            probabilities = prediction.logits.softmax(dim=1)
-            self._masks = probabilities[:, 1:], prediction.foreground_logits.sigmoid()
-            return probabilities[0].argmax(dim=0).numpy()

@@ -49,7 +49,7 @@ def match_locally(current, previous, labels, num_slots, windows):
     return torch.stack(maps)
 
 
-def runner(kind, part, query, reference, labels, num_slots, windows):
+def runner(kind, part, query, reference, labels, num_slots, windows, compiled=False):
     """Function without arguments that runs one matching.
 
     Args:
@@ -58,6 +58,7 @@ def runner(kind, part, query, reference, labels, num_slots, windows):
       query, reference: f32[1, h, w, C] NumPy arrays.
       labels: i32[1, h, w].
       num_slots, windows: as for the functions above.
+      compiled: whether the matching goes through torch.compile.
 
     Returns:
       Function that gives NumPy arrays: distances, or the loss and both gradients.
@@ -71,6 +72,9 @@ def runner(kind, part, query, reference, labels, num_slots, windows):
         flat = [x.reshape(-1, x.shape[-1]) for x in (first, second)]
         chunks = CHUNKS if part == 'forward' else 20
         return match_globally(*flat, seen.reshape(-1), num_slots, chunks)
+
+    if compiled:
+        forward = torch.compile(forward)
 
     def run():
         if part == 'forward':

@@ -37,10 +37,15 @@ def stage(channels, width, depth, stride):
 
 
 class Trunk(nn.Module):
-    """Stem and stages; gives r2, r3, r4 (strides 4, 8, 16; 256, 512, 1024 channels)."""
+    """Stem and stages; gives r2, r3, r4 (strides 4, 8, 16; 256, 512, 1024 channels).
 
-    def __init__(self, depths=(3, 4, 6), widths=(64, 128, 256), stem_width=64):
+    Args:
+      spec: vos_jax.models.resnet.EncoderSpec; depths, widths and stem_width count.
+    """
+
+    def __init__(self, spec):
         super().__init__()
+        depths, widths, stem_width = spec.depths, spec.widths, spec.stem_width
         self.conv1 = nn.Conv2d(3, stem_width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_width)
         self.res2 = stage(stem_width, widths[0], depths[0], 1)

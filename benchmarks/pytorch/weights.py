@@ -1,10 +1,37 @@
-"""Weights between Flax and the PyTorch twin: the same names, other words for the last one."""
+"""Weights between our models and their PyTorch twins.
+
+GIEL's twin has our names, with other words for the last one; STM's has those of the released code.
+"""
 
 import numpy as np
 import torch
 from flax import traverse_util
 
+from benchmarks.pytorch import giel, stm
+from data_prep import names, names_stm
+from vos_jax.models.stm import STM
+
 NAMES = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
+
+
+def make_twin(model, variables):
+    """The twin of a model, with its weights.
+
+    Args:
+      model: vos_jax.models.giel.GIEL or stm.STM.
+      variables: its variables.
+
+    Returns:
+      torch.nn.Module, in the mode in which it is trained.
+    """
+    if not isinstance(model, STM):
+        module = giel.GIEL(model.spec)
+        load_flax(module, variables)
+        return module.train()
+    module = stm.STM(model.spec)
+    theirs = names.to_theirs(names_stm.links_of(model.spec), names.below(variables))
+    _load(module, {name: torch.from_numpy(np.array(array)) for name, array in theirs.items()})
+    return module.eval()  # statistics stay fixed in training
 
 
 def load_flax(module, variables):
@@ -18,6 +45,10 @@ def load_flax(module, variables):
     for group in variables.values():
         for path, value in traverse_util.flatten_dict(group).items():
             state[torch_name(path)] = torch.from_numpy(np.ascontiguousarray(to_torch(path, value)))
+    _load(module, state)
+
+
+def _load(module, state):
     counters = [name for name in module.state_dict() if name.endswith('num_batches_tracked')]
     state |= {name: torch.zeros((), dtype=torch.long) for name in counters}
     module.load_state_dict(state, strict=True)
