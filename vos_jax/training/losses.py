@@ -91,7 +91,8 @@ def hardest_mean(losses, valid, fraction, total=None):
     flat = jnp.sort(losses.reshape(losses.shape[0], -1), axis=1)[:, ::-1]
     count = jnp.maximum(jnp.floor(fraction * valid.sum(axis=(1, 2))), 1.0)
     kept = jnp.arange(flat.shape[1])[None] < count[:, None]
-    return (jnp.where(kept, flat, 0.0).sum(axis=1) / count).sum() / (len(losses) if total is None else total)
+    means = jnp.where(kept, flat, 0.0).sum(axis=1) / count
+    return means.sum() / (len(losses) if total is None else total)
 
 
 def dice(logits, labels, objects, total=None):
