@@ -223,8 +223,8 @@ def _statistics(variables):
 
 def _apply(model, variables, train, method, *args, dropout=None):
     """Applies a method; gives its result and the variables with updated batch statistics."""
-    rngs = None if dropout is None else {'dropout': dropout}
-    apply = partial(model.apply, variables, *args, train=train, method=method, rngs=rngs)
+    rngs = {} if dropout is None else {'rngs': {'dropout': dropout}}
+    apply = partial(model.apply, variables, *args, train=train, method=method, **rngs)
     if not train or 'batch_stats' not in variables:
         return apply(), variables
     result, updated = apply(mutable=['batch_stats'])
