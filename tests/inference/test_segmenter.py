@@ -216,9 +216,13 @@ def test_weights_that_do_not_come_with_the_project_are_refused():
         Segmenter.from_pretrained('giel_huge')
 
 
-def test_one_compilation_for_each_frame_size_and_number_of_slots():
-    model = giel(variant='fast', key_channels=4)  # as no other test uses it
-    video = Segmenter(model, variables_of(model), memory=MemorySettings(size=2))
+@pytest.mark.parametrize('bound', [False, True])
+def test_one_compilation_for_each_frame_size_and_number_of_slots(bound):
+    model = giel(variant='fast', key_channels=4 + bound)  # as no other test uses it
+    variables = variables_of(model)
+    if bound:  # to a device, as those of a training are
+        variables = jax.device_put(variables, jax.devices()[0])
+    video = Segmenter(model, variables, memory=MemorySettings(size=3))
     events = []
     jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: events.append(name))
     pairs = set()

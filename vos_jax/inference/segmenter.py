@@ -44,9 +44,12 @@ class Segmenter:
           device: jax.Device to run on; default: jax's.
         """
         self.model = model
-        self.variables = jax.device_put(variables, device)
+        placed = jax.device_put(variables, device)
+        # All arrays are bound to one device: a program whose inputs lie there by chance in one step
+        # and are bound to it in the next would be compiled again.
+        self._device = device or min(jax.tree.leaves(placed)[0].devices(), key=lambda d: d.id)
+        self.variables = jax.device_put(placed, self._device)
         self.memory = memory or memory_policy.MemorySettings()
-        self._device = device
         self._entries = {}
         self._previous = None
         self._ids = []
@@ -274,7 +277,9 @@ class Segmenter:
         self._time, self._slots = int(state['time']), int(state['slots'])
         self._ids, self._labels = np.asarray(state['ids']).tolist(), np.asarray(state['labels'])
         self._given = np.asarray(state['given']).tolist()
-        self._previous, self._entries = jax.device_put((previous, entries), self._device)
+        on_device = jax.device_put((previous.features, previous.masks), self._device)
+        self._previous = previous.replace(features=on_device[0], masks=on_device[1])
+        self._entries = jax.device_put(entries, self._device)
 
     def save(self, path):
         """Writes `state` as one file, which appears whole or not at all."""
@@ -326,8 +331,8 @@ class Segmenter:
         self._ids = ids
         if given:
             self._given = sorted({*self._given, self._time})
-        merged = self._over(self._previous.masks, masks, is_given)
-        self._previous = self._previous.replace(masks=merged.replace(given=np.full(1, given, bool)))
+        merged = self._over(self._previous.masks, masks, is_given, given)
+        self._previous = self._previous.replace(masks=merged)
         self._labels = np.where(is_given, masks, self._labels).astype(np.uint8)
         return self._labels
 
@@ -356,14 +361,15 @@ class Segmenter:
     def _used(self):
         return (np.arange(self._slots) < len(self._ids))[None]
 
-    def _over(self, masks, given, is_given):
+    def _over(self, masks, given, is_given, counts_as_given=True):
         """Given ids written over masks of the slots."""
         objects = np.array(masks.objects)
         foreground = np.array(masks.foreground)
         for slot, number in enumerate(self._ids):
             objects[0, slot] = np.where(is_given, given == number, objects[0, slot])
         foreground[0] = np.where(is_given, given > 0, foreground[0])
-        return contract.Masks(objects, foreground, np.ones(1, bool))
+        merged = contract.Masks(objects, foreground, np.full(1, counts_as_given, bool))
+        return jax.device_put(merged, self._device)
 
     def _widen(self, num_slots):
         missing = num_slots - self._slots
@@ -371,7 +377,8 @@ class Segmenter:
             self._entries[time] = steps.widened(self.model, self.variables, entry, num_slots)
         masks = self._previous.masks
         objects = np.pad(np.asarray(masks.objects), ((0, 0), (0, missing), (0, 0), (0, 0)))
-        self._previous = self._previous.replace(masks=masks.replace(objects=objects))
+        masks = jax.device_put(masks.replace(objects=objects), self._device)
+        self._previous = self._previous.replace(masks=masks)
         self._slots = num_slots
 
     def _to_ids(self, slots):
