@@ -6,6 +6,11 @@ from pathlib import Path
 import jax
 
 
+# compiler_options of jax.jit for a program that runs once on a CPU: optimising it takes longer than
+# it gains.
+RUN_ONCE = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+
+
 def keep_compilations():
     """Keeps compiled programs in the user's cache folder, or in JAX_COMPILATION_CACHE_DIR."""
     if not jax.config.jax_compilation_cache_dir:

@@ -8,19 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vos_jax.compilation import RUN_ONCE
 from vos_jax.models import contract
 from vos_jax.models.giel import GIEL
 from vos_jax.models.giel_spec import GIELSpec
 from vos_jax.models.resnet import EncoderSpec
 
 # Tests run a graph once or twice: compiling it takes longer than any optimisation can gain.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        'xla_backend_optimization_level': 0,
-        'xla_llvm_disable_expensive_passes': True,
-    },
-)
+quick_jit = functools.partial(jax.jit, compiler_options=RUN_ONCE)
 
 SPEC = GIELSpec(
     encoder=EncoderSpec(

@@ -38,6 +38,7 @@ def command(data, workdir, *overrides):
         'training.evaluate_every': STEPS,
         'training.sequential_from': 10,
         'training.recompilation': 'error',
+        'training.unrolled': False,  # compiles sooner, and the clips are small
         'optimizer.warmup': 2,
     }
     flags = [f'--config.{name}={value}' for name, value in settings.items()]

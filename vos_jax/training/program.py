@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from vos_jax.compilation import RUN_ONCE
 from vos_jax.data.pipeline import make_batches
 from vos_jax.models import registry
 from vos_jax.training import sharding
@@ -35,7 +36,10 @@ class Program:
 
         self.state = jax.eval_shape(init)
         self.in_state = sharding.shard_state(self.state, self.mesh)
-        self.init = jax.jit(init, out_shardings=self.in_state)
+        on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
+        self.init = jax.jit(
+            init, out_shardings=self.in_state, compiler_options=RUN_ONCE if on_cpu else None
+        )
         whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self.step = jax.jit(
             steps.make_train_step(model, optimizer, config, self.mesh),
@@ -62,8 +66,13 @@ class Program:
         )
 
     def trace(self):
-        """The step, traced for the shapes of the config (jax.stages.Traced)."""
-        return self.step.trace(self.state, self.shapes)
+        """The step, traced for the shapes of the config (jax.stages.Traced).
+
+        With the places of the arrays, so that the first step finds it and traces nothing again.
+        """
+        return self.step.trace(
+            _placed(self.state, self.in_state), _placed(self.shapes, self.in_batch)
+        )
 
 
 class GlobalBatches:
@@ -78,6 +87,13 @@ class GlobalBatches:
 
     def __next__(self):
         return self._to_devices(next(self._batches))
+
+
+def _placed(shapes, shardings):
+    def place(shape, sharding):
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+    return jax.tree.map(place, shapes, shardings)
 
 
 def shapes_of(data):
