@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 
-
 # compiler_options of jax.jit for a program that runs once on a CPU: optimising it takes longer than
 # it gains.
 RUN_ONCE = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.models.tiny import clip, variables_of
+from tests.models.tiny import clip, quick_jit, variables_of
 from vos_jax import config, settings
 from vos_jax.data.settings import read_settings
 from vos_jax.inference.memory_policy import MemorySettings
@@ -87,7 +87,7 @@ def test_an_unknown_variant_is_refused():
         load('huge')
 
 
-def trained_and_segmented(cfg, size, length):
+def trained_and_segmented(cfg, size, length, jit=jax.jit):
     """One train step and one segmented frame with two objects: state, metrics, probabilities."""
     model = registry.build(cfg.model)
     batch = clip(length=length, size=size, num_slots=2)
@@ -100,7 +100,7 @@ def trained_and_segmented(cfg, size, length):
     state = steps.TrainState(
         np.int32(0), variables['params'], variables['batch_stats'], {}, opt_state
     )
-    train_step = jax.jit(steps.make_train_step(model, optimizer, cfg), donate_argnums=0)
+    train_step = jit(steps.make_train_step(model, optimizer, cfg), donate_argnums=0)
     state, metrics = train_step(state, batch)
     segmenter = Segmenter.from_config(cfg, state.variables())
     segmenter.start(batch['frames'][0, 0], batch['labels'][0, 0])
@@ -119,7 +119,7 @@ def check(size, start, state, metrics, probabilities):
 
 def test_the_tiny_variant_trains_and_segments():
     cfg = load('tiny')
-    check((64, 100), *trained_and_segmented(cfg, (64, 100), 3))
+    check((64, 100), *trained_and_segmented(cfg, (64, 100), 3, quick_jit))
 
 
 @pytest.mark.slow

@@ -7,13 +7,14 @@ from tests.models.tiny import quick_jit
 from vos_jax.ops import winograd
 from vos_jax.ops.convolution import conv2d
 
-# batch, height, width, kernel size, stride, padding, dilation
+# batch, height, width, output channels, kernel size, stride, padding, dilation
 CASES = {
-    'one image': (1, 6, 7, 3, 1, 1, 1),
-    'five images, stride 2': (5, 7, 8, 3, 2, 1, 1),
-    'more than 16 images, not divisible': (19, 5, 4, 3, 1, 1, 1),
-    'a stem': (2, 12, 10, 7, 2, 3, 1),
-    'dilated': (3, 9, 8, 3, 1, 2, 2),
+    'one image': (1, 6, 7, 3, 3, 1, 1, 1),
+    'five images, stride 2': (5, 7, 8, 3, 3, 2, 1, 1),
+    'more than 16 large images, not divisible': (19, 25, 24, 24, 3, 1, 1, 1),
+    'large, stride 2': (2, 50, 49, 24, 3, 2, 1, 1),
+    'a stem': (2, 12, 10, 3, 7, 2, 3, 1),
+    'dilated': (3, 9, 8, 3, 3, 1, 2, 2),
 }
 
 
@@ -30,9 +31,9 @@ def plain(x, kernel, stride, padding, dilation):
 
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES.keys())
 def test_output_and_both_gradients_are_those_of_lax(rng, case):
-    batch, height, width, size, *settings = case
+    batch, height, width, channels, size, *settings = case
     x = rng.standard_normal((batch, height, width, 2), np.float32)
-    kernel = rng.standard_normal((size, size, 2, 3), np.float32)
+    kernel = rng.standard_normal((size, size, 2, channels), np.float32)
 
     def gradients(convolve):
         def loss(x, kernel):
@@ -44,7 +45,7 @@ def test_output_and_both_gradients_are_those_of_lax(rng, case):
         return y, by_x, by_kernel
 
     for found, expected in zip(gradients(conv2d), gradients(plain), strict=True):
-        # Sums of up to 19 * 20 * 9 products in another order.
+        # Sums of up to 19 * 25 * 24 products in another order.
         np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
 
 

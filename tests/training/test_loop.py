@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.training import micro
 from vos_jax.data import synthetic
-from vos_jax.training.checkpoints import read_variables
 from vos_jax.training.metrics import read_metrics
-from vos_jax.weights import named
 
 STEPS = 40
 
@@ -39,6 +38,9 @@ def command(data, workdir, *overrides):
         'training.sequential_from': 10,
         'training.recompilation': 'error',
         'training.unrolled': False,  # compiles sooner, and the clips are small
+        'model.encoder.widths': '(8,8,8)',
+        'model.encoder.stem_width': 8,
+        'model.decoder_channels': 8,
         'optimizer.warmup': 2,
     }
     flags = [f'--config.{name}={value}' for name, value in settings.items()]
@@ -51,10 +53,6 @@ def run(*arguments, timeout_s=600):
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False
     )
-
-
-def losses(workdir):
-    return {m['step']: m['loss'] for m in read_metrics(workdir) if 'loss' in m}
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +70,7 @@ def test_a_run_logs_every_step_and_evaluates(whole):
     for name in ('step_s', 'device_step_s', 'data_wait_s', 'memory_mb', 'mfu'):
         assert machine[f'machine/{name}'] >= 0
     assert machine['weight_norm'] > 0
-    assert list(losses(workdir)) == list(range(1, STEPS + 1))
+    assert list(micro.losses(workdir)) == list(range(1, STEPS + 1))
     assert 'ETA' in output
     assert 'held out' in output
     assert list((workdir / 'images').glob('panel_synthetic_*.png'))
@@ -91,12 +89,12 @@ def test_a_killed_run_goes_on_with_the_same_numbers(data, whole, tmp_path):
     finished = run(data, workdir)
     assert finished.returncode == 0, finished.stderr
     assert re.search(r'going on from step \d*5|going on from step \d+0', finished.stdout)
-    assert losses(workdir) == losses(whole[0])
+    assert micro.losses(workdir) == micro.losses(whole[0])
     assert_same_weights(workdir, whole[0])
 
 
 def assert_same_weights(first, second):
-    first, second = (named(read_variables(folder, 'latest')[0]) for folder in (first, second))
+    first, second = micro.weights(first), micro.weights(second)
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
@@ -104,8 +102,7 @@ def assert_same_weights(first, second):
 
 def test_sigterm_writes_a_checkpoint_and_says_so(data, tmp_path):
     workdir = tmp_path / 'terminated'
-    many = '--config.training.steps=100000'
-    process = subprocess.Popen(command(data, workdir, many), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(data, workdir), stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith('step'):
             break
@@ -143,7 +140,8 @@ def test_a_workdir_of_another_model_is_refused(data, whole):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    finished = run(data, tmp_path / 'hot', '--config.optimizer.learning_rate=1e30')
-    assert finished.returncode == 1
-    assert 'is not finite' in finished.stderr
+    running = micro.start(data, tmp_path / 'hot', {'optimizer.learning_rate': 1e30})
+    (code,), _, (error,) = micro.end(running)
+    assert code == 1
+    assert 'is not finite' in error
     assert list((tmp_path / 'hot' / 'nonfinite').glob('step_*.json'))

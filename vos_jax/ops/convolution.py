@@ -9,6 +9,10 @@ from jax import lax
 from vos_jax.ops import winograd
 
 MAX_PIECES = 16
+# From so many output channels and pixels on the weight gradient is quicker sample by sample on a
+# CPU: 1.2 to 5 times (3x3, 24 to 96 channels, 4 and 12 samples, 24x36 to 96x144, 2026-11-25). With
+# 16 output channels and fewer it takes 3 to 12 times as long, and small images gain nothing.
+BY_SAMPLE_CHANNELS, BY_SAMPLE_PIXELS = 24, 600
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -53,8 +57,6 @@ def _backward(stride, padding, dilation, residuals, cotangent):
         return jax.vjp(lambda k: plain(x, k), kernel)[1](cotangent)[0]
 
     def weight_gradient_by_sample(x, cotangent):
-        # XLA's CPU convolution takes 2 to 2.7 times as long for a batch of 16 as for 16 single
-        # images (3x3, 48 to 128 channels, 20x32 to 40x64).
         pieces = min(x.shape[0], MAX_PIECES)
         size = -(-x.shape[0] // pieces)
         return sum(
@@ -62,8 +64,10 @@ def _backward(stride, padding, dilation, residuals, cotangent):
             for i in range(0, x.shape[0], size)
         )
 
-    if jax.sharding.get_abstract_mesh().size > 1:
-        # The samples lie on several devices: pieces of the batch would be sent around.
+    _, height, width, channels = cotangent.shape
+    is_large = channels >= BY_SAMPLE_CHANNELS and height * width >= BY_SAMPLE_PIXELS
+    if not is_large or jax.sharding.get_abstract_mesh().size > 1:
+        # The samples may lie on several devices: pieces of the batch would be sent around.
         kernel_gradient = weight_gradient(x, cotangent)
     else:
         kernel_gradient = lax.platform_dependent(

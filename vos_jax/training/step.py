@@ -156,24 +156,28 @@ def make_gradient(model, config, constraints):
     if not isinstance(num_parts, int) or num_parts < 1:
         raise InputError(f"'training.accumulate' is {num_parts!r}; needed: a whole number above 0")
 
-    def of_part(state, batch_stats, part, totals):
+    def of_part(state, batch_stats, part, totals, number=0):
         state = state.replace(batch_stats=batch_stats)
+        draw = state.step * num_parts + number  # each part drops features of its own
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (terms, batch_stats)), gradients = gradient_of(state.params, state, part, totals)
+        (loss, (terms, batch_stats)), gradients = gradient_of(
+            state.params, state, part, totals, draw
+        )
         return batch_stats, (loss, terms, constraints.parts(gradients))
 
     def accumulated(state, batch):
         totals, parts = totals_of(batch), _split(batch, num_parts)
 
-        def add(carry, part):
-            batch_stats, sums = carry
-            batch_stats, shares = of_part(state, batch_stats, part, totals)
+        def add(carry, numbered):
+            (batch_stats, sums), (number, part) = carry, numbered
+            batch_stats, shares = of_part(state, batch_stats, part, totals, number)
             return (batch_stats, jax.tree.map(jnp.add, sums, shares)), None
 
         first = jax.tree.map(lambda x: x[0], parts)
         shapes = jax.eval_shape(of_part, state, state.batch_stats, first, totals)[1]
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.scan(add, (state.batch_stats, zeros), parts, unroll=unrolled)[0]
+        numbered = jnp.arange(num_parts), parts
+        return jax.lax.scan(add, (state.batch_stats, zeros), numbered, unroll=unrolled)[0]
 
     def gradient_of(state, batch):
         with constraints.context():
@@ -202,9 +206,10 @@ def _split(batch, num_parts):
 
 
 def _make_loss(model, config, constraints):
-    """Functions (params, state, batch, totals) -> loss, (terms, batch_stats), and batch -> totals.
+    """Functions (params, state, batch, totals, draw) -> loss, (terms, batch_stats), and of totals.
 
     The loss is that of the batch, or with the totals of a whole batch its share of that one's.
+    `draw` is the number of the call, for dropout.
     """
     weights = {name: float(config['loss'][name]) for name in ('bce', 'ce', 'dice', 'propagation')}
     hardest = config['loss']['hardest']
@@ -221,7 +226,7 @@ def _make_loss(model, config, constraints):
     key = jax.random.key(config.get('seed', 0))
     needs_labels = weights['propagation'] or sequential_from or predict_from > 1
 
-    def loss_of(params, state, batch, totals):
+    def loss_of(params, state, batch, totals, draw):
         variables = {'params': constraints.whole(params)}
         if state.batch_stats:
             variables['batch_stats'] = state.batch_stats
@@ -239,7 +244,7 @@ def _make_loss(model, config, constraints):
             sequential=state.step >= sequential_from if sequential_from else True,
             rows=constraints.rows,
             predict_from=predict_from,
-            dropout=jax.random.fold_in(key, state.step),
+            dropout=jax.random.fold_in(key, draw),
         )
         fraction = fraction_at(state.step) if fraction_at else 1.0
         loss, terms = losses.clip_loss(
