@@ -42,7 +42,10 @@ def measure(spec, dtype, remat, batch, size, slots, num_steps, accumulate=1):
     """One row, for one policy of rematerialisation; slots 0: those of the config."""
     measuring.without_cached_compilations()
     config = configs.load_for_device(spec, dtype)
-    config['training'].update(remat=remat, accumulate=accumulate)
+    # XLA's CPU backend finds the recomputed values of unrolled steps equal to the first ones, and
+    # keeps those: only in a loop is less memory needed.
+    unrolled = config['training']['unrolled'] and remat == 'none'
+    config['training'].update(remat=remat, accumulate=accumulate, unrolled=unrolled)
     length, slots = config['data']['clip_length'], slots or config['data']['num_slots']
     model = registry.build(config['model'])
     optimizer, _ = steps.make_optimizer(config['optimizer'], config['training']['steps'])

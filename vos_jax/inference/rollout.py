@@ -117,7 +117,8 @@ def unroll(
       remat: 'none'; 'step': each step is recomputed in the backward pass; 'full': the encoding of
         the query frames too; 'products': as 'full', but convolutions and matrix products are kept.
       unrolled: whether the steps are compiled one by one in place of as a loop. XLA's CPU backend
-        runs the convolutions of a loop's gradient 15 to 20 times slower than outside of a loop.
+        runs the convolutions of a loop's gradient 15 to 20 times slower than outside of a loop; but
+        outside of one it merges what `remat` recomputes with the first values, and saves nothing.
       labels: u8[B, T, H, W] slot labels, if the propagation of the true labels is wanted.
       sequential: bool, may be traced; False memorises the true masks (from `labels`) in place of
         the predicted ones.
