@@ -91,6 +91,7 @@ def loss_in_jax(model, variables):
             given,
             objects,
             train=True,
+            unrolled=True,
             labels=labels,
         )
         total, _ = losses.clip_loss(outputs, labels, objects, loss_of(model), model.stride)
