@@ -11,16 +11,23 @@ import numpy as np
 import pytest
 
 from data_prep import torch_writer
+from vos_jax import weights
 from vos_jax.data import masks
+from vos_jax.data.frames import read_frame
+from vos_jax.inference.segmenter import Segmenter
 
 pytestmark = pytest.mark.slow
 
+# protocol, data set, options
 RUNS = {
     'davis': ('davis2017', 'DAVIS', []),
+    'davis2016': ('davis2016', 'DAVIS', []),
+    'davis_maxedge161': ('davis2017', 'DAVIS', ['--max_edge=161']),
     'davis_atrous2': ('davis2017', 'DAVIS', ['--atrous=2']),
     'davis_ms_flip': ('davis2017', 'DAVIS', ['--scales=1.0,1.15,1.3,1.5', '--flip']),
     'ytb': ('youtube_vos2018', 'YTB', []),
 }
+IN_CI = ('davis',)
 # Compiling takes most of the time. Level 1 computes the same to rounding.
 FLAGS = '--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true'
 MARGIN = 5  # level of the records from which on two probabilities differ by 1e-3 or more
@@ -45,21 +52,66 @@ def imported(cfbi_state_dict, tmp_path_factory):
     return folder / 'cfbi.npz'
 
 
-@pytest.mark.parametrize('run', RUNS)
+@pytest.mark.parametrize(
+    'run', [run if run in IN_CI else pytest.param(run, marks=pytest.mark.long) for run in RUNS]
+)
 def test_masks_equal_those_of_the_released_evaluator(shared, imported, tmp_path, run):
     protocol, data, options = RUNS[run]
     root = shared('parity/cfbi_e2e')
     flags = [f'--weights={imported}', f'--protocol={protocol}', f'--data={root / data}', *options]
     command('evaluate.py', *flags, f'--out={tmp_path}', '--noreport')
     levels = np.load(root / 'expected' / run / 'margin_levels.npz')
-    total = wrong = 0
+    diverged, compared = set(), 0
     for path in sorted((root / 'expected' / run).glob('*/*.png')):
-        key = f'{path.parent.name}/{path.stem}'
+        sequence, key = path.parent.name, f'{path.parent.name}/{path.stem}'
+        # A pixel whose probabilities are equal to 1e-4 may go the other way; with these made-up
+        # weights the frames after it may become others. Those are compared below.
+        if sequence in diverged:
+            continue
         expected = masks.read_labels(path)
         differ = masks.read_labels(tmp_path / 'masks' / f'{key}.png') != expected
-        total, wrong = total + differ.size, wrong + differ.sum()
+        compared += key in levels
+        assert differ.mean() <= 1e-3, key
         if key in levels:
             assert levels[key][differ].max(initial=0) < MARGIN, key
         else:
             assert not differ.any(), key  # given
-    assert wrong <= 1e-3 * total
+        if differ.any():
+            diverged.add(sequence)
+    assert compared >= 2
+
+
+# Frames, and changes of the model.
+SEQUENCES = {
+    'davis_atrous2': ('DAVIS/JPEGImages/480p/breakdance', {'global_atrous': 2}),
+    'ytb': ('YTB/valid/JPEGImages/5f6a7b8c9d', {}),
+}
+
+
+@pytest.mark.parametrize('run', ['ytb', pytest.param('davis_atrous2', marks=pytest.mark.long)])
+def test_each_frame_equals_the_released_one_after_the_recorded_mask_before(shared, imported, run):
+    folder, changes = SEQUENCES[run]
+    root = shared('parity/cfbi_e2e')
+    recorded, annotations = (
+        root / 'expected' / run,
+        root / folder.replace('JPEGImages', 'Annotations'),
+    )
+    loaded = weights.load_weights(imported)
+    config = {**loaded.config, 'model': {**loaded.config['model'], **changes}}
+    segmenter = Segmenter.from_config(config, loaded.variables)
+    levels = np.load(recorded / 'margin_levels.npz')
+    for index, path in enumerate(sorted((root / folder).glob('*.jpg'))):
+        frame, key = read_frame(path), f'{annotations.name}/{path.stem}'
+        expected = masks.read_labels(recorded / f'{key}.png')
+        if index == 0:
+            segmenter.start(frame, expected)
+            continue
+        before, late = segmenter.state(), annotations / f'{path.stem}.png'
+        is_given = run == 'ytb' and late.exists()
+        found = segmenter.step(frame)
+        if is_given:
+            found = segmenter.add_objects(masks.read_labels(late))
+        differ = found != expected
+        assert levels[key][differ].max(initial=0) < MARGIN, key
+        segmenter.restore(before)
+        segmenter.observe(frame, expected, given=is_given)

@@ -249,8 +249,15 @@ def clip_losses(model, params, statistics, frames, labels, objects):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('setting', ['joint', 'detached'])
-@pytest.mark.parametrize('clip', ['a', 'b'])
+@pytest.mark.parametrize(
+    ('clip', 'setting'),
+    [
+        ('a', 'joint'),
+        ('b', 'detached'),
+        pytest.param('a', 'detached', marks=pytest.mark.long),
+        pytest.param('b', 'joint', marks=pytest.mark.long),
+    ],
+)
 def test_loss_and_gradients_of_a_clip_are_the_recorded_ones(shared, variables, clip, setting):
     record = np.load(shared('parity/stm_train.npz'))
     frames, labels = record[f'{clip}/frames'][None], record[f'{clip}/labels'][None]
