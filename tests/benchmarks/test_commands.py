@@ -23,7 +23,7 @@ def test_inference_writes_a_row_for_each_number_of_objects(run_command, bare, tm
     assert f'{row["ms"]:.1f}' in result.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_train_step_writes_a_row_for_each_policy(run_command, tmp_path):
     out = tmp_path / 'figures.json'
     command = ('-m', 'benchmarks.train_step', *TINY, '--steps=1', f'--out={out}')
@@ -34,7 +34,7 @@ def test_train_step_writes_a_row_for_each_policy(run_command, tmp_path):
     assert rows['none']['s'] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_everything_runs_on_a_bare_machine(run_command, bare, tmp_path):
     out = tmp_path / 'figures.json'
     result = run_command(

@@ -16,6 +16,7 @@ COMMAND = ('-m', 'benchmarks.compare_pytorch')
 TINY = 'configs/giel_resnet50.py:tiny'
 
 
+@pytest.mark.long
 @pytest.mark.pytorch
 def test_inference_is_compared_in_one_command(run_command, tmp_path):
     out = tmp_path / 'giel.json'
@@ -34,6 +35,7 @@ def test_inference_is_compared_in_one_command(run_command, tmp_path):
     assert len(drawn.findall('.//{*}rect')) == 6  # two codes: time, memory, first call
 
 
+@pytest.mark.long
 @pytest.mark.pytorch
 @pytest.mark.parametrize(
     'task',

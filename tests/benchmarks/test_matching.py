@@ -43,7 +43,7 @@ def test_the_plain_version_has_the_same_distances_and_gradients(kind):
         np.testing.assert_allclose(gradient[0], theirs, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_prints_a_row_for_each_part(tmp_path):
     out = tmp_path / 'matching.json'
     flags = ['--size=97x65', '--objects=1,2', '--runs=1', f'--out={out}']

@@ -5,7 +5,7 @@ import json
 import pytest
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_benchmark_writes_its_figures(run_python, tmp_path):
     code = 'import runpy; runpy.run_module("benchmarks.data", run_name="__main__")'
     result = run_python(code, '--clips=40', '--workers=0,1', f'--json={tmp_path / "figures.json"}')

@@ -117,7 +117,7 @@ def test_a_memory_too_small_is_refused(original, tmp_path):
     assert not (tmp_path / 'model').exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['stm', 'cfbi'])
 def test_models_that_memorise_features_or_grow_are_exported_too(name, tmp_path):
     model = {'stm': test_stm.stm, 'cfbi': tiny_cfbi.build}[name]()

@@ -122,7 +122,7 @@ def test_the_tiny_variant_trains_and_segments():
     check((64, 100), *trained_and_segmented(cfg, (64, 100), 3, quick_jit))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_full_model_trains_and_segments_480p_with_two_objects():
     cfg = load('full', 'model.dtype=float32', 'training.unrolled=True')
     check((480, 854), *trained_and_segmented(cfg, (480, 854), cfg.data.clip_length))

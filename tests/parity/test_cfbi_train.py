@@ -115,7 +115,7 @@ def test_losses_and_gradients_of_one_frame_equal_the_released_ones(clips, cfbi_v
     np.testing.assert_allclose(logits[1], clips['single_logits_clip1'][0], rtol=0, atol=3e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sequential_losses_equal_the_released_ones(clips, cfbi_variables):
     frames, known = inputs_of(clips)
     run = quick_jit(lambda variables: logits_of_frames(variables, frames, known, 3, follow=True))

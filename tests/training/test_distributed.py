@@ -42,7 +42,7 @@ def test_two_processes_end_with_the_weights_of_one(data, alone, tmp_path):
     assert_same_run(tmp_path / 'run', alone)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_processes_with_split_weights_end_with_the_weights_of_one(data, alone, tmp_path):
     micro.run(data, tmp_path / 'run', {'mesh.data': 2, 'mesh.fsdp': 2}, processes=4)
     assert_same_run(tmp_path / 'run', alone)

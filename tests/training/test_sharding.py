@@ -91,7 +91,7 @@ def test_one_process_reads_all_clips_and_places_them():
     np.testing.assert_array_equal(placed['frames'], batch['frames'])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('model', ['giel', 'cfbi'])
 def test_eight_devices_give_the_loss_and_gradients_of_one(model):
     flags = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
