@@ -1,4 +1,4 @@
-"""Makes docs/pictures/studio.jpg: python docs/pictures/make_studio.py [--data=../shared/data]
+"""Makes docs/pictures/studio.jpg: PYTHONPATH=. python docs/pictures/make_studio.py [--data=...]
 
 Marks a rider and a horse by their true masks, follows them to frame 8 in a headless Chromium (the
 packages chromium and chromium-driver), and takes a picture of the page.

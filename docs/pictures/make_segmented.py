@@ -1,11 +1,12 @@
-"""Makes the pictures of docs/own_video.md: python docs/pictures/make_own_video.py [--data=...]
+"""Makes the pictures with masks: PYTHONPATH=. python docs/pictures/make_segmented.py [--data=...]
 
-The data are those of pretrained/README.md. --only=NAME makes one of them; studio.jpg is made by
-docs/pictures/make_studio.py.
+Those of the README and of docs/own_video.md. The data are those of pretrained/README.md.
+--only=NAME makes one of them; studio.jpg is made by docs/pictures/make_studio.py.
 """
 
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 from PIL import Image
 
@@ -14,17 +15,23 @@ from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.errors import run_main
 from vos_jax.inference.segmenter import Segmenter
 
-# File: set, resolution, sequence, frames that are shown. The first has the given mask.
+# File: rows of set, resolution, sequence, frames that are shown. The first has the given mask.
 PICTURES = {
-    'own_video': ('davis_480p_mini', '480p', 'horsejump-high', (0, 6, 11)),
-    'fails_lookalikes': ('davis_240p', '240p', 'dance-twirl', (0, 12, 24)),
-    'fails_occlusion': ('davis_240p', '240p', 'libby', (0, 12, 22)),
-    'fails_background': ('davis_multi_240p', '240p', 'horsejump-high', (0, 12, 24)),
+    'giel_small': [
+        ('davis_240p', '240p', 'horsejump-high', (0, 9, 22)),
+        ('davis_multi_240p', '240p', 'mix-goat-dance-libby', (0, 9, 18)),
+        ('davis_240p', '240p', 'goat', (0, 18, 36)),
+    ],
+    'own_video': [('davis_480p_mini', '480p', 'horsejump-high', (0, 6, 11))],
+    'fails_lookalikes': [('davis_240p', '240p', 'dance-twirl', (0, 12, 24))],
+    'fails_occlusion': [('davis_240p', '240p', 'libby', (0, 12, 22))],
+    'fails_background': [('davis_multi_240p', '240p', 'horsejump-high', (0, 12, 24))],
 }
 
 
-def draw(segmenter, root, resolution, sequence, shown):
+def draw(segmenter, data, name, resolution, sequence, shown):
     """u8 image: overlays of the frames that are shown, in a row."""
+    root = data / name
     images = sorted((root / 'JPEGImages' / resolution / sequence).glob('*.jpg'))
     first = masks.read_labels(root / 'Annotations' / resolution / sequence / '00000.png')
     video = [frames.read_frame(path) for path in images[: max(shown) + 1]]
@@ -37,12 +44,11 @@ def main(argv):
     del argv
     wanted = flags.FLAGS
     segmenter = Segmenter.from_pretrained(wanted.weights)
-    for name, (data, resolution, sequence, shown) in PICTURES.items():
+    for name, rows in PICTURES.items():
         if wanted.only and name not in wanted.only:
             continue
-        image = Image.fromarray(
-            draw(segmenter, Path(wanted.data) / data, resolution, sequence, shown)
-        )
+        drawn = [draw(segmenter, Path(wanted.data), *row) for row in rows]
+        image = Image.fromarray(np.concatenate(drawn))
         image.thumbnail((1284, 1000))
         path = Path(wanted.out) / f'{name}.jpg'
         image.save(path, quality=82, optimize=True)
