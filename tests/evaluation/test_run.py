@@ -122,8 +122,8 @@ def test_two_devices_give_the_scores_of_one(root, flags, evaluate, tmp_path):
         XLA_FLAGS='--xla_force_host_platform_device_count=2',
     )
     assert '2 x cpu' in two.stdout, two.stderr
-    # Two devices share the threads of one, so float32 sums may come in another order: with eight
-    # of them 1 pixel of 16,320 at a tie of these random weights turned, J&F by 3e-8.
+    # On CPUs virtual devices change the number of threads, and so the last bits (see docs):
+    # with eight of them 1 pixel of 16,320 at a tie of these random weights turned, J&F by 3e-8.
     scores, others = read_scores(tmp_path / 'one'), read_scores(tmp_path / 'two')
     assert scores.keys() == others.keys()
     for name, values in scores.items():
