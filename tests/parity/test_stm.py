@@ -253,7 +253,7 @@ def clip_losses(model, params, statistics, frames, labels, objects):
     ('clip', 'setting'),
     [
         ('a', 'joint'),
-        ('b', 'detached'),
+        pytest.param('b', 'detached', marks=pytest.mark.long),
         pytest.param('a', 'detached', marks=pytest.mark.long),
         pytest.param('b', 'joint', marks=pytest.mark.long),
     ],

@@ -35,7 +35,7 @@ def assert_same_run(workdir, expected):
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_end_with_the_weights_of_one(data, alone, tmp_path):
     output = micro.run(data, tmp_path / 'run', {'mesh.data': 2}, processes=2)
     assert '2 devices (data 2) in 2 processes' in output

@@ -228,7 +228,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_step(train_step, ste
     jax.tree.map(np.testing.assert_array_equal, after.batch_stats, before.batch_stats)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_accumulated_gradients_are_those_of_the_whole_batch():
     # Without statistics of a batch, which see their part only.
     model = giel(encoder=MODEL.spec.encoder, label_norm='gn')
