@@ -204,9 +204,9 @@ def on_padded_grid(x):
 @pytest.mark.parametrize(
     ('clip', 'num_slots', 'num_frames'),
     [
-        pytest.param('a', 1, 2, marks=pytest.mark.slow),
+        pytest.param('a', 1, 2, marks=pytest.mark.long),
         ('b', 3, 2),
-        pytest.param('c', 3, 3, marks=pytest.mark.slow),
+        pytest.param('c', 3, 3, marks=pytest.mark.long),
     ],
 )
 def test_every_part_computes_what_the_released_one_does(
