@@ -158,7 +158,10 @@ def test_absent_objects_and_another_size_equal_the_released_code(records, cfbi_v
     ('suffix', 'settings', 'tolerance'),
     [
         ('_atrous2', dict(global_atrous=2), 3e-3),
-        ('_float16_atrous2', dict(global_atrous=2, matching_dtype='float16'), 0.2),
+        pytest.param(
+            *('_float16_atrous2', dict(global_atrous=2, matching_dtype='float16'), 0.2),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_the_fast_settings_equal_the_released_ones(
