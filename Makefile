@@ -3,7 +3,7 @@
 # make test     the quick test suite, on the CPU; compilations are kept for the next time
 # make pytorch  PyTorch too, for the comparison with it
 # make slow     the tests that make test leaves out, but for those that need a GPU
-# make long     tests of minutes each, for changes of what they cover; 20 minutes or more in all
+# make long     tests of minutes each, for changes of what they cover; half an hour or more in all
 # make lint     style and the one-way imports
 
 BASE_PYTHON ?= python3
