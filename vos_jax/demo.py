@@ -38,7 +38,7 @@ def main():
     _run(f'evaluate.py --compare={ROOT}/pretrained,{ROOT}/trained --out={ROOT}/compare')
     _say(
         f'Done in {(time.monotonic() - start_s) / 60:.1f} minutes. Look at {picture}, '
-        f'{ROOT}/trained/report/index.html and {ROOT}/compare/report/index.html'
+        f'{ROOT}/trained/report/index.html and {ROOT}/compare/index.html'
     )
 
 
