@@ -4,7 +4,6 @@ import functools
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vos_jax import weights
@@ -48,8 +47,8 @@ class Segmenter:
         placed = jax.device_put(variables, device)
         # All arrays are bound to one device: a program whose inputs lie there by chance in one step
         # and are bound to it in the next would be compiled again.
-        leaf = next(iter(jax.tree.leaves(placed)), jnp.zeros(()))
-        self._device = device or min(leaf.devices(), key=lambda d: d.id)
+        leaves = jax.tree.leaves(placed) or [jax.device_put(0.0)]
+        self._device = device or min(leaves[0].devices(), key=lambda d: d.id)
         self.variables = jax.device_put(placed, self._device)
         self.memory = memory or memory_policy.MemorySettings()
         self._entries = {}

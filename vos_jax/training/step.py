@@ -206,8 +206,9 @@ def _split(batch, num_parts):
 
 
 def _make_loss(model, config, constraints):
-    """Functions (params, state, batch, totals, draw) -> loss, (terms, batch_stats), and of totals.
+    """Functions that give the loss, and the totals of a batch.
 
+    (params, state, batch, totals, draw) -> loss, (terms, batch_stats), and batch -> totals.
     The loss is that of the batch, or with the totals of a whole batch its share of that one's.
     `draw` is the number of the call, for dropout.
     """
