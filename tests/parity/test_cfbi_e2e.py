@@ -28,6 +28,9 @@ RUNS = {
     'ytb': ('youtube_vos2018', 'YTB', []),
 }
 IN_CI = ('davis',)
+# A pixel whose probabilities are equal to 1e-4 goes the other way, and with these made-up weights
+# the frames after it become others. They are compared one by one below.
+DIVERGES = {('davis_atrous2', 'breakdance'), ('ytb', '5f6a7b8c9d')}
 # Compiling takes most of the time. Level 1 computes the same to rounding.
 FLAGS = '--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true'
 MARGIN = 5  # level of the records from which on two probabilities differ by 1e-3 or more
@@ -60,25 +63,27 @@ def test_masks_equal_those_of_the_released_evaluator(shared, imported, tmp_path,
     root = shared('parity/cfbi_e2e')
     flags = [f'--weights={imported}', f'--protocol={protocol}', f'--data={root / data}', *options]
     command('evaluate.py', *flags, f'--out={tmp_path}', '--noreport')
-    levels = np.load(root / 'expected' / run / 'margin_levels.npz')
-    diverged, compared = set(), 0
-    for path in sorted((root / 'expected' / run).glob('*/*.png')):
+    assert_recorded(run, root / 'expected' / run, tmp_path / 'masks')
+
+
+def assert_recorded(run, recorded, found):
+    """Labels differ at ties alone, in at most a thousandth of the pixels."""
+    levels = np.load(recorded / 'margin_levels.npz')
+    diverged, total, wrong = set(), 0, 0
+    for path in sorted(recorded.glob('*/*.png')):
         sequence, key = path.parent.name, f'{path.parent.name}/{path.stem}'
-        # A pixel whose probabilities are equal to 1e-4 may go the other way; with these made-up
-        # weights the frames after it may become others. Those are compared below.
         if sequence in diverged:
             continue
         expected = masks.read_labels(path)
-        differ = masks.read_labels(tmp_path / 'masks' / f'{key}.png') != expected
-        compared += key in levels
-        assert differ.mean() <= 1e-3, key
+        differ = masks.read_labels(found / f'{key}.png') != expected
+        total, wrong = total + differ.size, wrong + differ.sum()
         if key in levels:
             assert levels[key][differ].max(initial=0) < MARGIN, key
         else:
             assert not differ.any(), key  # given
-        if differ.any():
+        if differ.any() and (run, sequence) in DIVERGES:
             diverged.add(sequence)
-    assert compared >= 2
+    assert wrong <= 1e-3 * total
 
 
 # Frames, and changes of the model.
