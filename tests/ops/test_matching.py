@@ -47,6 +47,12 @@ def pixels(rng):
     return query, references, labels.astype(np.int32)
 
 
+@pytest.fixture(params=[matching.TILE, 16])
+def tile(request, monkeypatch):
+    """The queries of `pixels` at once, and in three tiles of which the last is not full."""
+    monkeypatch.setattr(matching, 'TILE', request.param)
+
+
 @pytest.fixture
 def grids(rng):
     """current, previous [2, 6, 9, 4], labels [2, 6, 9]."""
@@ -62,9 +68,10 @@ def close_where_near(result, expected):
     np.testing.assert_allclose(result[~empty], expected[~empty], atol=1e-4)
 
 
+@pytest.mark.usefixtures('tile')
 def test_global_matching_equals_the_loop(pixels):
     query, references, labels = pixels
-    result = jax.jit(matching.match_globally, static_argnums=3)(*pixels, 4)
+    result = jax.jit(functools.partial(matching.match_globally, num_slots=4))(*pixels)
     for b in range(2):
         close_where_near(result[b], by_loops(query[b], references[b], labels[b], 4))
 
@@ -101,6 +108,7 @@ def test_a_window_as_large_as_the_map_is_global_matching(grids):
     np.testing.assert_allclose(local[:, 0].reshape(2, 2, 54), whole, atol=1e-4)
 
 
+@pytest.mark.usefixtures('tile')
 def test_gradient_of_global_matching_goes_to_the_nearest_pixels(pixels, rng):
     """The gradient of the loss through all distances at once, by automatic differentiation."""
     query, references, labels = pixels

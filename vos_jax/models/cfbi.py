@@ -139,12 +139,13 @@ class CFBI(nn.Module):
           features: Features of the query frame.
           memory: Memory; at least one slot is in use and one of those is given.
           objects: bool[B, K].
-          time, train: not used.
+          time: not used.
+          train: whether a gradient will be asked for.
 
         Returns:
           contract.Prediction.
         """
-        del time, train
+        del time
         used = jnp.concatenate([jnp.ones_like(objects[:, :1]), objects], axis=1)  # [B, S]
         references = jnp.where(_over_pixels(memory.valid & memory.given), memory.labels, NONE)
         previous, labels = _latest(memory)
@@ -158,7 +159,7 @@ class CFBI(nn.Module):
         parts += [previous[:, None] * masks[..., None], previous[:, None] * (1 - masks)[..., None]]
         x = jnp.concatenate([*(part.astype(maps.dtype) for part in parts), maps], axis=-1)
         low = jnp.broadcast_to(features.low[:, None], (*masks.shape, features.low.shape[-1]))
-        x = self.head(_as_batch(x), _as_batch(low), guidance)
+        x = self.head(_as_batch(x), _as_batch(low), guidance, train)
         logits = self._combined(*self.output(x, guidance), used)
         logits = align.resize_maps(logits, features.size)
         logits = jnp.where(used[:, :, None, None], logits, NEGATIVE)

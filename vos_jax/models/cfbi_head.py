@@ -18,6 +18,7 @@ from vos_jax.models.cfbi_layers import (
 )
 from vos_jax.models.convolutions import AtrousConv, ResizedConv
 from vos_jax.ops import align
+from vos_jax.ops.holding import hold
 
 # (stage, stride, dilation) of each block; stage 0 is as wide as head_channels[0].
 BLOCKS = ((0, 1, 1), (0, 1, 2), (1, 2, 1), (1, 1, 2), (1, 1, 4), (1, 2, 1), (1, 1, 2), (1, 1, 4))
@@ -32,7 +33,7 @@ class Block(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, train=False):
         """x: [N, h, w, C] -> [N, h / stride, w / stride, features]."""
         width = self.features // 4
 
@@ -47,7 +48,8 @@ class Block(nn.Module):
         if self.stride != 1 or x.shape[-1] != self.features:
             x = conv(self.features, 1, self.stride, dtype=self.dtype, name='shortcut_conv')(x)
             x = GroupNorm(name='shortcut_norm')(x)
-        return nn.relu(x + y)
+        x = nn.relu(x + y)
+        return x if train else hold(x)
 
 
 class HeadASPP(nn.Module):
@@ -85,13 +87,14 @@ class Ensembler(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x, low, guidance):
+    def __call__(self, x, low, guidance, train=False):
         """Decodes the slots.
 
         Args:
           x: [N, h, w, C], embeddings and maps of each slot at stride 4.
           low: [N, h, w, C'], low-level features.
           guidance: f32[N, G] or None.
+          train: whether a gradient will be asked for.
 
         Returns:
           [N, h, w, channels[2]].
@@ -100,7 +103,7 @@ class Ensembler(nn.Module):
         for index, (stage, stride, dilation) in enumerate(BLOCKS, start=1):
             (x,) = Gate(name=f'gate{index}')(guidance, x)
             width = self.channels[stage]
-            x = Block(width, stride, dilation, self.dtype, name=f'block{index}')(x)
+            x = Block(width, stride, dilation, self.dtype, name=f'block{index}')(x, train)
             stages.append(x)
         (x,) = Gate(name='gate9')(guidance, x)
         x = HeadASPP(self.channels[0], dtype=self.dtype, name='aspp')(x)
@@ -130,9 +133,9 @@ class Separable(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x, low, guidance):
+    def __call__(self, x, low, guidance, train=False):
         """As `Ensembler`; the low-level features are not used."""
-        del low
+        del low, train
         widths = (self.channels[0],) * 3 + (self.channels[2],)
         for index, width in enumerate(widths, start=1):
             (x,) = Gate(name=f'gate{index}')(guidance, x)

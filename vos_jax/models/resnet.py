@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vos_jax.errors import InputError
 from vos_jax.models.choices import check_choices
 from vos_jax.models.layers import NORMS, Norm, conv
+from vos_jax.ops.holding import hold
 
 CHOICES = {'block': ('bottleneck', 'basic'), 'stem': ('resnet', 'small'), 'norm': NORMS}
 
@@ -91,7 +92,8 @@ class Block(nn.Module):
         if x.shape[-1] != out or self.stride != 1:
             x = conv(out, 1, self.stride, use_bias=False, dtype=self.dtype, name='shortcut_conv')(x)
             x = Norm(self.norm, name='shortcut_norm')(x, train)
-        return nn.relu(x + y)
+        x = nn.relu(x + y)
+        return x if train else hold(x)
 
 
 class Encoder(nn.Module):

@@ -16,6 +16,8 @@ from jax import lax
 # Stands for the squared distance to nothing; every bias leaves its proxy at exactly 1.
 FAR = 5e4
 BLOCK = 256
+# Queries that a CPU matches at a time: their distances to a block, 2 MB, stay in its cache.
+TILE = 2048
 WINDOWS = (12, 2, 4, 6, 8, 10)
 
 
@@ -105,13 +107,32 @@ def _walk_blocks(query, references, labels, num_slots, indexed):
 
     Only blocks in use are walked, so empty frames of a memory cost nothing.
     """
-    source, valid, block_slots, num_blocks = _blocks_of_slots(labels, num_slots)
+    blocks = _blocks_of_slots(labels, num_slots)
+    walk = functools.partial(_walk, num_slots=num_slots, indexed=indexed)
+    if query.shape[1] <= TILE:
+        return walk(query, references, blocks)
+
+    def walk_tiles(query, references, blocks):
+        batch, num_query, channels = query.shape
+        num_tiles = -(-num_query // TILE)
+        padded = jnp.pad(query, ((0, 0), (0, num_tiles * TILE - num_query), (0, 0)))
+        tiles = jnp.moveaxis(padded.reshape(batch, num_tiles, TILE, channels), 1, 0)
+        found = lax.map(lambda tile: walk(tile, references, blocks), tiles)
+        join = lambda x: jnp.moveaxis(x, 0, 2).reshape(batch, num_slots, -1)[..., :num_query]  # noqa: E731
+        return jax.tree.map(join, found)
+
+    return lax.platform_dependent(query, references, blocks, cpu=walk_tiles, default=walk)
+
+
+def _walk(query, references, blocks, num_slots, indexed):
+    """`_walk_blocks` with the blocks given, for all queries at once."""
+    source, valid, block_slots, num_blocks = blocks
     batch, num_query, _ = query.shape
     rows = jnp.arange(batch)[:, None]
     slots = jnp.arange(num_slots)
     places = jnp.arange(BLOCK, dtype=jnp.int32)[:, None]
 
-    def walk(i, state):
+    def add_block(i, state):
         lowest, index = state
         at, is_pixel = source[:, i], valid[:, i]
         block = references[rows, at]  # [B, R, C]
@@ -130,7 +151,7 @@ def _walk_blocks(query, references, labels, num_slots, indexed):
 
     lowest = jnp.full((batch, num_slots, num_query), FAR, jnp.float32)
     index = jnp.full(lowest.shape, -1, jnp.int32) if indexed else None
-    lowest, index = lax.fori_loop(0, num_blocks, walk, (lowest, index))
+    lowest, index = lax.fori_loop(0, num_blocks, add_block, (lowest, index))
     return lowest + _norms(query)[:, None], index
 
 
