@@ -60,7 +60,10 @@ def make_case(name, seed=0):
     return model, variables, batch
 
 
-@pytest.fixture(params=MODELS, scope='module')
+FAST = pytest.param('GIEL, fast', marks=pytest.mark.long)  # the others have all its parts but one
+
+
+@pytest.fixture(params=[FAST, *(name for name in MODELS if name != 'GIEL, fast')], scope='module')
 def trained(request):
     """Name of a model, and its compiled function of parameters and batch: loss and gradients."""
     model, variables, _ = make_case(request.param)

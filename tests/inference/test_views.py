@@ -54,6 +54,13 @@ def test_a_mirrored_video_gives_mirrored_masks():
 
 def test_probabilities_of_views_are_averaged():
     # The first frame predicted: later ones follow the merged result.
+    mirrored = play(MODEL, VIDEO[:, :, ::-1], MASKS[:, ::-1])[..., ::-1]
+    found = np.mean([seen_once()[0], mirrored[0]], axis=0)
+    np.testing.assert_allclose(found, seen_mirrored_too()[0], atol=1e-5)
+
+
+@pytest.mark.long
+def test_probabilities_of_scales_are_averaged():
     size = (29, 47)  # seen as 33 x 49 too, and at scale 1.3 as 33 x 65
     frames, masks = VIDEO[:2, : size[0], : size[1]], MASKS[: size[0], : size[1]]
     parts = [play(views.build(MODEL, (scale,), max_edge=800), frames, masks) for scale in (1, 1.3)]

@@ -5,7 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from tests.models.tiny import SPEC, STRIDE, clip, giel, quick_jit, variables_of
+from tests.models import tiny_cfbi
+from tests.models.tiny import SPEC, STRIDE, clip, fill, giel, quick_jit, variables_of
 from vos_jax.errors import InputError
 from vos_jax.training import step as steps
 
@@ -252,6 +253,28 @@ def test_accumulated_gradients_are_those_of_the_whole_batch():
     difference = norms(jax.tree.map(lambda a, b: a - b, one.opt_state, two.opt_state))
     # float32, relative to the largest value of each array.
     assert all(difference[name] < 1e-5 * max(largest[name], 1e-3) for name in largest)
+
+
+@pytest.mark.long
+def test_each_part_of_a_batch_drops_features_of_its_own():
+    """Twice the same clip in two parts: the mean of the losses of two draws of it alone."""
+    loss = {'bce': 0.0, 'ce': 1.0, 'dice': 0.0, 'propagation': 0.0, 'hardest': ()}
+    once = clip(batch=1, length=3, size=tiny_cfbi.SIZE, num_slots=2)
+    twice = jax.tree.map(lambda x: np.concatenate([x, x]), once)
+    params = fill(tiny_cfbi.shapes_of(tiny_cfbi.build()))['params']
+
+    def losses(parts, batch, numbers):
+        training = {**CONFIG['training'], 'ema_decay': 0.0, 'accumulate': parts}
+        config = {'loss': loss, 'training': training}
+        step = quick_jit(steps.make_train_step(tiny_cfbi.build(), keeping_gradients(), config))
+        zeros = jax.tree.map(np.zeros_like, params)
+        states = [steps.TrainState(np.int32(n), params, {}, {}, zeros) for n in numbers]
+        return [float(step(state, batch)[1]['loss']) for state in states]
+
+    first, second = losses(1, once, (6, 7))
+    (both,) = losses(2, twice, (3,))
+    assert abs(first - second) > 1e-4
+    np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-5)
 
 
 def test_parts_that_do_not_divide_the_batch_are_refused():
