@@ -60,10 +60,13 @@ def make_case(name, seed=0):
     return model, variables, batch
 
 
-FAST = pytest.param('GIEL, fast', marks=pytest.mark.long)  # the others have all its parts but one
+IN_CI = ('GIEL as published', 'STM')
 
 
-@pytest.fixture(params=[FAST, *(name for name in MODELS if name != 'GIEL, fast')], scope='module')
+@pytest.fixture(
+    params=[n if n in IN_CI else pytest.param(n, marks=pytest.mark.long) for n in MODELS],
+    scope='module',
+)
 def trained(request):
     """Name of a model, and its compiled function of parameters and batch: loss and gradients."""
     model, variables, _ = make_case(request.param)

@@ -56,7 +56,8 @@ def test_probabilities_of_views_are_averaged():
     # The first frame predicted: later ones follow the merged result.
     mirrored = play(MODEL, VIDEO[:, :, ::-1], MASKS[:, ::-1])[..., ::-1]
     found = np.mean([seen_once()[0], mirrored[0]], axis=0)
-    np.testing.assert_allclose(found, seen_mirrored_too()[0], atol=1e-5)
+    # Float32 sums in another order.
+    np.testing.assert_allclose(found, seen_mirrored_too()[0], atol=1e-4)
 
 
 @pytest.mark.long

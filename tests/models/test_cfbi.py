@@ -144,6 +144,7 @@ def test_without_objects_everything_is_background():
     np.testing.assert_array_equal(probabilities[:, 0], 1.0)
 
 
+@pytest.mark.long
 def test_every_parameter_gets_a_gradient():
     model, variables = build(), encoded()[0]
     masks = jnp.asarray(masks_of(CLIP.labels[:1], SLOTS))

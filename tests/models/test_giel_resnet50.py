@@ -117,6 +117,7 @@ def check(size, start, state, metrics, probabilities):
     np.testing.assert_allclose(probabilities.sum(axis=0), 1.0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_tiny_variant_trains_and_segments():
     cfg = load('tiny')
     check((64, 100), *trained_and_segmented(cfg, (64, 100), 3, quick_jit))

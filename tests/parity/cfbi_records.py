@@ -10,16 +10,13 @@ import numpy as np
 
 from data_prep import import_weights
 from data_prep.names_cfbi import CONFIG, FORMATS
+from vos_jax.compilation import RUN_ONCE
 from vos_jax.models import contract, registry
 
 # Half of the compilation's time; a run takes a little longer.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        'xla_backend_optimization_level': 1,
-        'xla_llvm_disable_expensive_passes': True,
-    },
-)
+OPTIONS = RUN_ONCE | {'xla_backend_optimization_level': 1}
+FLAGS = ' '.join(f'--{name}={value}'.lower() for name, value in OPTIONS.items())  # XLA_FLAGS
+quick_jit = functools.partial(jax.jit, compiler_options=OPTIONS)
 
 
 def state_dict(folder):

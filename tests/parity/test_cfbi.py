@@ -153,15 +153,12 @@ def test_absent_objects_and_another_size_equal_the_released_code(records, cfbi_v
     compare_head(records, 'c', seen, prediction, 0, num_objects)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('suffix', 'settings', 'tolerance'),
     [
         ('_atrous2', dict(global_atrous=2), 3e-3),
-        pytest.param(
-            *('_float16_atrous2', dict(global_atrous=2, matching_dtype='float16'), 0.2),
-            marks=pytest.mark.long,
-        ),
+        ('_float16_atrous2', dict(global_atrous=2, matching_dtype='float16'), 0.2),
     ],
 )
 def test_the_fast_settings_equal_the_released_ones(

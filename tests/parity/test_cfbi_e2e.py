@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import torch_writer
+from tests.parity.cfbi_records import FLAGS
 from vos_jax import weights
 from vos_jax.data import masks
 from vos_jax.data.frames import read_frame
@@ -31,8 +32,6 @@ IN_CI = ('davis',)
 # A pixel whose probabilities are equal to 1e-4 goes the other way, and with these made-up weights
 # the frames after it become others. They are compared one by one below.
 DIVERGES = {('davis_atrous2', 'breakdance'), ('ytb', '5f6a7b8c9d')}
-# Compiling takes most of the time. Level 1 computes the same to rounding.
-FLAGS = '--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true'
 MARGIN = 5  # level of the records from which on two probabilities differ by 1e-3 or more
 
 

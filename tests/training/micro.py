@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.conftest import REPOSITORY
+from vos_jax.compilation import RUN_ONCE
 from vos_jax.data import synthetic
 from vos_jax.training.checkpoints import read_variables
 from vos_jax.training.metrics import read_metrics
@@ -38,7 +39,7 @@ SETTINGS = {
     'optimizer.weight_decay': 0.0,
 }
 # Compiling takes longer than any optimisation can gain.
-QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+QUICK = ' '.join(f'--{name}={value}'.lower() for name, value in RUN_ONCE.items())
 
 
 def write_data(root):
