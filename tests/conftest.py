@@ -33,6 +33,11 @@ if importlib.util.find_spec('hypothesis'):
     settings.load_profile('vos_jax')
 
 
+def xla_flags(options):
+    """The value of XLA_FLAGS for a process that shall compile as `compiler_options` would."""
+    return ' '.join(f'--{name}={value}'.lower() for name, value in options.items())
+
+
 def _reason_to_skip(marker):
     """Why tests with this marker cannot run here, or None."""
     if marker == 'pytorch' and importlib.util.find_spec('torch') is None:

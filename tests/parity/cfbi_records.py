@@ -15,7 +15,6 @@ from vos_jax.models import contract, registry
 
 # Half of the compilation's time; a run takes a little longer.
 OPTIONS = RUN_ONCE | {'xla_backend_optimization_level': 1}
-FLAGS = ' '.join(f'--{name}={value}'.lower() for name, value in OPTIONS.items())  # XLA_FLAGS
 quick_jit = functools.partial(jax.jit, compiler_options=OPTIONS)
 
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, xla_flags
 from vos_jax.compilation import RUN_ONCE
 from vos_jax.data import synthetic
 from vos_jax.training.checkpoints import read_variables
@@ -39,7 +39,7 @@ SETTINGS = {
     'optimizer.weight_decay': 0.0,
 }
 # Compiling takes longer than any optimisation can gain.
-QUICK = ' '.join(f'--{name}={value}'.lower() for name, value in RUN_ONCE.items())
+QUICK = xla_flags(RUN_ONCE)
 
 
 def write_data(root):

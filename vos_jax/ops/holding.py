@@ -12,7 +12,7 @@ def hold(x):
     XLA's optimization_barrier is gone before that is decided; a conditional stays.
 
     Args:
-      x: floats of any shape.
+      x: floats of any shape; where the first is NaN, the result is NaN throughout.
     """
 
     def held(x):
