@@ -95,18 +95,19 @@ def test_one_process_reads_all_clips_and_places_them():
 @pytest.mark.parametrize('model', ['giel', 'cfbi'])
 def test_eight_devices_give_the_loss_and_gradients_of_one(model):
     flags = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
-    # The one mesh that splits everything; `python tests/training/layouts.py giel` tries them all.
     finished = subprocess.run(
-        [sys.executable, REPOSITORY / 'tests' / 'training' / 'layouts.py', model, '2x2x2'],
+        [sys.executable, '-m', 'tests.training.layouts', model],
+        cwd=REPOSITORY,
         env={**os.environ, **flags},
         capture_output=True,
         text=True,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
-    (line,) = finished.stdout.splitlines()
-    found = json.loads(line)
-    # float32: sums have another order; relative to the largest value of each array.
-    assert found['loss'] < 1e-5
-    assert found['gradients'] < 1e-5
-    assert found['memory'] < 0.6  # an eighth, and what border rows and gathered weights take
+    rows = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [row['layout'] for row in rows] == [[8, 1, 1], [2, 4, 1], [2, 1, 4], [2, 2, 2]]
+    for row in rows:
+        # float32: sums have another order; relative to the largest value of each array.
+        assert row['loss'] < 1e-5, row
+        assert row['gradients'] < 1e-5, row
+        assert row['memory'] < 0.6, row  # an eighth, and border rows and gathered weights
