@@ -14,11 +14,13 @@ from tests.models.tiny import (
     SPEC,
     STRIDE,
     Runner,
+    giel,
     object_probabilities,
     quick_jit,
     runner,
     sigmoid,
     soft_masks,
+    variables_of,
 )
 from vos_jax.models import contract
 from vos_jax.models.decoder import Decoder
@@ -219,3 +221,23 @@ def test_bfloat16_computes_roughly_the_same_and_keeps_probabilities_in_float32(p
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-6)
     # 8 significant bits through some twenty layers.
     assert abs(found.probabilities - prediction.probabilities).mean() < 0.02
+
+
+def test_an_affinity_too_large_to_be_held_changes_nothing_but_itself(rng):
+    model = giel(locality='random_walk')
+    variables = variables_of(model)
+    size = (65 * STRIDE - 3, 65 * STRIDE)  # 4,225 cells in a memory of one frame
+    frames = rng.integers(0, 256, (1, *size, 3), np.uint8)
+    masks = contract.given_masks(rng.random((1, 2, *size), np.float32) / 2)
+    objects, time = np.array([[True, False]]), np.zeros(1, np.int32)
+
+    def predict(variables, train):
+        apply = lambda method, *given: model.apply(variables, *given, method=method)  # noqa: E731
+        features = apply('encode', frames)
+        memory = apply('memorise', frames, features, masks, objects, time)
+        return apply('segment', features, memory, objects, time + 1, train)
+
+    in_tiles, whole = (quick_jit(predict, static_argnums=1)(variables, t) for t in (False, True))
+    assert in_tiles.affinity is None
+    assert whole.affinity.shape == (1, 1, 4225, 4225)
+    np.testing.assert_allclose(in_tiles.probabilities, whole.probabilities, atol=1e-5)

@@ -140,7 +140,8 @@ def test_a_random_walk_prefers_near_cells_and_late_frames(scene):
     params = {**tiny.variables['params'], 'log_walk': np.log(np.float32([2, 3]))}
     found = tiny.affinity(*scene, OBJECTS, time=2, variables={**tiny.variables, 'params': params})
     elapsed = np.array([2, 1, 0])[:, None, None]  # the empty slot's time counts for nothing
-    penalty = np.asarray(squared_distances(*GRID)) / (2 * (2**2 + 3**2 * elapsed))
+    distances = np.asarray(squared_distances(*GRID, np.arange(GRID[0] * GRID[1])))
+    penalty = distances / (2 * (2**2 + 3**2 * elapsed))
     expected = over_valid(product(scene) / np.sqrt(8) - penalty, scene[1])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -114,4 +114,29 @@ def test_distances_between_the_cells_of_a_grid():
         [4, 5, 1, 2, 0, 1],
         [5, 4, 2, 1, 1, 0],
     ]
-    np.testing.assert_array_equal(memory.squared_distances(3, 2), expected)
+    found = memory.squared_distances(3, 2, np.arange(6))
+    np.testing.assert_array_equal(found, expected)
+    some = memory.squared_distances(3, 2, np.array([5, 0]))
+    np.testing.assert_array_equal(some, np.array(expected)[:, [5, 0]])
+
+
+@pytest.mark.parametrize('tiles', [2, 3, 7])
+def test_a_memory_read_in_tiles_gives_the_same(tiles, rng):
+    query = rng.standard_normal((2, 7, 4)).astype(np.float32)
+    keys = rng.standard_normal((2, 3, 5, 4)).astype(np.float32)
+    values = rng.standard_normal((2, 3, 5, 2, 6)).astype(np.float32)
+    bias = rng.standard_normal((5, 7)).astype(np.float32)
+    valid = np.ones((2, 3, 5), bool)
+    valid[:, 1, 3:] = False
+
+    def read(query, cells):
+        at = jax.numpy.minimum(cells, 6)  # the last tile is padded
+        similarity = memory.dot_similarity(keys, query) + jax.numpy.asarray(bias)[:, at]
+        weights = memory.affinity(similarity, valid)
+        return memory.read_memory(weights, values[..., 0, :]), memory.read_memory_of_objects(
+            weights, values
+        )
+
+    found = quick_jit(lambda q: memory.by_tiles(read, q, tiles))(query)
+    for part, whole in zip(found, read(query, np.arange(7)), strict=True):
+        np.testing.assert_allclose(part, whole, atol=1e-6)

@@ -42,7 +42,7 @@ class Prediction:
       probabilities: f32[B, K+1, H, W], background first.
       logits: f32[B, K+1, H, W]; their softmax over axis 1 is `probabilities`.
       foreground_logits: f32[B, H, W] of the class-agnostic map, or None if the model has none.
-      affinity: f32[B, T, P, Q], or None.
+      affinity: f32[B, T, P, Q], or None: the model has none, or it was never held whole.
     """
 
     probabilities: jax.Array

@@ -186,24 +186,21 @@ class GIEL(nn.Module):
           memory: Memory; slot 0 is the first frame, at least one slot is in use.
           objects: bool[B, K].
           time: i32[B], number of the query frame.
-          train: unused; GIEL's read path has no batch statistics.
+          train: whether the affinity is needed whole; a large one is read in tiles otherwise.
 
         Returns:
           contract.Prediction.
         """
-        del train
         spec = self.spec
         batch, height, width, _ = features.key.shape
-        factor, bias = self._modulation(features, memory, time)
-        weights = self._affinity(memory.keys, features.key, memory, factor, bias)
         grid = (height, width)
+        weights, global_read, read = self._read(features, memory, time, train)
         global_logits = log_global = None
         if spec.use_global:
-            read = memory_ops.read_memory(weights, memory.values).reshape(batch, 1, *grid, -1)
-            decoded = self.global_decoder(features.value, read, features.r3, features.r2)
+            global_read = global_read.reshape(batch, 1, *grid, -1)
+            decoded = self.global_decoder(features.value, global_read, features.r3, features.r2)
             global_logits = self._to_image(decoded, features.size)[:, 0]
             log_global = jax.nn.log_sigmoid(global_logits[:, None])
-        read = self._read_objects(weights, features, memory, factor, bias)
         read = read.reshape(*read.shape[:2], *grid, -1)
         if spec.variant == 'full':
             scores = self.instance_decoder(features.value, read, features.r3, features.r2)
@@ -255,28 +252,52 @@ class GIEL(nn.Module):
         products = codes * value[:, None]
         return jnp.moveaxis(_flat(products), 1, 2)
 
-    def _modulation(self, features, memory, time):
-        """Factor and summand of the similarity from temporal attention and locality.
+    def _read(self, features, memory, time, train):
+        """Reads the memory for all cells of the query frame.
 
         Returns:
-          factor: f32[B, T, 1, 1] or 1.0; bias: f32[B, T, P or 1, Q or 1] or 0.0.
+          affinity: f32[B, T, P, Q], None where it was made in tiles; the read of the global
+          branch: [B, Q, C]; of all slots: [B, K, Q, Cv].
+        """
+        factor, bias = self._modulation(features, memory)
+
+        def read(query, cells):
+            here = bias + self._locality(features, memory, time, cells)
+            weights = self._affinity(memory.keys, query, memory, factor, here)
+            of_objects = self._read_objects(weights, query, memory, factor, here)
+            return weights, memory_ops.read_memory(weights, memory.values), of_objects
+
+        query = _flat(features.key)
+        num_tiles = memory_ops.num_tiles(query, memory.valid)
+        if train or num_tiles == 1:
+            return read(query, jnp.arange(query.shape[1]))
+        return None, *memory_ops.by_tiles(lambda *tile: read(*tile)[1:], query, num_tiles)
+
+    def _locality(self, features, memory, time, cells):
+        """Summand of the similarity to some query cells, f32[B, T, P, Q], or 0.0."""
+        if self.spec.locality == 'none':
+            return 0.0
+        a, b = jnp.exp(2.0 * self.log_walk)
+        elapsed = jnp.abs(time[:, None] - memory.time).astype(jnp.float32)
+        variance = (a + b * elapsed)[..., None, None]
+        distances = memory_ops.squared_distances(*features.key.shape[1:3], cells)
+        return -distances / (2.0 * variance)
+
+    def _modulation(self, features, memory):
+        """Factor and summand of the similarity from temporal attention.
+
+        Returns:
+          factor: f32[B, T, 1, 1] or 1.0; bias: f32[B, T, 1, 1] or 0.0.
         """
         spec = self.spec
-        factor, bias = 1.0, 0.0
-        if spec.locality == 'random_walk':
-            a, b = jnp.exp(2.0 * self.log_walk)
-            elapsed = jnp.abs(time[:, None] - memory.time).astype(jnp.float32)
-            variance = (a + b * elapsed)[..., None, None]
-            distances = memory_ops.squared_distances(*features.key.shape[1:3])
-            bias = bias - distances / (2.0 * variance)
         if spec.temporal_attention == 'none':
-            return factor, bias
+            return 1.0, 0.0
         weights = self._frame_weights(features, memory)[..., None, None]
         if spec.temporal_attention == 'reweigh':
-            return factor, bias + jnp.log(jnp.maximum(weights, 1e-30))
+            return 1.0, jnp.log(jnp.maximum(weights, 1e-30))
         # D5, 'logits': T w_t is 1 for every frame when all scalars are equal.
         used = memory.valid.any(axis=2).sum(axis=1)[:, None, None, None]
-        return used * weights, bias
+        return used * weights, 0.0
 
     def _frame_weights(self, features, memory):
         valid = memory.valid[..., None].astype(jnp.float32)
@@ -293,17 +314,17 @@ class GIEL(nn.Module):
         if spec.learn_temperature:
             scale = scale * jnp.exp(self.log_temperature)
         similar = {'dot': memory_ops.dot_similarity, 'l2': memory_ops.l2_similarity}[spec.affinity]
-        similarity = similar(keys, _flat(query), scale)
+        similarity = similar(keys, query, scale)
         return memory_ops.affinity(factor * similarity + bias, memory.valid)
 
-    def _read_objects(self, weights, features, memory, factor, bias):
+    def _read_objects(self, weights, query, memory, factor, bias):
         """Reads of all slots: [B, K, Q, Cv]."""
         if self.spec.use_instance:
             return memory_ops.read_memory_of_objects(weights, memory.object_values)
         reads = []
         for slot in range(memory.object_values.shape[3]):
             keys = memory.object_keys[:, :, :, slot]
-            own = self._affinity(keys, features.key, memory, factor, bias)
+            own = self._affinity(keys, query, memory, factor, bias)
             reads.append(memory_ops.read_memory(own, memory.object_values[:, :, :, slot]))
         return jnp.stack(reads, axis=1)
 

@@ -6,9 +6,12 @@ once and each read is one contraction.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 # Large enough that exp() is exactly 0 in float32, finite so that no gradient becomes NaN.
 NEGATIVE = -1e9
+# Weights of an affinity that are held at once, 64 MB: eight frames of 6,420 cells have 330 million.
+TILE_VALUES = 2**24
 
 
 def dot_similarity(keys, query, scale=1.0):
@@ -43,14 +46,56 @@ def l2_similarity(keys, query, scale=1.0):
     return scale * (2.0 * product - norms[..., None])
 
 
-def squared_distances(height, width):
-    """Squared distances in cells between all cells of a grid, f32[P, P], P = height * width."""
-    rows = jnp.arange(height, dtype=jnp.float32)
-    columns = jnp.arange(width, dtype=jnp.float32)
-    between_rows = jnp.square(rows[:, None] - rows[None, :])
-    between_columns = jnp.square(columns[:, None] - columns[None, :])
-    grid = between_rows[:, None, :, None] + between_columns[None, :, None, :]
-    return grid.reshape(height * width, height * width)
+def squared_distances(height, width, cells):
+    """Squared distances in cells from all cells of a grid to some of them.
+
+    Args:
+      height, width: of the grid; P = height * width.
+      cells: i32[Q], numbers of cells, row by row.
+
+    Returns:
+      f32[P, Q].
+    """
+    rows, columns = jnp.divmod(jnp.arange(height * width)[:, None], width)
+    to_rows, to_columns = jnp.divmod(cells[None], width)
+    return (jnp.square(rows - to_rows) + jnp.square(columns - to_columns)).astype(jnp.float32)
+
+
+def num_tiles(query, valid):
+    """Tiles of query pixels for which at most TILE_VALUES weights are held at once, about.
+
+    Args:
+      query: [B, Q, Ck].
+      valid: bool[B, T, P].
+    """
+    return -(-query.shape[1] * valid.size // TILE_VALUES)
+
+
+def by_tiles(read, query, num_tiles):
+    """Reads a memory for some query pixels after the other.
+
+    Each pixel is read from the whole memory, so its result does not depend on the tiles.
+
+    Args:
+      read: function(query [B, Q', Ck], cells i32[Q']) -> tree of [..., Q', C].
+      query: [B, Q, Ck].
+      num_tiles: from `num_tiles`.
+
+    Returns:
+      The tree of `read(query, arange(Q))`.
+    """
+    batch, num_query, channels = query.shape
+    size = -(-num_query // num_tiles)
+    num_tiles = -(-num_query // size)
+    query = jnp.pad(query, ((0, 0), (0, num_tiles * size - num_query), (0, 0)))
+    tiles = jnp.moveaxis(query.reshape(batch, num_tiles, size, channels), 1, 0)
+    cells = jnp.arange(num_tiles * size).reshape(num_tiles, size)
+
+    def join(x):
+        x = jnp.moveaxis(x, 0, -3)
+        return x.reshape(*x.shape[:-3], num_tiles * size, -1)[..., :num_query, :]
+
+    return jax.tree.map(join, lax.map(lambda tile: read(*tile), (tiles, cells)))
 
 
 def affinity(similarity, valid):

@@ -28,6 +28,13 @@ NAMES = {  # what one rents -> topology, and options of its description
     'v6e-64': 'v6e:8x8',
 }
 
+# libtpu asks a machine with TPUs for these, complains where it is none, and lets one process in.
+_NO_TPU = {
+    'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
+
 
 def define_flags():
     # Not at the top: other commands have flags of the same names.
@@ -54,6 +61,7 @@ def main(argv):
     _print_candidates(rows, chosen)
     figures = {'topology': topology, 'chips': count, 'mesh': chosen.mesh, **chosen.figures()}
     if wanted.compile:
+        print('compiling for the slice: minutes, half an hour for a large model', flush=True)
         compiled = compile_for(wanted.config, topology, chosen.mesh)
         figures |= compiled
         _print_compiled(compiled, chip)
@@ -136,6 +144,7 @@ def compile_for(config, topology, mesh):
 def _devices(topology):
     from jax.experimental import topologies
 
+    os.environ |= _NO_TPU | os.environ
     options = {'chip_config_name': 'megacore'} if topology.startswith('v4') else {}
     try:
         described = topologies.get_topology_desc(platform='tpu', topology_name=topology, **options)
