@@ -90,14 +90,14 @@ class Group:
         return self.members
 
 
-def check(data_set, sources, *, splits=(), resolution='480p', num_processes=1):
+def check(data_set, sources, *, splits=(), resolution='', num_processes=1):
     """Checks all splits that are there.
 
     Args:
       data_set: builders.videos.DataSet.
       sources: folders or archives as published, or one folder of a prepared set.
       splits: those wanted, which must be there; (): all that are there.
-      resolution: of DAVIS: the folder below JPEGImages.
+      resolution: of DAVIS: the folder below JPEGImages; '': 480p, or the only one.
       num_processes: processes to use.
 
     Returns:
@@ -281,7 +281,7 @@ def _define_flags():
     flags.DEFINE_list('data', None, 'Folders or archives, published or prepared.', required=True)
     flags.DEFINE_list('splits', [], 'Splits to check; default: all that are there.')
     flags.DEFINE_integer('jobs', os.cpu_count(), 'Processes.', lower_bound=1)
-    flags.DEFINE_string('resolution', '480p', 'DAVIS: folder below JPEGImages.')
+    flags.DEFINE_string('resolution', '', "DAVIS: folder of frames; '': 480p or the only one.")
     flags.DEFINE_bool('counts', True, 'Compare with the published numbers.')
     flags.DEFINE_integer('show', 50, 'Problems to print, at most.', lower_bound=0)
     flags.DEFINE_string('preview', None, 'Image file for frames with their masks.')

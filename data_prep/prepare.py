@@ -29,7 +29,7 @@ from vos_jax.data import prepared
 from vos_jax.errors import InputError, run_main
 
 
-def prepare(name, sources, out, *, splits=(), resolution='480p', num_processes=1, run=None):
+def prepare(name, sources, out, *, splits=(), resolution='', num_processes=1, run=None):
     """Prepares a data set, or goes on with it.
 
     Args:
@@ -37,7 +37,7 @@ def prepare(name, sources, out, *, splits=(), resolution='480p', num_processes=1
       sources: folders or archives of the published data set.
       out: folder; the data set goes to `out/name/version`.
       splits: those wanted; (): all that are in the sources.
-      resolution: of DAVIS: the folder below JPEGImages.
+      resolution: of DAVIS: the folder below JPEGImages; '': 480p, or the only one.
       num_processes: processes to use.
       run: (function, jobs) -> None that calls `function(job)` for each job, in place of processes.
 
@@ -170,7 +170,7 @@ def _download(name, wanted):
             f'{name}: only DAVIS can be downloaded by a program; get the archives from '
             f'{find_data_set(name).homepage} and give them as --source'
         )
-    resolution = '480p' if wanted.resolution == '480p' else 'Full-Resolution'
+    resolution = 'Full-Resolution' if wanted.resolution == 'Full-Resolution' else '480p'
     archives = [f'DAVIS-2017-trainval-{resolution}.zip']
     if name == 'davis2017' and 'test_dev' in wanted.splits:
         archives.append('DAVIS-2017-test-dev-480p.zip')
@@ -221,7 +221,7 @@ def _define_flags():
     flags.DEFINE_string('out', 'prepared', 'Folder for prepared data sets.')
     flags.DEFINE_list('splits', [], 'Splits to prepare; default: all that are there.')
     flags.DEFINE_integer('jobs', os.cpu_count(), 'Processes.', lower_bound=1)
-    flags.DEFINE_string('resolution', '480p', 'DAVIS: folder below JPEGImages.')
+    flags.DEFINE_string('resolution', '', "DAVIS: folder of frames; '': 480p or the only one.")
     flags.DEFINE_bool('download', False, 'Download DAVIS first.')
     flags.DEFINE_string('url', download.SERVER, 'Where the archives of DAVIS are.')
     flags.DEFINE_string('sha256', None, 'Checksum of the first archive, in place of the known one.')

@@ -15,7 +15,7 @@ def list_split(tree, split, options, *, year):
     file = tree.folder(f'{root}ImageSets/{year}').get(name)
     if file is None:
         return [], []
-    resolution = options.get('resolution') or '480p'
+    resolution = options.get('resolution') or _find_resolution(tree, f'{root}JPEGImages')
     names = _read_list(file)
     form = _form_of(tree, f'{root}Annotations/{resolution}', names, year)
     videos = []
@@ -35,6 +35,20 @@ def _find_root(tree, year):
             'archive of DAVIS that holds JPEGImages, Annotations and ImageSets'
         )
     return lists[0].removesuffix(f'ImageSets/{year}')
+
+
+def _find_resolution(tree, images):
+    """480p, or the only folder of frames, as for training from files."""
+    below = (name[len(images) + 1 :] for name in tree.folders() if name.startswith(f'{images}/'))
+    names = sorted({name.split('/')[0] for name in below})
+    if '480p' in names:
+        return '480p'
+    if len(names) == 1:
+        return names[0]
+    raise InputError(
+        f'{", ".join(tree.sources)}: {images} has {", ".join(names) or "no folders"}; '
+        'needed: 480p or one folder of frames, or name one as --resolution'
+    )
 
 
 def _read_list(file):

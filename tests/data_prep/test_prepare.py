@@ -16,6 +16,7 @@ from vos_jax.data import layouts, pipeline, prepared
 from vos_jax.data.masks import write_labels
 from vos_jax.data.settings import read_settings
 from vos_jax.errors import InputError
+from vos_jax.evaluation.heldout import HeldOut
 
 pytest.importorskip('tensorflow_datasets', reason='pip install -r requirements-data.txt')
 
@@ -58,6 +59,41 @@ def test_training_from_shards_equals_training_from_files(davis, davis_prepared):
         ours, theirs = (maker(step) for maker in makers)
         for name in ours:
             np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+class Copying:
+    """A segmenter that gives each frame the masks of the first."""
+
+    def start(self, frame, masks):
+        self._masks = masks
+        return masks
+
+    def step(self, frame):
+        return self._masks
+
+
+def test_held_out_scores_are_those_of_the_published_files(davis, davis_prepared):
+    settings = {'max_frames': 0, 'max_sequences': 0}
+    scores = []
+    for root in (davis, davis_prepared):
+        sources = {'davis': {'root': str(root), 'split': 'val'}}
+        evaluate = HeldOut(settings | {'sources': sources})
+        scores.append(evaluate(Copying())[0])
+    assert scores[0] == scores[1]
+    assert 0 < scores[0]['jf'] < 1
+    with pytest.raises(InputError, match=r"'evaluation.sources\[0\].rot' is not a setting"):
+        HeldOut(settings | {'sources': {'davis': {'rot': str(davis)}}})
+
+
+def test_the_only_folder_of_frames_is_taken_where_there_is_no_480p(davis, tmp_path):
+    for kind in ('JPEGImages', 'Annotations'):
+        (davis / kind / '480p').rename(davis / kind / '240p')
+    _, index = prepare('davis2017', [davis], tmp_path / 'out')
+    assert [len(part['videos']) for part in index['splits'].values()] == [3, 1]
+    (davis / 'JPEGImages' / '120p' / 'a').mkdir(parents=True)
+    (davis / 'JPEGImages' / '120p' / 'a' / '00000.jpg').write_bytes(b'')
+    with pytest.raises(InputError, match='JPEGImages has 120p, 240p; needed: 480p or one folder'):
+        prepare('davis2017', [davis], tmp_path / 'other')
 
 
 def test_training_from_shards_loads_no_preparation_package(davis_prepared, run_python):
@@ -174,7 +210,7 @@ def test_prepared_twice_is_prepared_once(davis, davis_prepared, tmp_path, capsys
     prepare('davis2017', [davis], tmp_path / 'out')
     assert 'prepared already' in capsys.readouterr().out
     assert contents(davis_prepared) == before
-    with pytest.raises(InputError, match=r'prepared already, with .*480p.*another --out'):
+    with pytest.raises(InputError, match=r'prepared already, with .*resolution.*another --out'):
         prepare('davis2017', [davis], tmp_path / 'out', resolution='Full-Resolution')
 
 

@@ -95,15 +95,19 @@ def read_settings(data):
 
     `sources` is a list of groups, or one group for each name: `sources.davis.root=...`.
     """
-    groups = data.get('sources', ())
-    if hasattr(groups, 'items'):
-        groups = [{'name': name, **dict(group.items())} for name, group in groups.items()]
-    sources = [
-        _group(Source, group, f'data.sources[{index}]') for index, group in enumerate(groups)
-    ]
+    sources = read_sources(data.get('sources', ()), 'data')
     settings = _group(DataSettings, {**dict(data.items()), 'sources': sources}, 'data')
     _check(settings)
     return settings
+
+
+def read_sources(groups, where):
+    """Makes a Source of each group in a list or in a ConfigDict; `where` names them in errors."""
+    if hasattr(groups, 'items'):
+        groups = [{'name': name, **dict(group.items())} for name, group in groups.items()]
+    return [
+        _group(Source, group, f'{where}.sources[{index}]') for index, group in enumerate(groups)
+    ]
 
 
 def gap_at(schedule, step):

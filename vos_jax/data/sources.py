@@ -26,7 +26,7 @@ class Sources:
     def __init__(self, sources, seed, *, skip_broken=False):
         self.names = tuple(source.name or source.root for source in sources)
         self.strides = tuple(source.stride for source in sources)
-        self.sequences = tuple(_open(source, skip_broken) for source in sources)
+        self.sequences = tuple(list_usable(source, skip_broken) for source in sources)
         self.shares = np.array([source.weight for source in sources]) / sum(
             source.weight for source in sources
         )
@@ -51,8 +51,13 @@ class Sources:
         return source, self.sequences[source][rng.integers(len(self.sequences[source]))]
 
 
-def _open(source, skip_broken):
-    """The videos of a data set that training can use."""
+def list_usable(source, skip_broken=False):
+    """The videos of a data set of which every frame has a mask, as a tuple.
+
+    Args:
+      source: settings.Source.
+      skip_broken: leaves out videos whose files do not fit together, and says how many.
+    """
     broken = []
     on_broken = broken.append if skip_broken else None
     found = layouts.require_masks(_list(source, on_broken), on_broken)

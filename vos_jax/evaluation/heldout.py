@@ -3,10 +3,9 @@
 import cv2
 import numpy as np
 
-from vos_jax.data import layouts
-from vos_jax.data.frames import read_frame
-from vos_jax.data.masks import read_labels
 from vos_jax.data.overlay import overlay, side_by_side
+from vos_jax.data.settings import read_sources
+from vos_jax.data.sources import list_usable
 from vos_jax.evaluation import metrics
 
 
@@ -19,15 +18,13 @@ class HeldOut:
     def __init__(self, settings):
         """
         Args:
-          settings: `config.evaluation`: `sources` (name -> group with `root` and `split`),
+          settings: `config.evaluation`: `sources` (name -> group as in `config.data.sources`),
             `max_frames` of each sequence (0: all), `max_sequences` of each source (0: all).
         """
         self._max_frames = settings['max_frames']
         self._sources = {}
-        for name, source in settings['sources'].items():
-            sequences = layouts.davis(source['root'], source['split'])
-            layouts.require_masks(sequences)
-            self._sources[name] = sequences[: settings['max_sequences'] or None]
+        for source in read_sources(settings['sources'], 'evaluation'):
+            self._sources[source.name] = list_usable(source)[: settings['max_sequences'] or None]
 
     def __call__(self, segmenter):
         """Segments and scores.
@@ -56,9 +53,9 @@ class HeldOut:
         return {'jf': float(np.mean(jf)), **scores}, images
 
     def _segment(self, segmenter, sequence):
-        paths = sequence.frames[: self._max_frames or None]
-        frames = [read_frame(path) for path in paths]
-        truth = [read_labels(sequence.masks[path.stem]) for path in paths]
+        stems = sequence.stems[: self._max_frames or None]
+        frames = [sequence.read_frame(index) for index in range(len(stems))]
+        truth = [sequence.read_labels(stem) for stem in stems]
         found = [segmenter.start(frames[0], truth[0])]
         found += [segmenter.step(frame) for frame in frames[1:]]
         return frames, truth, found
