@@ -216,6 +216,7 @@ def test_a_damaged_folder_goes_on_when_it_is_repaired(clip, weights, tmp_path):
     [
         (['--masks=none.png'], 'none.png: no such mask'),
         (['--size=7'], '--size=7: at least'),
+        (['--start=90'], 'frames, none of them from frame 90 on; choose another --start'),
         (['--weights=none.npz'], 'none.npz: no such file'),
         (['--workdir=a', '--weights=b'], 'choose one'),
         (['--sise=240'], "Unknown command line flag 'sise'"),

@@ -61,6 +61,12 @@ def _segment(path, wanted):
     size = scaling.working_size(video.size, wanted.size)
     given = find_masks(wanted.masks, video, chosen, binary=wanted.binary)
     ids = given.check(size)
+    num_frames = dataclasses.replace(chosen, start=given.first).count(video.num_frames)
+    if num_frames == 0:
+        raise InputError(
+            f'{path}: about {video.num_frames} frames, none of them from frame {given.first} on; '
+            'choose another --start, --stop or mask'
+        )
     prepare_folder(Path(wanted.out).parent)
     segmenter, settings = weights_choice.open_segmenter(wanted)
     settings |= video.identity | dataclasses.asdict(chosen)
@@ -72,7 +78,6 @@ def _segment(path, wanted):
         print(f'finished already: {wanted.out}')
         return
     about = weights_choice.describe_device()
-    num_frames = dataclasses.replace(chosen, start=given.first).count(video.num_frames)
     print(
         f'{path}: {video.size[1]}x{video.size[0]}, {num_frames or "unknown number of"} frames, '
         f'{len(ids)} objects, model at {size[1]}x{size[0]}; {about["device"]}'

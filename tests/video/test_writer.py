@@ -72,3 +72,9 @@ def test_nothing_is_left_where_writing_fails(tmp_path):
     with pytest.raises(RuntimeError, match='the model failed'):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+def test_without_an_image_there_is_no_file(tmp_path):
+    with VideoWriter(tmp_path / 'film.mp4', (32, 48), 25):
+        pass
+    assert not list(tmp_path.iterdir())

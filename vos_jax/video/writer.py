@@ -12,6 +12,8 @@ _TICKS = 90000  # per second: exact for 24, 25, 30, 50 and 60 frames per second,
 class VideoWriter:
     """A context that writes u8[H, W, 3] images; the file appears whole, when it is left well.
 
+    Without an image there is no file.
+
     H.264 with one colour sample for 2x2 pixels, which needs even sides: an odd picture gets its
     last row or column twice.
     """
@@ -56,7 +58,7 @@ class VideoWriter:
 
     def __exit__(self, kind, error, trace):
         try:
-            if kind is None:
+            if kind is None and self._last >= 0:
                 self._container.mux(self._stream.encode())
                 self._container.close()
                 self._temporary.replace(self._path)
