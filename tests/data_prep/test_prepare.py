@@ -83,6 +83,8 @@ def test_held_out_scores_are_those_of_the_published_files(davis, davis_prepared)
     assert 0 < scores[0]['jf'] < 1
     with pytest.raises(InputError, match=r"'evaluation.sources\[0\].rot' is not a setting"):
         HeldOut(settings | {'sources': {'davis': {'rot': str(davis)}}})
+    with pytest.raises(InputError, match=r"'evaluation.max_frames' is 2; needed: 3 or more"):
+        HeldOut({'sources': {}, 'max_frames': 2, 'max_sequences': 0})
 
 
 def test_the_only_folder_of_frames_is_taken_where_there_is_no_480p(davis, tmp_path):
