@@ -5,6 +5,7 @@ import functools
 from data_prep.builders.videos import DataSet, Video, by_stem
 from vos_jax.data import masks as mask_files
 from vos_jax.data.frames import SUFFIXES
+from vos_jax.data.layouts import choose_resolution
 from vos_jax.errors import InputError
 
 
@@ -38,13 +39,11 @@ def _find_root(tree, year):
 
 
 def _find_resolution(tree, images):
-    """480p, or the only folder of frames, as for training from files."""
     below = (name[len(images) + 1 :] for name in tree.folders() if name.startswith(f'{images}/'))
     names = sorted({name.split('/')[0] for name in below})
-    if '480p' in names:
-        return '480p'
-    if len(names) == 1:
-        return names[0]
+    chosen = choose_resolution(names)
+    if chosen is not None:
+        return chosen
     raise InputError(
         f'{", ".join(tree.sources)}: {images} has {", ".join(names) or "no folders"}; '
         'needed: 480p or one folder of frames, or name one as --resolution'

@@ -276,12 +276,18 @@ def _check_root(root):
     raise InputError(f'{root}: no folder {missing[0]} in it; {hint}')
 
 
-def _find_resolution(images):
-    names = sorted(path.name for path in images.iterdir() if path.is_dir())
+def choose_resolution(names):
+    """Folder of frames to take where none is named: '480p', the only one, or None."""
     if '480p' in names:
         return '480p'
-    if len(names) == 1:
-        return names[0]
+    return names[0] if len(names) == 1 else None
+
+
+def _find_resolution(images):
+    names = sorted(path.name for path in images.iterdir() if path.is_dir())
+    chosen = choose_resolution(names)
+    if chosen is not None:
+        return chosen
     raise InputError(
         f'{images}: need one folder of frames such as 480p, found {", ".join(names) or "none"}; '
         'name one as the resolution'

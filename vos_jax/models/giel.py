@@ -15,6 +15,7 @@ from vos_jax.models.layers import Conv1x1
 from vos_jax.models.resnet import Encoder
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
+from vos_jax.ops.tiling import by_tiles
 
 
 @flax.struct.dataclass
@@ -257,21 +258,23 @@ class GIEL(nn.Module):
 
         Returns:
           affinity: f32[B, T, P, Q], None where it was made in tiles; the read of the global
-          branch: [B, Q, C]; of all slots: [B, K, Q, Cv].
+          branch: [B, Q, C], None without it; of all slots: [B, K, Q, Cv].
         """
+        spec = self.spec
         factor, bias = self._modulation(features, memory)
 
         def read(query, cells):
             here = bias + self._locality(features, memory, time, cells)
             weights = self._affinity(memory.keys, query, memory, factor, here)
             of_objects = self._read_objects(weights, query, memory, factor, here)
-            return weights, memory_ops.read_memory(weights, memory.values), of_objects
+            of_all = memory_ops.read_memory(weights, memory.values) if spec.use_global else None
+            return weights, of_all, of_objects
 
         query = _flat(features.key)
-        num_tiles = memory_ops.num_tiles(query, memory.valid)
-        if train or num_tiles == 1:
+        size = memory_ops.tile_size(query, memory.valid)
+        if train or size == query.shape[1]:
             return read(query, jnp.arange(query.shape[1]))
-        return None, *memory_ops.by_tiles(lambda *tile: read(*tile)[1:], query, num_tiles)
+        return None, *by_tiles(lambda *tile: read(*tile)[1:], query, size, axis=-2)
 
     def _locality(self, features, memory, time, cells):
         """Summand of the similarity to some query cells, f32[B, T, P, Q], or 0.0."""

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from vos_jax.ops.tiling import by_tiles
+
 # Stands for the squared distance to nothing; every bias leaves its proxy at exactly 1.
 FAR = 5e4
 BLOCK = 256
@@ -113,13 +115,7 @@ def _walk_blocks(query, references, labels, num_slots, indexed):
         return walk(query, references, blocks)
 
     def walk_tiles(query, references, blocks):
-        batch, num_query, channels = query.shape
-        num_tiles = -(-num_query // TILE)
-        padded = jnp.pad(query, ((0, 0), (0, num_tiles * TILE - num_query), (0, 0)))
-        tiles = jnp.moveaxis(padded.reshape(batch, num_tiles, TILE, channels), 1, 0)
-        found = lax.map(lambda tile: walk(tile, references, blocks), tiles)
-        join = lambda x: jnp.moveaxis(x, 0, 2).reshape(batch, num_slots, -1)[..., :num_query]  # noqa: E731
-        return jax.tree.map(join, found)
+        return by_tiles(lambda tile, _: walk(tile, references, blocks), query, TILE, axis=-1)
 
     return lax.platform_dependent(query, references, blocks, cpu=walk_tiles, default=walk)
 

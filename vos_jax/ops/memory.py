@@ -6,7 +6,6 @@ once and each read is one contraction.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 # Large enough that exp() is exactly 0 in float32, finite so that no gradient becomes NaN.
 NEGATIVE = -1e9
@@ -61,41 +60,16 @@ def squared_distances(height, width, cells):
     return (jnp.square(rows - to_rows) + jnp.square(columns - to_columns)).astype(jnp.float32)
 
 
-def num_tiles(query, valid):
-    """Tiles of query pixels for which at most TILE_VALUES weights are held at once, about.
+def tile_size(query, valid):
+    """Query pixels whose weights, about TILE_VALUES at most, are held at once.
 
     Args:
       query: [B, Q, Ck].
       valid: bool[B, T, P].
     """
-    return -(-query.shape[1] * valid.size // TILE_VALUES)
-
-
-def by_tiles(read, query, num_tiles):
-    """Reads a memory for some query pixels after the other.
-
-    Each pixel is read from the whole memory, so its result does not depend on the tiles.
-
-    Args:
-      read: function(query [B, Q', Ck], cells i32[Q']) -> tree of [..., Q', C].
-      query: [B, Q, Ck].
-      num_tiles: from `num_tiles`.
-
-    Returns:
-      The tree of `read(query, arange(Q))`.
-    """
-    batch, num_query, channels = query.shape
-    size = -(-num_query // num_tiles)
-    num_tiles = -(-num_query // size)
-    query = jnp.pad(query, ((0, 0), (0, num_tiles * size - num_query), (0, 0)))
-    tiles = jnp.moveaxis(query.reshape(batch, num_tiles, size, channels), 1, 0)
-    cells = jnp.arange(num_tiles * size).reshape(num_tiles, size)
-
-    def join(x):
-        x = jnp.moveaxis(x, 0, -3)
-        return x.reshape(*x.shape[:-3], num_tiles * size, -1)[..., :num_query, :]
-
-    return jax.tree.map(join, lax.map(lambda tile: read(*tile), (tiles, cells)))
+    num_query = query.shape[1]
+    num_tiles = -(-num_query * valid.size // TILE_VALUES)
+    return -(-num_query // num_tiles)
 
 
 def affinity(similarity, valid):
