@@ -1,6 +1,8 @@
 """Several real processes on one machine train one model; one is killed, one gets SIGTERM."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -88,6 +90,21 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(da
     assert f'going on from step {done}' in outputs[0]
     stopped = int(outputs[0].rpartition('at step ')[2].partition(';')[0])
     assert stopped in checkpoint_steps(workdir)
+
+
+@pytest.mark.parametrize('error', ['TimeoutError', 'ValueError', 'jax.errors.JaxRuntimeError'])
+def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error):
+    # What Orbax's barrier, Gloo and JAX raise where another process has died; atexit must not run.
+    program = (
+        'import atexit, jax\nfrom vos_jax.training import distributed\n'
+        'jax.process_count = lambda: 2\n'
+        "atexit.register(print, 'waits for the others')\n"
+        f"with distributed.ending_together(): raise {error}('barrier\\nmore')"
+    )
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (distributed.LOST_PROCESS, '')
+    assert 'error: process 0 of 2: barrier. Where another process has died' in done.stderr
+    assert 'Traceback' in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import jax
@@ -70,16 +71,21 @@ def initialize(coordinator_address=None, num_processes=None, process_id=None):
 
 @contextlib.contextmanager
 def ending_together():
-    """Context of the work of several processes: a failed collective ends this one with a message.
+    """Context of the work of several processes: a failure of one ends it at once with a message.
 
     Where a connection breaks, the collective fails at once, on other networks it waits until JAX
-    gives up (exit code 134 too). Leaving Python in the regular way would wait for the others.
+    gives up (exit code 134 too). Which exception tells of it depends on who was waiting: JAX, its
+    CPU collectives (ValueError) or a checkpoint's barrier (TimeoutError). Leaving Python in the
+    regular way would wait for the others, and the witness would take the end for a regular one.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except InputError:
+        raise
+    except Exception as error:
         if jax.process_count() == 1:
             raise
+        traceback.print_exc()
         first = (str(error).splitlines() or [''])[0][:300]
         print(
             f'error: process {jax.process_index()} of {jax.process_count()}: {first}. Where '
