@@ -29,10 +29,9 @@ def main(argv):
     from vos_jax.training import distributed, loop
 
     distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-
-    settings = CONFIG.value.evaluation
-    evaluate = HeldOut(settings) if settings.sources else None
     with distributed.ending_together():
+        settings = CONFIG.value.evaluation
+        evaluate = HeldOut(settings) if settings.sources else None
         loop.train(CONFIG.value, WORKDIR.value, evaluate)
 
 

@@ -18,7 +18,7 @@ def run_main(main):
     try:
         app.run(main, flags_parser=_parse_flags)
     except InputError as error:
-        print(f'error: {_one_line(error)}', file=sys.stderr)
+        print(f'error: {one_line(error)}', file=sys.stderr)
         sys.exit(2)
 
 
@@ -28,7 +28,7 @@ def _parse_flags(argv):
     # Config files and their overrides are read while flags are parsed: a misspelt setting is an
     # AttributeError or KeyError, a missing config file an OSError, a wrong type one of the rest.
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise InputError(_one_line(error)) from error
+        raise InputError(one_line(error)) from error
     # What libraries tell below a warning (backends that JAX did not find, twenty lines of Orbax for
     # each checkpoint) is for those who ask for it.
     if flags.FLAGS['verbosity'].using_default_value:
@@ -36,5 +36,6 @@ def _parse_flags(argv):
     return rest
 
 
-def _one_line(error):
+def one_line(error):
+    """The message of an exception, without line breaks."""
     return ' '.join(str(error).split())

@@ -52,7 +52,7 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
     """Starts train.py in one or more processes that find each other by flags.
 
     Args:
-      data: folder of `write_data`.
+      data: folder of `write_data`, or a list with one for each process.
       workdir: of the run.
       changes: dict of settings.
       processes: how many.
@@ -62,7 +62,8 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
     Returns:
       List of Popen, one for each process.
     """
-    settings = {'data.sources.synthetic.root': data, **SETTINGS, **(changes or {})}
+    settings = {**SETTINGS, **(changes or {})}
+    roots = data if isinstance(data, list) else [data] * processes
     config = REPOSITORY / 'configs' / 'giel_small.py'
     command = [sys.executable, REPOSITORY / 'train.py', f'--config={config}:tiny']
     command += [f'--workdir={workdir}', '--config.evaluation.sources={}']
@@ -71,10 +72,13 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
     environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
     port, running = free_port(), []
     for index in range(processes):
+        root = f'--config.data.sources.synthetic.root={roots[index]}'
         places = [f'--coordinator_address=127.0.0.1:{port}', f'--num_processes={processes}']
         places = [*places, f'--process_id={index}'] if processes > 1 else []
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **streams}
-        running.append(subprocess.Popen([*command, *places], env=environment, text=True, **pipes))
+        running.append(
+            subprocess.Popen([*command, root, *places], env=environment, text=True, **pipes)
+        )
     return running
 
 

@@ -92,19 +92,40 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(da
     assert stopped in checkpoint_steps(workdir)
 
 
-@pytest.mark.parametrize('error', ['TimeoutError', 'ValueError', 'jax.errors.JaxRuntimeError'])
-def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error):
-    # What Orbax's barrier, Gloo and JAX raise where another process has died; atexit must not run.
+@pytest.mark.parametrize(
+    ('error', 'code', 'words'),
+    [
+        # What Orbax's barrier, Gloo and JAX raise where another process has died.
+        ('TimeoutError', 134, 'process 0 of 2: barrier. Where another process has died'),
+        ('ValueError', 134, 'process 0 of 2: barrier. Where another process has died'),
+        ('jax.errors.JaxRuntimeError', 134, 'process 0 of 2: barrier. Where another process'),
+        ('FloatingPointError', 1, 'process 0 of 2: barrier\n'),
+        ('distributed.InputError', 2, 'barrier more\n'),
+    ],
+)
+def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error, code, words):
+    # Nothing that runs at the regular end may: it would wait for the others.
     program = (
         'import atexit, jax\nfrom vos_jax.training import distributed\n'
-        'jax.process_count = lambda: 2\n'
+        'jax.process_count, distributed.GRACE_S = lambda: 2, 0\n'
         "atexit.register(print, 'waits for the others')\n"
         f"with distributed.ending_together(): raise {error}('barrier\\nmore')"
     )
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (distributed.LOST_PROCESS, '')
-    assert 'error: process 0 of 2: barrier. Where another process has died' in done.stderr
-    assert 'Traceback' in done.stderr
+    assert (done.returncode, done.stdout) == (code, '')
+    assert f'error: {words}' in done.stderr
+    assert ('Traceback' in done.stderr) == (code != 2)
+
+
+@pytest.mark.slow
+def test_wrong_input_of_one_process_ends_all(data, tmp_path):
+    roots = [data, tmp_path / 'none']
+    running = micro.start(roots, tmp_path / 'run', {'mesh.data': 2}, processes=2)
+    codes, _, errors = micro.end(running, timeout_s=90)
+    assert codes[0] in (-signal.SIGABRT, distributed.LOST_PROCESS)
+    assert codes[1] == 2
+    assert errors[1].startswith(f'error: {roots[1]}: no such folder')
+    assert len(errors[1].splitlines()) == 1
 
 
 @pytest.mark.parametrize(

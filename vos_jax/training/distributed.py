@@ -10,17 +10,22 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
 import jax
 
-from vos_jax.errors import InputError
+from vos_jax.errors import InputError, one_line
 
 # A process that has sent nothing for so long is taken for dead, and the others end. JAX has 100.
 HEARTBEAT_TIMEOUT_S = 30
 SHUTDOWN_TIMEOUT_S = 60
 LOST_PROCESS = 128 + 6  # exit code; JAX itself ends by SIGABRT
+# The others abort when process 0 ends: so long they have to tell what went wrong in themselves.
+GRACE_S = 3
+# Another process's death, for who waits: in JAX, in a checkpoint's barrier, in CPU collectives.
+LOSS_SIGNS = (jax.errors.JaxRuntimeError, TimeoutError, ValueError)
 NAMES = ('coordinator_address', 'num_processes', 'process_id')
 
 # Tells, after a process was killed or has aborted, what nobody in it could say any more: while it
@@ -32,6 +37,7 @@ for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
 if not os.read(0, 1):
     os.write(2, sys.argv[1].encode())
 """
+_witness = None
 
 
 def initialize(coordinator_address=None, num_processes=None, process_id=None):
@@ -74,27 +80,31 @@ def ending_together():
     """Context of the work of several processes: a failure of one ends it at once with a message.
 
     Where a connection breaks, the collective fails at once, on other networks it waits until JAX
-    gives up (exit code 134 too). Which exception tells of it depends on who was waiting: JAX, its
-    CPU collectives (ValueError) or a checkpoint's barrier (TimeoutError). Leaving Python in the
-    regular way would wait for the others, and the witness would take the end for a regular one.
+    gives up (exit code 134 too). Wrong input keeps its line and exit code 2, all else exit code 1.
+    Leaving Python in the regular way would wait for the others and abort in vain.
     """
     try:
         yield
-    except InputError:
-        raise
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        traceback.print_exc()
-        first = (str(error).splitlines() or [''])[0][:300]
-        print(
-            f'error: process {jax.process_index()} of {jax.process_count()}: {first}. Where '
-            'another process has died, the same command in all processes goes on from the last '
-            'checkpoint',
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(LOST_PROCESS)
+        if isinstance(error, InputError):
+            code, text = 2, one_line(error)
+        else:
+            traceback.print_exc()
+            first = (str(error).splitlines() or [''])[0][:300]
+            code, text = 1, f'process {jax.process_index()} of {jax.process_count()}: {first}'
+            if isinstance(error, LOSS_SIGNS):
+                code = LOST_PROCESS
+                text += (
+                    '. Where another process has died, the same command in all processes goes on '
+                    'from the last checkpoint'
+                )
+        print(f'error: {text}', file=sys.stderr, flush=True)
+        _dismiss_witness()
+        if jax.process_index() == 0:
+            time.sleep(GRACE_S)
+        os._exit(code)
 
 
 def is_writer():
@@ -156,13 +166,15 @@ def _start_witness():
         f'after {HEARTBEAT_TIMEOUT_S} s without a sign of it this one gave up (JAX names it above, '
         'exit code 134). The same command in all processes goes on from the last checkpoint.\n'
     )
-    witness = subprocess.Popen(
+    global _witness
+    _witness = subprocess.Popen(
         [sys.executable, '-S', '-c', _WITNESS, message], stdin=subprocess.PIPE
     )
+    atexit.register(_dismiss_witness)
 
-    def end_regularly():
-        witness.stdin.write(b'.')
-        witness.stdin.close()
-        witness.wait()
 
-    atexit.register(end_regularly)
+def _dismiss_witness():
+    if _witness and not _witness.stdin.closed:
+        _witness.stdin.write(b'.')
+        _witness.stdin.close()
+        _witness.wait()
