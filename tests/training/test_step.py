@@ -1,6 +1,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -99,6 +100,21 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(stepped):
     assert max(largest[name] for name in ALWAYS_ZERO) < 1e-7
     silent = [name for name, value in largest.items() if value < 1e-7 and name not in ALWAYS_ZERO]
     assert not silent
+
+
+def test_a_step_in_bfloat16_keeps_its_state_in_float32_and_goes_the_same_way(stepped):
+    before, full, full_metrics = stepped
+    step = steps.make_train_step(MODEL.clone(dtype=jnp.bfloat16), keeping_gradients(), CONFIG)
+    half, metrics = quick_jit(step)(before, batch())
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((half.params, half.ema, half.opt_state))}
+    assert kinds == {np.dtype('float32')} == {metrics['loss'].dtype}
+    assert metrics['loss'] == pytest.approx(full_metrics['loss'], rel=0.02)
+    found, expected = flat(half.opt_state), flat(full.opt_state)
+    assert found @ expected > 0.99 * np.linalg.norm(found) * np.linalg.norm(expected)
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 def test_temporal_attention_starts_with_its_last_layer(train_step):
