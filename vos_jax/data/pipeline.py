@@ -254,9 +254,9 @@ class BatchMaker:
         if not self._has_told:
             self._has_told = True
             logging.warning(
-                '%s shows %d objects more than the %d slots; the most visible are kept (said once)',
+                '%s shows %d objects, data.num_slots is %d; the most visible are kept (said once)',
                 sequence.name,
-                count,
+                count + self._settings.num_slots,
                 self._settings.num_slots,
             )
 

@@ -41,7 +41,10 @@ def learning_rate(name, base, steps, *, warmup=0, end=0.0, power=1.0):
     if name not in SCHEDULES:
         raise InputError(f"schedule '{name}' is not one of {', '.join(SCHEDULES)}")
     if not 0 <= warmup <= steps:
-        raise InputError(f'warm-up of {warmup} steps does not fit a run of {steps} steps')
+        raise InputError(
+            f"'optimizer.warmup': a warm-up of {warmup} steps does not fit a run of {steps} steps; "
+            'needed: at most training.steps'
+        )
     decayed = {
         'constant': lambda: optax.constant_schedule(base),
         'cosine': lambda: optax.cosine_decay_schedule(base, steps, alpha=end / base),
