@@ -182,6 +182,10 @@ def parameter_overview(variables):
     Args:
       variables: nested dict of arrays or ShapeDtypeStructs.
     """
+    import jax
     from clu import parameter_overview as clu_overview  # machines that only compute may lack clu
 
-    return clu_overview.get_parameter_overview(variables, include_stats=False)
+    table = clu_overview.get_parameter_overview(variables, include_stats=False)
+    # Its sum counts in floats as soon as one parameter is a scalar.
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    return f'{table.rpartition("Total: ")[0]}Total: {count:,}'
