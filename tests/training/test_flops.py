@@ -55,12 +55,15 @@ ENTRY %main (x: f32[4,2]) -> f32[4,2] {
   %g = (bf16[4,8]{1,0}, bf16[8,8]{1,0}) all-gather-start(%y), dimensions={0}
   %d = bf16[8,8]{1,0} all-gather-done(%g)
   %r = (f32[10]{0}, f32[2,3]{1,0}) all-reduce(%a, %b), to_apply=%add
+  %rs = (f32[10]{0}, f32[2,3]{1,0}) all-reduce-start(%a, %b), to_apply=%add
+  %ps = (f32[9]{0}, f32[9]{0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%c)
+  %gs = ((f32[4], f32[2]), (f32[8], f32[4])) all-gather-start(%e, %f), dimensions={0}
 }
 """
 
 
 def test_collectives_of_loops_count_as_often_as_they_run():
     found = hlo.collectives(HLO)
-    assert found['collective-permute'] == [5, 5 * 32]
-    assert found['all-gather'] == [1, 128]
-    assert found['all-reduce'] == [1, 64]
+    assert found['collective-permute'] == [6, 5 * 32 + 36]
+    assert found['all-gather'] == [2, 128 + 48]
+    assert found['all-reduce'] == [2, 2 * 64]

@@ -39,7 +39,9 @@ def collectives(text):
             match = _COLLECTIVE.search(line)
             if match:
                 found[match[2]][0] += times
-                found[match[2]][1] += times * _bytes(match[1], bool(match[3]))
+                # What starts an all-reduce tells its results alone, the other kinds operands too.
+                has_operands = bool(match[3]) and match[2] != 'all-reduce'
+                found[match[2]][1] += times * _bytes(match[1], has_operands)
             trips = _TRIPS.search(line) if ' while(' in line else None
             for called in _CALLED.finditer(line):
                 for inner in re.findall(r'[\w.\-]+', called[1]):
@@ -62,10 +64,11 @@ def _blocks(text):
     return blocks, entry
 
 
-def _bytes(shape, is_start):
-    """Bytes of 'f32[8,4]{1,0}' or of a tuple of such; of a -start the second half are results."""
+def _bytes(shape, has_operands):
+    """Bytes of 'f32[8,4]{1,0}' or of a tuple of such, whose first half are perhaps operands."""
     sizes = [
         math.prod(int(side) for side in sides.split(',') if side) * (int(bits or 8)) // 8
         for _, bits, sides in _ARRAY.findall(shape)
+        if sides or not has_operands  # a pending transfer has scalars of its own
     ]
-    return max(sizes, default=0) if is_start else sum(sizes)
+    return sum(sizes[len(sizes) // 2 :] if has_operands else sizes)
