@@ -313,8 +313,10 @@ def test_an_interrupted_run_says_that_it_goes_on(command, clip, tmp_path):
     out, num_frames = tmp_path / 'out', 300  # so many that it cannot end before the signal
     samples.write_video(clip / 'long.mp4', [samples.draw(n % 30) for n in range(num_frames)])
     arguments = command(out, '--state_every=0', video='long.mp4')
+    # Shells let their background jobs ignore SIGINT, and children inherit that.
+    heed = 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);'
     process = subprocess.Popen(
-        arguments,
+        [sys.executable, '-c', f'{heed} os.execv(sys.executable, sys.argv[1:])', *arguments],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
