@@ -30,7 +30,7 @@ NAMES = ('coordinator_address', 'num_processes', 'process_id')
 
 # Tells, after a process was killed or has aborted, what nobody in it could say any more: while it
 # waits for the others inside of a collective, no Python code runs. One byte means a regular end.
-_WITNESS = """
+_WITNESS_PROGRAM = """
 import os, signal, sys
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
@@ -168,7 +168,7 @@ def _start_witness():
     )
     global _witness
     _witness = subprocess.Popen(
-        [sys.executable, '-S', '-c', _WITNESS, message], stdin=subprocess.PIPE
+        [sys.executable, '-S', '-c', _WITNESS_PROGRAM, message], stdin=subprocess.PIPE
     )
     atexit.register(_dismiss_witness)
 
