@@ -39,3 +39,8 @@ def _parse_flags(argv):
 def one_line(error):
     """The message of an exception, without line breaks."""
     return ' '.join(str(error).split())
+
+
+def first_line(error, most=200):
+    """The first line of an exception's message, cut; its type where it has no message."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:most]

@@ -18,7 +18,7 @@ from absl import logging
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from vos_jax.errors import InputError
+from vos_jax.errors import InputError, first_line
 from vos_jax.weights import check
 
 
@@ -135,7 +135,7 @@ class Checkpoints:
             except Exception as raised:  # what Orbax raises for damaged files is a plain Exception
                 error = raised
             if not _is_true_for_all(found is not None):
-                reason = _first_line(error) if error else 'another process found it damaged'
+                reason = first_line(error) if error else 'another process found it damaged'
                 logging.error('%s cannot be read: %s', self._folder(step), reason)
                 damaged.append(step)
                 continue
@@ -227,7 +227,7 @@ def read_variables(workdir, which='best'):
         _verify(leaves, record)
     except Exception as error:  # what Orbax raises for damaged files is a plain Exception
         raise InputError(
-            f'{folder}: damaged ({_first_line(error)}); copy it again, or use another checkpoint'
+            f'{folder}: damaged ({first_line(error)}); copy it again, or use another checkpoint'
         ) from error
     variables = traverse_util.unflatten_dict(leaves, sep='/')
     averaged = variables.pop('ema', None)
@@ -404,10 +404,6 @@ def _read_arrays(folder, needed):
             partial_restore=True,
         ),
     )
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _remove_unfinished(root):

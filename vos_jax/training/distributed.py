@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jax
 
-from vos_jax.errors import InputError, one_line
+from vos_jax.errors import InputError, first_line, one_line
 
 # A process that has sent nothing for so long is taken for dead, and the others end. JAX has 100.
 HEARTBEAT_TIMEOUT_S = 30
@@ -92,8 +92,8 @@ def ending_together():
             code, text = 2, one_line(error)
         else:
             traceback.print_exc()
-            first = (str(error).splitlines() or [''])[0][:300]
-            code, text = 1, f'process {jax.process_index()} of {jax.process_count()}: {first}'
+            where = f'process {jax.process_index()} of {jax.process_count()}'
+            code, text = 1, f'{where}: {first_line(error, most=300)}'
             if isinstance(error, LOSS_SIGNS):
                 code = LOST_PROCESS
                 text += (

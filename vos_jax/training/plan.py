@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from vos_jax import config as configs
-from vos_jax.errors import InputError, run_main
+from vos_jax.errors import InputError, first_line, run_main
 from vos_jax.training import roofline
 
 NAMES = {  # what one rents -> topology, and options of its description
@@ -149,10 +149,10 @@ def _devices(topology):
     try:
         described = topologies.get_topology_desc(platform='tpu', topology_name=topology, **options)
     except Exception as error:  # what libtpu, or its absence, raises is of many types
-        first = (str(error).splitlines() or [''])[0][:200]
         raise InputError(
-            f'{topology}: not compiled ({first}); needed: pip install -r requirements-tpu-plan.txt '
-            'in an environment of its own, or --nocompile for the estimate alone'
+            f'{topology}: not compiled ({first_line(error)}); needed: pip install -r '
+            'requirements-tpu-plan.txt in an environment of its own, or --nocompile for the '
+            'estimate alone'
         ) from error
     return described.devices
 
