@@ -41,7 +41,7 @@ pytorch: $(STAMP)
 	$(INSTALL) -r requirements-pytorch.txt
 
 demo: $(STAMP)
-	$(PYTHON) -m vos_jax.demo
+	$(PYTHON) -m vos_jax.commands.demo
 
 test: $(STAMP)
 	$(PYTHON) -m pytest $(WORKERS) -m '$(QUICK)'

@@ -12,22 +12,22 @@ import functools
 
 from absl import flags
 
+from vos_jax.commands import evaluate
 from vos_jax.errors import run_main
-from vos_jax.evaluation import command
 
-flags.adopt_module_key_flags(command)  # so that --help lists them
+flags.adopt_module_key_flags(evaluate)  # so that --help lists them
 
 
 def open_run(workdir):
     """The stored config of a training run, its steps, and a function that reads one of them."""
     # Here and not above: scoring masks loads neither jax nor flax.
-    from vos_jax import config
+    from vos_jax.config import recipe
     from vos_jax.training import checkpoints
 
-    stored = config.stored(workdir)
+    stored = recipe.stored(workdir)
     read = functools.partial(checkpoints.read_variables, workdir)
     return stored, checkpoints.list_steps(workdir), read
 
 
 if __name__ == '__main__':
-    run_main(functools.partial(command.main, open_run=open_run))
+    run_main(functools.partial(evaluate.main, open_run=open_run))

@@ -6,10 +6,11 @@ each; docs/tpu_pods.md tells how they find each other.
 
 from absl import flags
 
-from vos_jax import compilation, config
+from vos_jax import compilation
+from vos_jax.config import recipe
 from vos_jax.errors import InputError, run_main
 
-CONFIG = config.define_flag()
+CONFIG = recipe.define_flag()
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 COORDINATOR = flags.DEFINE_string(
     'coordinator_address', None, 'HOST:PORT of process 0, where the environment does not tell.'
@@ -26,10 +27,10 @@ def main(argv):
             raise InputError(f'--{name} is missing; see README.md for a complete command')
     compilation.keep_compilations()
     from vos_jax.evaluation.heldout import HeldOut
-    from vos_jax.training import distributed, loop
+    from vos_jax.training import loop, processes
 
-    distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    with distributed.ending_together():
+    processes.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    with processes.ending_together():
         settings = CONFIG.value.evaluation
         evaluate = HeldOut(settings) if settings.sources else None
         loop.train(CONFIG.value, WORKDIR.value, evaluate)

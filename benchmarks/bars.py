@@ -2,7 +2,7 @@
 
 from xml.sax import saxutils
 
-from vos_jax.data.files import write_atomically
+from vos_jax.storage.atomic import write_atomically
 
 QUANTITIES = {'ms': 'time, ms', 'peak_mb': 'largest memory, MB', 'first_s': 'first call, s'}
 COLOURS = ('#2a6fbb', '#c65b29', '#8a8a8a')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from vos_jax import defaults, settings
+from vos_jax.config import defaults, plain
 from vos_jax.errors import InputError
 
 
@@ -50,7 +50,7 @@ def load(spec):
             config = module.get_config(*([variant] if variant else []))
         except ValueError as error:  # an unknown variant, in one line
             raise InputError(str(error)) from error
-    return defaults.fill(settings.to_plain(config))
+    return defaults.fill(plain.to_plain(config))
 
 
 class _Attributes(dict):

@@ -19,8 +19,10 @@ import numpy as np
 import simplejpeg
 from absl import flags
 
-from vos_jax.data import augment, layouts, pipeline, prepared, synthetic
-from vos_jax.data.settings import read_settings
+from vos_jax.config.data_spec import read_settings
+from vos_jax.data import augment, layouts, pipeline
+from vos_jax.data.made_up import dataset
+from vos_jax.data.shards import prepared
 from vos_jax.errors import run_main
 
 CROP = (384, 740)
@@ -46,7 +48,7 @@ def main(argv):
     else:
         with tempfile.TemporaryDirectory() as folder:
             print('drawing 6 sequences of 8 frames, 854x480')
-            synthetic.write_dataset(folder, 5, 1, 8, (480, 854), seed=0)
+            dataset.write_dataset(folder, 5, 1, 8, (480, 854), seed=0)
             figures = measure(folder, 'train', wanted.clips, wanted.workers)
     print_table(figures)
     if wanted.json:

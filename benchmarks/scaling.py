@@ -17,8 +17,8 @@ import jax
 from absl import flags
 
 from benchmarks import inputs, measuring
-from vos_jax import config as configs
-from vos_jax.data import synthetic
+from vos_jax.config import recipe as configs
+from vos_jax.data.made_up import dataset
 from vos_jax.errors import InputError, run_main
 
 COLUMNS = {
@@ -53,7 +53,7 @@ def measure(spec, overrides, sizes, num_steps, per_device):
     with tempfile.TemporaryDirectory() as folder:
         height, width = configs.load(spec, overrides).data.crop
         size = (height + height // 4, width + width // 4)
-        synthetic.write_dataset(Path(folder), num_train=8, num_val=1, frames=8, size=size, seed=0)
+        dataset.write_dataset(Path(folder), num_train=8, num_val=1, frames=8, size=size, seed=0)
         config = configs.load(spec, overrides).unlock()
         config.data.sources = dict(synthetic=dict(root=folder, split='train', weight=1.0))
         program = Program(config, jax.devices()[: sizes[0] * sizes[1] * sizes[2]])

@@ -1,8 +1,9 @@
 """Times your own video from file to files: python -m benchmarks.segment [--videos=854x480,...]
 
 For each video size, working size and number of objects: the model alone on frames in memory, and
-`vos_jax.segment` with decoding, masks and overlay, turn by turn in one process, both compiled
-before. `extra` is what all that is not the model adds to the time of a frame; the goal is 10 %.
+`vos_jax.commands.segment` with decoding, masks and overlay, turn by turn in one process, both
+compiled before. `extra` is what all that is not the model adds to the time of a frame; the goal is
+10 %.
 """
 
 import itertools
@@ -17,8 +18,8 @@ from vos_jax.data import masks
 from vos_jax.errors import run_main
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.video import scaling
+from vos_jax.video.folder import Output
 from vos_jax.video.given import GivenMasks
-from vos_jax.video.output import Output
 from vos_jax.video.propagate import Propagation, segment_video
 from vos_jax.video.reader import Range, open_video
 from vos_jax.video.writer import VideoWriter

@@ -3,7 +3,7 @@
 The same graph as `giel_resnet50.py` with a narrow GroupNorm encoder and memory cells of 8 pixels.
 
   python train.py --config=configs/giel_small.py --workdir=runs/giel_small
-  python -m vos_jax.training.export --workdir=runs/giel_small --out=runs/giel_small.npz
+  python -m vos_jax.commands.export_weights --workdir=runs/giel_small --out=runs/giel_small.npz
   python train.py --config=configs/giel_small.py:refine --config.init=runs/giel_small.npz \
       --workdir=runs/giel_small_refine
 

@@ -24,7 +24,8 @@ from data_prep.inspection import Findings, inspect_video
 from data_prep.prepare import find_data_set, find_videos, open_sources
 from data_prep.progress import Progress
 from vos_jax.data import frames as frame_files
-from vos_jax.data import overlay, prepared, records
+from vos_jax.data import overlay
+from vos_jax.data.shards import prepared, records
 from vos_jax.errors import InputError, run_main
 
 _PREVIEW_FRAMES, _PREVIEW_HEIGHT = 4, 240

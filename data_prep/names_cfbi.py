@@ -6,8 +6,8 @@ import numpy as np
 
 from data_prep import names, names_resnet, shapes
 from vos_jax.errors import InputError
-from vos_jax.models.cfbi_spec import CFBISpec
-from vos_jax.models.deeplab import DeepLabSpec
+from vos_jax.models.cfbi.deeplab import DeepLabSpec
+from vos_jax.models.cfbi.spec import CFBISpec
 
 SPEC = dataclasses.asdict(CFBISpec())
 CONFIG = dict(

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from data_prep import names, names_resnet, shapes
-from vos_jax.models import contract
-from vos_jax.models.stm_spec import STMSpec
+from vos_jax.models import protocol
+from vos_jax.models.stm.spec import STMSpec
 
 CONFIG = dict(
     model=dict(
@@ -57,7 +57,7 @@ def _block(theirs, ours):
 
 def _statistics():
     """Mean and standard deviation of the input, which each encoder of theirs holds."""
-    values = dict(mean=contract.MEAN, std=contract.STD)
+    values = dict(mean=protocol.MEAN, std=protocol.STD)
     return {
         f'{encoder}.{name}': np.array(numbers, np.float32).reshape(1, 3, 1, 1)
         for encoder in ('Encoder_M', 'Encoder_Q')

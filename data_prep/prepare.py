@@ -25,7 +25,7 @@ from data_prep.builders import DATA_SETS
 from data_prep.builders.files import FileTree
 from data_prep.builders.videos import find_problems
 from data_prep.progress import Progress
-from vos_jax.data import prepared
+from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError, run_main
 
 

@@ -12,10 +12,10 @@ import os
 from pathlib import Path
 
 from data_prep.builders.videos import Video, read_video
-from vos_jax.data import prepared
-from vos_jax.data.files import write_atomically
-from vos_jax.data.records import encode_example
+from vos_jax.data.shards import prepared
+from vos_jax.data.shards.records import encode_example
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
 
 SHARD_BYTES = 64 * 2**20
 _MIN_SHARDS = 16  # of a split, so that small sets use all cores too

@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 
-from vos_jax.data.files import write_atomically
+from vos_jax.storage.atomic import write_atomically
 
 STORAGES = {'float32': 'FloatStorage', 'int64': 'LongStorage'}
 

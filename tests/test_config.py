@@ -3,7 +3,7 @@ import textwrap
 import pytest
 from absl import flags
 
-from vos_jax import config as configs
+from vos_jax.config import recipe as configs
 from vos_jax.errors import InputError
 
 FILE = """

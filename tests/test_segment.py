@@ -14,13 +14,13 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.video import samples
-from vos_jax import config
+from vos_jax.config import recipe
 from vos_jax.data import frames, masks
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.training.checkpoints import Checkpoints
 from vos_jax.video import propagate, scaling
+from vos_jax.video.folder import Output
 from vos_jax.video.given import find_masks
-from vos_jax.video.output import Output
 from vos_jax.video.reader import Range, open_video
 from vos_jax.weights import load_weights
 
@@ -46,7 +46,7 @@ def command(clip, weights):
 
     def arguments(out, *flags, video='clip.mp4'):
         return [
-            *(sys.executable, '-m', 'vos_jax.segment', str(clip / video)),
+            *(sys.executable, '-m', 'vos_jax.commands.segment', str(clip / video)),
             *(f'--masks={clip / "first.png"}', f'--weights={weights}', f'--out={out}', *flags),
         ]
 
@@ -197,7 +197,7 @@ def test_a_damaged_folder_goes_on_when_it_is_repaired(clip, weights, tmp_path):
     good = broken.read_bytes()
     broken.write_bytes(good[:200])
     arguments = [
-        *(sys.executable, '-m', 'vos_jax.segment', str(tmp_path / 'video')),
+        *(sys.executable, '-m', 'vos_jax.commands.segment', str(tmp_path / 'video')),
         *(f'--masks={clip / "first.png"}', f'--weights={weights}', f'--out={tmp_path / "out"}'),
     ]
     refused = run(arguments)
@@ -334,12 +334,12 @@ def test_an_interrupted_run_says_that_it_goes_on(command, clip, tmp_path):
 @pytest.mark.slow
 def test_a_training_run_gives_the_masks_of_its_weights(clip, weights, whole, tmp_path):
     loaded, workdir = load_weights(weights), tmp_path / 'run'
-    config.save(loaded.config, workdir)
+    recipe.save(loaded.config, workdir)
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save_best(7, loaded.variables, jf=0.5)
         checkpoints.wait()
     arguments = [
-        *(sys.executable, '-m', 'vos_jax.segment', str(clip / 'clip.mp4')),
+        *(sys.executable, '-m', 'vos_jax.commands.segment', str(clip / 'clip.mp4')),
         *(f'--masks={clip / "first.png"}', f'--workdir={workdir}', f'--out={tmp_path / "out"}'),
     ]
     ended = run([*arguments, '--stop=6'])

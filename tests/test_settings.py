@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vos_jax import settings
+from vos_jax.config import plain
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -21,24 +21,24 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
 def test_json_gives_the_same_values_and_types_back(config):
-    back = settings.loads(settings.dumps(config))
+    back = plain.loads(plain.dumps(config))
     assert repr(back) == repr(config)
 
 
 def test_a_value_that_is_not_plain_is_refused_by_key():
     with pytest.raises(TypeError, match=r"'model\.act' is a builtin_function_or_method"):
-        settings.dumps({'model': {'act': len}})
+        plain.dumps({'model': {'act': len}})
 
 
 def test_differences_name_changed_new_and_missing_keys():
     old = {'model': {'width': 48, 'norm': 'gn'}, 'seed': 0}
     new = {'model': {'width': 64, 'norm': 'gn'}, 'steps': (1, 2)}
-    assert settings.differences(old, new) == [
+    assert plain.differences(old, new) == [
         ('model.width', 48, 64),
-        ('seed', 0, settings.ABSENT),
-        ('steps', settings.ABSENT, (1, 2)),
+        ('seed', 0, plain.ABSENT),
+        ('steps', plain.ABSENT, (1, 2)),
     ]
 
 
 def test_an_empty_group_is_no_difference():
-    assert settings.differences({'data': {}}, {}) == []
+    assert plain.differences({'data': {}}, {}) == []

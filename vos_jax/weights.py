@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from vos_jax import settings
-from vos_jax.data.files import write_atomically
+from vos_jax.config import plain
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
 
 _METADATA = '__metadata__'
 _FORMAT = 1
@@ -45,7 +45,7 @@ def export_weights(path, variables, config, extra=None, dtype='float32'):
     if dtype not in _DTYPES:
         raise ValueError(f"dtype '{dtype}' is not one of {', '.join(_DTYPES)}")
     arrays = {name: _stored(name, array, dtype) for name, array in named(variables).items()}
-    about = settings.dumps({'format': _FORMAT, 'config': config, 'extra': extra or {}})
+    about = plain.dumps({'format': _FORMAT, 'config': config, 'extra': extra or {}})
     arrays[_METADATA] = np.frombuffer(about.encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -79,7 +79,7 @@ def load_weights(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
-        about = settings.loads(arrays.pop(_METADATA).tobytes().decode())
+        about = plain.loads(arrays.pop(_METADATA).tobytes().decode())
         config, extra = about['config'], about['extra']
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f'{path}: not a whole weights file of vos_jax; copy it again') from error

@@ -68,10 +68,10 @@ def describe_device():
 
 
 def _read_run(workdir, step):
-    from vos_jax import config
+    from vos_jax.config import recipe
     from vos_jax.evaluation import run
     from vos_jax.training import checkpoints
 
-    stored = config.stored(workdir)
+    stored = recipe.stored(workdir)
     read = functools.partial(checkpoints.read_variables, workdir)
     return run.read_checkpoint(stored, read, workdir, int(step) if step.isdecimal() else step)

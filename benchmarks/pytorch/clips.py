@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from vos_jax.models.stm import STM
+from vos_jax.models.stm.model import STM
 
 VOID = 255
 

@@ -1,4 +1,5 @@
-"""GIEL in plain PyTorch, channels first: the same equations and names as `vos_jax.models.giel`.
+"""GIEL in plain PyTorch, channels first: the same equations and names as
+`vos_jax.models.giel`.
 
 It takes the settings that the configs use; the ablations of the paper are refused.
 """
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.pytorch.encoder import Decoder, Encoder, Norm
 from vos_jax.errors import InputError
-from vos_jax.models.contract import MEAN, STD
+from vos_jax.models.protocol import MEAN, STD
 
 EPSILON = 1e-7
 NEGATIVE = -1e9
@@ -56,7 +57,7 @@ class Prediction(NamedTuple):
 
 
 class GIEL(nn.Module):
-    """The model of a vos_jax.models.giel_spec.GIELSpec; objects are bool[B, K]."""
+    """The model of a vos_jax.models.giel.spec.GIELSpec; objects are bool[B, K]."""
 
     def __init__(self, spec):
         super().__init__()

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from benchmarks.pytorch.resnet import Trunk
 from vos_jax.errors import InputError
-from vos_jax.models.contract import MEAN, STD
-from vos_jax.models.stm_spec import STMSpec
+from vos_jax.models.protocol import MEAN, STD
+from vos_jax.models.stm.spec import STMSpec
 
 
 class MemoryEncoder(Trunk):
@@ -88,7 +88,7 @@ class STM(nn.Module):
     """Names of the parameters are those of the released weights.
 
     Args:
-      spec: vos_jax.models.stm_spec.STMSpec; the default is the published size.
+      spec: vos_jax.models.stm.spec.STMSpec; the default is the published size.
     """
 
     def __init__(self, spec=None):

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from benchmarks.pytorch import giel, stm
 from data_prep import names, names_stm
-from vos_jax.models.stm import STM
+from vos_jax.models.stm.model import STM
 
 NAMES = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
 
@@ -18,7 +18,7 @@ def make_twin(model, variables):
     """The twin of a model, with its weights.
 
     Args:
-      model: vos_jax.models.giel.GIEL or stm.STM.
+      model: vos_jax.models.giel.model.GIEL or stm.STM.
       variables: its variables.
 
     Returns:

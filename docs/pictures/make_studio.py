@@ -33,8 +33,14 @@ def main(argv):
     video = data / 'JPEGImages' / '240p' / 'horsejump-high'
     first = masks.read_labels(data / 'Annotations' / '240p' / 'horsejump-high' / '00000.png')
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, '-m', 'vos_jax.studio', str(video), f'--folder={folder}']
-        command += ['--nobrowser', f'--weights={wanted.weights}']
+        command = [
+            sys.executable,
+            '-m',
+            'vos_jax.commands.studio',
+            str(video),
+            f'--folder={folder}',
+        ]
+        command += [f'--folder={folder}', '--nobrowser', f'--weights={wanted.weights}']
         studio = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             address = re.search(r'http://\S+', studio.stdout.readline())[0]

@@ -4,28 +4,28 @@ from pathlib import Path
 import pytest
 
 from benchmarks import configs
-from vos_jax import config, settings
+from vos_jax.config import plain, recipe
 from vos_jax.errors import InputError
 
 SPECS = sorted(str(path) for path in Path('configs').glob('*.py'))
 PRINT = """
 import sys
 from benchmarks import configs
-from vos_jax import settings
-print(settings.dumps({spec: configs.load(spec) for spec in sys.argv[1:]}))
+from vos_jax.config import plain
+print(plain.dumps({spec: configs.load(spec) for spec in sys.argv[1:]}))
 """
 
 
 @pytest.mark.parametrize('spec', [*SPECS, *(f'{spec}:tiny' for spec in SPECS)])
 def test_a_config_reads_as_the_commands_read_it(spec):
-    assert configs.load(spec) == settings.to_plain(config.load(spec))
+    assert configs.load(spec) == plain.to_plain(recipe.load(spec))
 
 
 def test_configs_read_the_same_without_ml_collections(run_command, bare):
     specs = [*SPECS, *(f'{spec}:tiny' for spec in SPECS)]
     result = run_command('-c', PRINT, *specs, **bare)
     assert result.returncode == 0, result.stderr
-    assert settings.loads(result.stdout) == {spec: configs.load(spec) for spec in specs}
+    assert plain.loads(result.stdout) == {spec: configs.load(spec) for spec in specs}
 
 
 @pytest.mark.parametrize(('wanted', 'given'), [('', 'float32'), ('bfloat16', 'bfloat16')])

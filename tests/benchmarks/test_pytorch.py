@@ -12,8 +12,8 @@ from data_prep import names, names_stm
 from tests.models.tiny import SPEC, clip, giel, quick_jit, variables_of
 from vos_jax.inference import rollout
 from vos_jax.models.resnet import EncoderSpec
-from vos_jax.models.stm import STM
-from vos_jax.models.stm_spec import STMSpec
+from vos_jax.models.stm.model import STM
+from vos_jax.models.stm.spec import STMSpec
 from vos_jax.ops import aggregation
 from vos_jax.training import losses
 

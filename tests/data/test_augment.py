@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from vos_jax.config.data_spec import Colour, DataSettings, Jitter, Source
 from vos_jax.data import augment
-from vos_jax.data.settings import Colour, DataSettings, Jitter, Source
 
 PLAIN = {
     'sources': (Source(root='none'),),

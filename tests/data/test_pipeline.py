@@ -10,10 +10,10 @@ import pytest
 from absl import flags
 from PIL import Image
 
+from vos_jax.config.data_spec import gap_at, read_settings
 from vos_jax.data import pipeline
 from vos_jax.data.masks import write_labels
-from vos_jax.data.settings import gap_at, read_settings
-from vos_jax.data.sources import Sources
+from vos_jax.data.mixture import Sources
 from vos_jax.errors import InputError
 
 

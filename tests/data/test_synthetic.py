@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from vos_jax.data import layouts, synthetic
+from vos_jax.data import layouts
+from vos_jax.data.made_up import dataset
 from vos_jax.errors import InputError
 
 SIZE = (48, 80)
@@ -13,7 +14,7 @@ SIZE = (48, 80)
 
 def write(root, seed=0, **changes):
     wanted = {'num_train': 2, 'num_val': 1, 'frames': 4, 'size': SIZE} | changes
-    synthetic.write_dataset(root, seed=seed, **wanted)
+    dataset.write_dataset(root, seed=seed, **wanted)
     return root
 
 
@@ -55,7 +56,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
 
 @pytest.mark.parametrize('seed', range(4))
 def test_objects_are_visible_at_first_move_and_change(seed):
-    frames, labels = synthetic.render_sequence(np.random.default_rng(seed), 8, SIZE)
+    frames, labels = dataset.render_sequence(np.random.default_rng(seed), 8, SIZE)
     ids = np.unique(labels[0])[1:]
     assert ids.tolist() == list(range(1, len(ids) + 1))
     for object_id in ids:
@@ -69,7 +70,7 @@ def test_objects_cover_each_other():
     """Somewhere an object loses more than half of its pixels while it is inside the frame."""
     lost = 0
     for seed in range(6):
-        _, labels = synthetic.render_sequence(np.random.default_rng(seed), 12, SIZE)
+        _, labels = dataset.render_sequence(np.random.default_rng(seed), 12, SIZE)
         inner = labels[:, 4:-4, 4:-4]
         for object_id in np.unique(labels[0])[1:]:
             at_border = (labels == object_id).sum() - (inner == object_id).sum()
@@ -106,7 +107,7 @@ def test_other_files_are_not_written_over(tmp_path):
 
 
 def test_the_command_writes_a_set_and_says_where(run_python, tmp_path):
-    command = 'import runpy; runpy.run_module("vos_jax.data.synthetic", run_name="__main__")'
+    command = 'import runpy; runpy.run_module("vos_jax.data.made_up.dataset", run_name="__main__")'
     flags = ['--num_train=1', '--num_val=1', '--frames=3', '--height=48', '--width=64']
     result = run_python(command, f'--out={tmp_path / "set"}', *flags)
     assert result.returncode == 0, result.stderr

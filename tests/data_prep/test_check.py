@@ -10,8 +10,8 @@ from PIL import Image
 from data_prep import check
 from data_prep.builders import DATA_SETS
 from data_prep.prepare import prepare
-from vos_jax.data import prepared
 from vos_jax.data.masks import read_labels, write_labels
+from vos_jax.data.shards import prepared
 
 DAVIS = DATA_SETS['davis2017']
 

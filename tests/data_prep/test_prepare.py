@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from data_prep.prepare import prepare
-from vos_jax.data import layouts, pipeline, prepared
+from vos_jax.config.data_spec import read_settings
+from vos_jax.data import layouts, pipeline
 from vos_jax.data.masks import write_labels
-from vos_jax.data.settings import read_settings
+from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
 from vos_jax.evaluation.heldout import HeldOut
 
@@ -102,7 +103,7 @@ def test_training_from_shards_loads_no_preparation_package(davis_prepared, run_p
     code = (
         'import sys\n'
         'from vos_jax.data import pipeline\n'
-        'from vos_jax.data.settings import read_settings\n'
+        'from vos_jax.config.data_spec import read_settings\n'
         'data = dict(sources=[dict(root=sys.argv[1], kind="prepared")], batch_size=1, '
         'crop=(24, 32), min_pixels=5)\n'
         'pipeline.BatchMaker(read_settings(data), 0)(0)\n'
@@ -140,7 +141,7 @@ def test_tfds_reads_what_was_prepared(youtube_vos, tmp_path):
 def test_records_are_those_that_tfds_would_write(davis, davis_prepared):
     tfds = pytest.importorskip('tensorflow_datasets')
     from data_prep.builders.tfds_builders import Davis2017
-    from vos_jax.data.records import decode_example
+    from vos_jax.data.shards.records import decode_example
 
     builder = Davis2017(data_dir=davis_prepared.parent.parent)
     features = builder.info.features

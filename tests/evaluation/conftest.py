@@ -133,10 +133,11 @@ def tiny_weights(tmp_path_factory):
     """Path of a weights file of a tiny GIEL with random weights."""
     import jax
 
-    from vos_jax import config, weights
+    from vos_jax import weights
+    from vos_jax.config import recipe
     from vos_jax.models import registry
 
-    settings = config.load('configs/giel_small.py:tiny', _TINY)
+    settings = recipe.load('configs/giel_small.py:tiny', _TINY)
     model = registry.build(settings.model)
     arguments = (
         np.zeros((1, 64, 64, 3), np.uint8),

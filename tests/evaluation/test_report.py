@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_jax.evaluation import compare, finish, metrics, predictions, protocols, results, scoring
+from vos_jax.evaluation import (
+    compare,
+    metrics,
+    output_files,
+    predictions,
+    protocols,
+    results,
+    scoring,
+)
 from vos_jax.evaluation.report import pages, pictures
 
 HOSTILE = "a&<!--<script>'1%#?"  # a name that would break a page that pastes it in
@@ -24,8 +32,8 @@ def evaluated(make_davis, draw, tmp_path, save_masks):
         for name, (ids, length) in names.items():
             save_masks(tmp_path / run / name, draw(length, ids=ids, speed=speed))
         masks = predictions.open_results(tmp_path / run)
-        finish.score_results(protocol, masks, tmp_path / 'out' / run)
-    finish.compare([tmp_path / 'out/first', tmp_path / 'out/second'], tmp_path / 'out/both')
+        output_files.score_results(protocol, masks, tmp_path / 'out' / run)
+    output_files.compare([tmp_path / 'out/first', tmp_path / 'out/second'], tmp_path / 'out/both')
     return tmp_path / 'out'
 
 
@@ -115,7 +123,9 @@ def test_a_report_without_scores_still_shows_the_masks(make_davis, draw, tmp_pat
         path.unlink()
     protocol = protocols.load('davis2017', root, 'test-dev')
     save_masks(tmp_path / 'masks/dog', draw(4))
-    finish.score_results(protocol, predictions.open_results(tmp_path / 'masks'), tmp_path / 'out')
+    output_files.score_results(
+        protocol, predictions.open_results(tmp_path / 'masks'), tmp_path / 'out'
+    )
     data = page_data(tmp_path / 'out/report/index.html')
     assert data['scores'] == {}
     assert data['kinds'] == ['frames', 'prediction']
@@ -139,7 +149,7 @@ def test_facts_say_checkpoint_device_speed_and_memory():
 
 def test_a_comparison_without_pictures_has_its_tables(evaluated, tmp_path):
     shutil.rmtree(evaluated / 'second/report')
-    finish.compare([evaluated / 'first', evaluated / 'second'], tmp_path / 'bare')
+    output_files.compare([evaluated / 'first', evaluated / 'second'], tmp_path / 'bare')
     data = page_data(tmp_path / 'bare/index.html')
     assert data['kinds'] == []
     assert len(data['objects']) == 3
@@ -222,7 +232,9 @@ def test_masks_without_annotations_are_scrubbed_in_a_browser(
     root = make_youtube({'a': (draw(4), {1: 1})})
     protocol = protocols.load('youtube_vos2019', root, need_frames=False)
     save_masks(tmp_path / 'masks/a', draw(4), step=5)
-    finish.score_results(protocol, predictions.open_results(tmp_path / 'masks'), tmp_path / 'out')
+    output_files.score_results(
+        protocol, predictions.open_results(tmp_path / 'masks'), tmp_path / 'out'
+    )
     browser.get((tmp_path / 'out/report/index.html').as_uri())
     assert browser.find_element(By.ID, 'caption').text == 'a, frame 00005 (1 of 3).'
     move_slider(browser, 2)

@@ -237,11 +237,12 @@ def test_an_empty_first_mask_is_found_before_work_starts(
 def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
     root, tiny_weights, evaluate, tmp_path
 ):
-    from vos_jax import config, weights
+    from vos_jax import weights
+    from vos_jax.config import recipe
     from vos_jax.training import checkpoints
 
     loaded = weights.load_weights(tiny_weights)
-    config.save(loaded.config, tmp_path / 'run')
+    recipe.save(loaded.config, tmp_path / 'run')
     with checkpoints.Checkpoints(tmp_path / 'run', keep=3) as saved:
         for step in (10, 20, 30):
             saved.save(step, loaded.variables)

@@ -9,7 +9,7 @@ from PIL import Image
 from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import protocols
-from vos_jax.evaluation.finished import Ledger
+from vos_jax.evaluation.ledger import Ledger
 from vos_jax.evaluation.pipeline import Lane, segment_all
 from vos_jax.evaluation.progress import Progress
 from vos_jax.evaluation.segmenting import MaskWriter, checksum, read_ahead, segment

@@ -10,7 +10,7 @@ import pytest
 
 from tests.models.tiny import SPEC, clip, giel, variables_of
 from vos_jax.inference import rollout
-from vos_jax.models.giel import GIEL
+from vos_jax.models.giel.model import GIEL
 from vos_jax.ops import aggregation
 from vos_jax.training import step as steps
 

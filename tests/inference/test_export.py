@@ -11,10 +11,10 @@ import pytest
 from tests.models import test_stm, tiny, tiny_cfbi
 from tests.models.tiny import SIZE, runner
 from vos_jax.errors import InputError
-from vos_jax.inference import stablehlo
 from vos_jax.inference.memory_policy import MemorySettings
+from vos_jax.inference.program import stablehlo
+from vos_jax.inference.program.vos_loader import Exported
 from vos_jax.inference.segmenter import Segmenter
-from vos_jax.inference.vos_loader import Exported
 
 SCENE = tiny.clip(length=9)
 FRAMES, MASKS = SCENE['frames'][0], SCENE['labels'][0, 0]

@@ -20,8 +20,8 @@ from tests.models.tiny import (
 from vos_jax.errors import InputError
 from vos_jax.inference import rollout
 from vos_jax.inference.segmenter import Segmenter
-from vos_jax.models import contract
-from vos_jax.models.giel_parts import LabelEncoder
+from vos_jax.models import protocol
+from vos_jax.models.giel.parts import LabelEncoder
 
 LABELS = CLIP['labels'][0]
 
@@ -100,7 +100,7 @@ def test_a_frame_has_no_influence_on_earlier_ones(unroll):
 
 def test_before_the_recurrent_training_the_memory_holds_true_masks(unroll):
     tiny = runner()
-    masks = jax.tree.map(np.asarray, contract.given_masks(masks_of(LABELS[:2], 3)))
+    masks = jax.tree.map(np.asarray, protocol.given_masks(masks_of(LABELS[:2], 3)))
     memory = tiny.memory(FRAMES[:2], masks, OBJECTS, num_empty=1)
     expected = tiny.segment(tiny.encode(FRAMES[2]), memory, OBJECTS)
     outputs = unroll(CLIP, False)

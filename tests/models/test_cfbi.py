@@ -15,9 +15,9 @@ from tests.models.tiny_cfbi import SIZE, SLOTS, SPEC, build, shapes_of
 from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.inference import rollout
-from vos_jax.models import contract, registry
-from vos_jax.models.cfbi import CFBI
-from vos_jax.models.cfbi_spec import network_size
+from vos_jax.models import protocol, registry
+from vos_jax.models.cfbi.model import CFBI
+from vos_jax.models.cfbi.spec import network_size
 
 
 class Clip:
@@ -54,7 +54,7 @@ def entry(time, labels=None, order=(0, 1, 2), position=None):
     """Memory entry of a frame; slot i holds object `order[i]`."""
     variables = encoded()[0]
     labels = CLIP.labels[time] if labels is None else labels
-    masks = contract.given_masks(jnp.asarray(masks_of(labels, SLOTS))[None, np.array(order)])
+    masks = protocol.given_masks(jnp.asarray(masks_of(labels, SLOTS))[None, np.array(order)])
     masks = masks.replace(given=jnp.full(1, CLIP.given[time]))
     number = jnp.full(1, time if position is None else position)
     objects = CLIP.objects[:, np.array(order)]
@@ -70,7 +70,7 @@ def compiled(model):
 def segment(entries, objects=CLIP.objects, model=None, variables=None, num_frames=4):
     """Prediction for the last frame. Empty ones fill the memory: all share a compilation."""
     empty = [jax.tree.map(jnp.zeros_like, entry(0))] * (num_frames - len(entries))
-    memory = contract.assemble([*entries, *empty])
+    memory = protocol.assemble([*entries, *empty])
     variables = encoded()[0] if variables is None else variables
     run = compiled(model or build())
     return run(variables, features(3), memory, objects, jnp.full(1, 3))
@@ -132,7 +132,7 @@ def test_soft_masks_are_memorised_as_the_most_probable_slot():
     soft = np.where(hard > 0, 0.6, 0.15).astype(np.float32)
     soft[:, CLIP.labels[2] == 0] = 0.2  # background 0.4
     soft[2] = 0.0  # not in use
-    masks = contract.Masks(soft[None], soft.max(axis=0)[None], np.zeros(1, bool))
+    masks = protocol.Masks(soft[None], soft.max(axis=0)[None], np.zeros(1, bool))
     rest = (features(2), masks, CLIP.objects, jnp.full(1, 2))
     found = build().apply(encoded()[0], None, *rest, method='memorise')
     np.testing.assert_array_equal(found.labels, entry(2).labels)

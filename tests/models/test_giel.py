@@ -22,10 +22,10 @@ from tests.models.tiny import (
     soft_masks,
     variables_of,
 )
-from vos_jax.models import contract
+from vos_jax.models import protocol
 from vos_jax.models.decoder import Decoder
-from vos_jax.models.giel import GIEL
-from vos_jax.models.giel_parts import CoarseHead, LabelEncoder
+from vos_jax.models.giel.model import GIEL
+from vos_jax.models.giel.parts import CoarseHead, LabelEncoder
 from vos_jax.ops.resize import pad_to_multiple
 
 
@@ -121,7 +121,7 @@ def test_cells_are_valid_where_their_centre_is_image(scene):
 def test_an_image_smaller_than_half_a_cell_still_has_one():
     tiny = runner()
     frame = np.zeros((1, 3, 11, 3), np.uint8)
-    masks = contract.given_masks(np.zeros((1, 1, 3, 11), np.float32))
+    masks = protocol.given_masks(np.zeros((1, 1, 3, 11), np.float32))
     arguments = (frame, None, masks, np.ones((1, 1), bool), np.zeros(1, np.int32))
     valid = jax.jit(lambda v: tiny.model.apply(v, *arguments, method='memorise').valid)
     np.testing.assert_array_equal(valid(tiny.variables), [[[True, False]]])
@@ -228,7 +228,7 @@ def test_an_affinity_too_large_to_be_held_changes_nothing_but_itself(rng):
     variables = variables_of(model)
     size = (65 * STRIDE - 3, 65 * STRIDE)  # 4,225 cells in a memory of one frame
     frames = rng.integers(0, 256, (1, *size, 3), np.uint8)
-    masks = contract.given_masks(rng.random((1, 2, *size), np.float32) / 2)
+    masks = protocol.given_masks(rng.random((1, 2, *size), np.float32) / 2)
     objects, time = np.array([[True, False]]), np.zeros(1, np.int32)
 
     def predict(variables, train):

@@ -24,8 +24,8 @@ from tests.models.tiny import (
     softmax,
     variables_of,
 )
-from vos_jax.models import contract
-from vos_jax.models.giel_parts import TemporalAttention
+from vos_jax.models import protocol
+from vos_jax.models.giel.parts import TemporalAttention
 from vos_jax.models.resnet import EncoderSpec
 from vos_jax.ops.memory import squared_distances
 
@@ -200,7 +200,7 @@ def test_d6_strided_labels_are_kept_at_full_size():
     batch = clip(size=(32, 48))
     for kind in ('area', 'strided'):
         model = giel(encoder=encoder, label_downsample=kind)
-        masks = contract.given_masks(np.zeros((1, 3, 32, 48), np.float32))
+        masks = protocol.given_masks(np.zeros((1, 3, 32, 48), np.float32))
         arguments = (batch['frames'][:, 0], masks.objects, batch['objects'])
         variables = jax.eval_shape(model.init, jax.random.key(0), *arguments)
         kernels[kind] = variables['params']['label_encoder']['conv1']['kernel'].shape

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tests.models.tiny import fill, quick_jit, softmax
-from vos_jax.models.giel_parts import CoarseHead, LabelEncoder, TemporalAttention
+from vos_jax.models.giel.parts import CoarseHead, LabelEncoder, TemporalAttention
 
 USED = np.array([[True, True, True], [True, True, False]])
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.models.tiny import clip, quick_jit, variables_of
-from vos_jax import config, settings
-from vos_jax.data.settings import read_settings
+from vos_jax.config import plain, recipe
+from vos_jax.config.data_spec import read_settings
 from vos_jax.inference.memory_policy import MemorySettings
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
@@ -14,7 +14,7 @@ from vos_jax.training import step as steps
 
 
 def load(variant, *overrides):
-    return config.load(f'configs/giel_resnet50.py:{variant}', overrides)
+    return recipe.load(f'configs/giel_resnet50.py:{variant}', overrides)
 
 
 def conv(inputs, outputs, size, bias=1):
@@ -76,9 +76,9 @@ def test_all_settings_are_understood(variant):
 
 def test_it_has_every_setting_of_the_small_configuration():
     def names(cfg):
-        return {name for name in settings.flatten(cfg) if '.sources.' not in name}
+        return {name for name in plain.flatten(cfg) if '.sources.' not in name}
 
-    small = config.load('configs/giel_small.py')
+    small = recipe.load('configs/giel_small.py')
     assert names(small) <= names(load('full'))
 
 

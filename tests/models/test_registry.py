@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import pytest
 
 from tests.models.tiny import SPEC
-from vos_jax import config
+from vos_jax.config import recipe
 from vos_jax.errors import InputError
 from vos_jax.models import registry
-from vos_jax.models.giel import GIEL
+from vos_jax.models.giel.model import GIEL
 
 SETTINGS = {'name': 'giel', 'dtype': 'bfloat16', **dataclasses.asdict(SPEC)}
 
@@ -23,7 +23,7 @@ def test_lists_serve_as_tuples():
 
 @pytest.mark.parametrize('variant', ['giel_small.py:full', 'giel_small.py:tiny'])
 def test_each_config_names_a_model(variant):
-    assert registry.build(config.load(f'configs/{variant}').model).stride == 8
+    assert registry.build(recipe.load(f'configs/{variant}').model).stride == 8
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ from tests.models.tiny import (
     quick_jit,
     soft_masks,
 )
-from vos_jax import config as configs
-from vos_jax.data.settings import read_settings
+from vos_jax.config import recipe as configs
+from vos_jax.config.data_spec import read_settings
 from vos_jax.errors import InputError
 from vos_jax.models import registry
-from vos_jax.models.stm import STM
-from vos_jax.models.stm_spec import STMSpec
+from vos_jax.models.stm.model import STM
+from vos_jax.models.stm.spec import STMSpec
 
 ENCODER = dataclasses.replace(SPEC.encoder, norm='fixed_bn')
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vos_jax.compilation import RUN_ONCE
-from vos_jax.models import contract
-from vos_jax.models.giel import GIEL
-from vos_jax.models.giel_spec import GIELSpec
+from vos_jax.models import protocol
+from vos_jax.models.giel.model import GIEL
+from vos_jax.models.giel.spec import GIELSpec
 from vos_jax.models.resnet import EncoderSpec
 
 # Tests run a graph once or twice: compiling it takes longer than any optimisation can gain.
@@ -110,7 +110,7 @@ def soft_masks(num_slots=3, num_frames=2):
     objects[:, 2:] = 0
     foreground = (0.9 * objects.sum(axis=1)) ** 2
     given = np.zeros(num_frames, bool)
-    return contract.Masks(objects.astype(np.float32), foreground.astype(np.float32), given)
+    return protocol.Masks(objects.astype(np.float32), foreground.astype(np.float32), given)
 
 
 def sigmoid(x):
@@ -150,7 +150,7 @@ class Runner:
         return self._encode(self.variables, frame[None])
 
     def memory(self, frames, masks, objects, num_empty=0):
-        """Memory of u8[T, H, W, 3] with `contract.Masks` of leading axis T; times 0..T-1.
+        """Memory of u8[T, H, W, 3] with `protocol.Masks` of leading axis T; times 0..T-1.
 
         The frames go through as a batch and become one memory.
         """

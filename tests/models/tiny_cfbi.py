@@ -6,9 +6,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vos_jax.models.cfbi import CFBI
-from vos_jax.models.cfbi_spec import CFBISpec
-from vos_jax.models.deeplab import DeepLabSpec
+from vos_jax.models.cfbi.deeplab import DeepLabSpec
+from vos_jax.models.cfbi.model import CFBI
+from vos_jax.models.cfbi.spec import CFBISpec
 
 SPEC = CFBISpec(
     backbone=DeepLabSpec(

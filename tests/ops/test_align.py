@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vos_jax.ops import align
-from vos_jax.ops.convolution import conv2d
+from vos_jax.ops.cpu.convolution import conv2d
 
 
 def test_bilinear_keeps_the_corners_and_is_linear_between_them():

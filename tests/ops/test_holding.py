@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vos_jax.ops.holding import hold
+from vos_jax.ops.cpu.holding import hold
 
 
 @pytest.mark.parametrize('dtype', [np.float32, jnp.bfloat16])

@@ -11,7 +11,7 @@ import numpy as np
 from data_prep import import_weights
 from data_prep.names_cfbi import CONFIG, FORMATS
 from vos_jax.compilation import RUN_ONCE
-from vos_jax.models import contract, registry
+from vos_jax.models import protocol, registry
 
 # Half of the compilation's time; a run takes a little longer.
 OPTIONS = RUN_ONCE | {'xla_backend_optimization_level': 1}
@@ -73,12 +73,12 @@ def memory_of(model, variables, features, labels, objects, num_frames):
     slots = np.arange(1, objects.shape[1] + 1)[:, None, None]
     entries = []
     for time, (seen, label) in enumerate(zip(features, labels, strict=True)):
-        masks = contract.given_masks(jnp.asarray(label == slots, jnp.float32)[None])
+        masks = protocol.given_masks(jnp.asarray(label == slots, jnp.float32)[None])
         masks = masks.replace(given=jnp.full(1, time < len(labels) - 1))
         rest = (seen, masks, jnp.asarray(objects), jnp.full(1, time))
         entries.append(model.apply(variables, None, *rest, method='memorise'))
     empty = [jax.tree.map(jnp.zeros_like, entries[0])] * (num_frames - len(entries))
-    return contract.assemble([*entries[:-1], *empty, entries[-1]])
+    return protocol.assemble([*entries[:-1], *empty, entries[-1]])
 
 
 def assert_labels(prediction, expected, num_objects):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.parity.cfbi_records import assert_labels, build, memory_of, quick_jit
-from vos_jax.models.cfbi import Features
+from vos_jax.models.cfbi.model import Features
 from vos_jax.ops import align, matching
 
 BACKBONE = {

@@ -18,7 +18,7 @@ from data_prep.formats import FORMATS
 from tests.models.tiny import quick_jit
 from vos_jax.inference import memory_policy, rollout
 from vos_jax.inference.segmenter import Segmenter
-from vos_jax.models import contract, registry
+from vos_jax.models import protocol, registry
 from vos_jax.ops import aggregation
 from vos_jax.training import losses
 
@@ -131,7 +131,7 @@ def observed_step(model, variables, memory, frames, masks, objects, position):
     old, new = frames[:1], frames[1:]
     time = jnp.zeros(1, jnp.int32)
     entry, parts = capture(variables, old, None, masks, objects, time, method='memorise')
-    memory = contract.write(memory, entry, position)
+    memory = protocol.write(memory, entry, position)
     features, encoder_parts = capture(variables, new, method='encode')
     prediction, read_parts = capture(variables, features, memory, objects, time, method='segment')
     seen = {}
@@ -148,10 +148,10 @@ def observe(variables, frames, first_label, num_slots, num_frames):
     """
     model = build()
     objects = jnp.ones((1, num_slots), bool)
-    masks = contract.given_masks(aggregation.one_hot_masks(first_label[None], num_slots))
+    masks = protocol.given_masks(aggregation.one_hot_masks(first_label[None], num_slots))
     previous = rollout.Previous(frames[:1], None, masks, jnp.zeros(1, jnp.int32))
     shapes = jax.eval_shape(lambda: rollout.memorise(model, variables, previous, objects)[0])
-    memory = contract.empty_like(shapes, num_frames)
+    memory = protocol.empty_like(shapes, num_frames)
     for t in range(1, len(frames)):
         position = -(-(t - 1) // 5)
         prediction, memory, seen = observed_step(

@@ -21,8 +21,14 @@ class Served:
     """
 
     def __init__(self, folder, weights, *arguments):
-        command = [sys.executable, '-m', 'vos_jax.studio', *map(str, arguments), '--nobrowser']
-        command += [f'--folder={folder}', f'--weights={weights}']
+        command = [
+            sys.executable,
+            '-m',
+            'vos_jax.commands.studio',
+            *map(str, arguments),
+            '--nobrowser',
+        ]
+        command += ['--nobrowser', f'--folder={folder}', f'--weights={weights}']
         self.process = subprocess.Popen(
             command,
             cwd=REPOSITORY,

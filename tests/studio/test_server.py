@@ -141,9 +141,15 @@ def test_a_killed_studio_goes_on_with_all_that_was_done(video, weights, tmp_path
 
 def test_a_wrong_video_ends_with_one_line_and_code_2(tmp_path):
     (tmp_path / 'x.mp4').write_bytes(b'nothing')
-    command = [sys.executable, '-m', 'vos_jax.studio', str(tmp_path / 'x.mp4'), '--nobrowser']
+    command = [
+        sys.executable,
+        '-m',
+        'vos_jax.commands.studio',
+        str(tmp_path / 'x.mp4'),
+        '--nobrowser',
+    ]
     ended = subprocess.run(
-        [*command, f'--folder={tmp_path / "studio"}'],
+        [*command, '--nobrowser', f'--folder={tmp_path / "studio"}'],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from tests.models import tiny, tiny_cfbi
-from vos_jax.ops import convolution
+from vos_jax.ops.cpu import convolution
 from vos_jax.training import sharding
 from vos_jax.training import step as steps
 

@@ -7,9 +7,9 @@ import sys
 
 from tests.conftest import REPOSITORY, xla_flags
 from vos_jax.compilation import RUN_ONCE
-from vos_jax.data import synthetic
+from vos_jax.data.made_up import dataset
 from vos_jax.training.checkpoints import read_variables
-from vos_jax.training.metrics import read_metrics
+from vos_jax.training.metric_writer import read_metrics
 from vos_jax.weights import named
 
 SETTINGS = {
@@ -44,7 +44,7 @@ QUICK = xla_flags(RUN_ONCE)
 
 def write_data(root):
     """Made-up video in a folder."""
-    synthetic.write_dataset(root, num_train=4, num_val=1, frames=6, size=(64, 96), seed=0)
+    dataset.write_dataset(root, num_train=4, num_val=1, frames=6, size=(64, 96), seed=0)
     return root
 
 

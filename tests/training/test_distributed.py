@@ -10,7 +10,7 @@ import pytest
 
 from tests.training import micro
 from vos_jax.errors import InputError
-from vos_jax.training import distributed
+from vos_jax.training import processes
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +74,7 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(da
     killed_s = time.monotonic()
     codes, _, errors = micro.end(running, timeout_s=60)
     assert time.monotonic() - killed_s < 60
-    assert codes[0] in (-signal.SIGABRT, distributed.LOST_PROCESS)
+    assert codes[0] in (-signal.SIGABRT, processes.LOST_PROCESS)
     assert codes[1] == -signal.SIGKILL
     assert 'error: process 0 of 2' in errors[0]
     assert 'the same command in all processes goes on' in errors[0].lower()
@@ -107,9 +107,9 @@ def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error, c
     # Nothing that runs at the regular end may: it would wait for the others.
     program = (
         'import atexit, jax\nfrom vos_jax.training import distributed\n'
-        'jax.process_count, distributed.GRACE_S = lambda: 2, 0\n'
+        'jax.process_count, processes.GRACE_S = lambda: 2, 0\n'
         "atexit.register(print, 'waits for the others')\n"
-        f"with distributed.ending_together(): raise {error}('barrier\\nmore')"
+        f"with processes.ending_together(): raise {error}('barrier\\nmore')"
     )
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (code, '')
@@ -122,7 +122,7 @@ def test_wrong_input_of_one_process_ends_all(data, tmp_path):
     roots = [data, tmp_path / 'none']
     running = micro.start(roots, tmp_path / 'run', {'mesh.data': 2}, processes=2)
     codes, _, errors = micro.end(running, timeout_s=90)
-    assert codes[0] in (-signal.SIGABRT, distributed.LOST_PROCESS)
+    assert codes[0] in (-signal.SIGABRT, processes.LOST_PROCESS)
     assert codes[1] == 2
     assert errors[1].splitlines()[-1].startswith(f'error: {roots[1]}: no such folder')
     assert 'Traceback' not in errors[1]
@@ -138,14 +138,14 @@ def test_wrong_input_of_one_process_ends_all(data, tmp_path):
 )
 def test_flags_that_do_not_fit_are_refused(values, words):
     with pytest.raises(InputError, match=words):
-        distributed.initialize(**values)
+        processes.initialize(**values)
 
 
 def test_a_process_alone_needs_no_flags(monkeypatch):
     for name in ('SLURM_STEP_NODELIST', 'TPU_WORKER_HOSTNAMES', 'JAX_NUM_PROCESSES'):
         monkeypatch.delenv(name, raising=False)
-    distributed.initialize()
-    distributed.initialize('127.0.0.1:1', 1, 0)
+    processes.initialize()
+    processes.initialize('127.0.0.1:1', 1, 0)
 
 
 def test_the_variables_of_jax_are_read(monkeypatch):
@@ -153,4 +153,4 @@ def test_the_variables_of_jax_are_read(monkeypatch):
     monkeypatch.setenv('JAX_PROCESS_ID', '5')
     monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:1')
     with pytest.raises(InputError, match='--process_id is 5'):
-        distributed.initialize()
+        processes.initialize()

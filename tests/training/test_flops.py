@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vos_jax.ops.convolution import conv2d
-from vos_jax.training import flops, hlo
+from vos_jax.ops.cpu.convolution import conv2d
+from vos_jax.planning import hlo
+from vos_jax.training import flops
 
 
 def ops_of(function, *arguments):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.training import micro
-from vos_jax import config as configs
+from vos_jax.config import recipe as configs
 from vos_jax.errors import InputError
 from vos_jax.training import health
 

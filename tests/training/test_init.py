@@ -11,7 +11,7 @@ from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.models.resnet import Encoder
 from vos_jax.training import step
-from vos_jax.training.init import warm_start
+from vos_jax.training.initial_weights import warm_start
 
 FROZEN = dataclasses.replace(tiny.SPEC.encoder, norm='frozen_bn')
 

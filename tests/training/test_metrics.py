@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vos_jax.training.metrics import MetricWriter, Progress, parameter_overview, read_metrics
+from vos_jax.training.metric_writer import MetricWriter, Progress, parameter_overview, read_metrics
 
 
 def events(workdir):
@@ -81,7 +81,7 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
 
 WRITE_AND_WAIT = """
 import sys, time
-from vos_jax.training.metrics import MetricWriter
+from vos_jax.training.metric_writer import MetricWriter
 
 writer = MetricWriter(sys.argv[1])
 writer.write_scalars(1, {'loss': 0.5})
@@ -105,7 +105,7 @@ def test_what_was_flushed_survives_a_kill(tmp_path):
 def test_tensorflow_is_not_loaded(tmp_path, run_python):
     code = (
         'import sys\n'
-        'from vos_jax.training.metrics import MetricWriter\n'
+        'from vos_jax.training.metric_writer import MetricWriter\n'
         'MetricWriter(sys.argv[1]).close()\n'
         "print('tensorflow' in sys.modules)"
     )

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from tests.models import tiny
-from vos_jax import config, weights
+from vos_jax import weights
+from vos_jax.config import recipe
 from vos_jax.data import masks
 from vos_jax.models import registry
 
@@ -62,7 +63,7 @@ def write_video(path, images, *, times_s=None, rate=25, turn=None, codec='libx26
 
 def write_weights(path):
     """Weights of a tiny GIEL by rule; its masks need not be good, but are not empty."""
-    settings = config.load(
+    settings = recipe.load(
         'configs/giel_small.py:tiny',
         (
             'model.encoder.stem_width=8',

@@ -5,7 +5,7 @@ import pytest
 
 from tests.video import samples
 from vos_jax.errors import InputError
-from vos_jax.video.output import Output
+from vos_jax.video.folder import Output
 
 RUN = {'video': 'a.mp4', 'size': (50, 66), 'masks': {'0': '12ab'}}
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from vos_jax.video.threads import Behind, ahead
+from vos_jax.storage.overlap import Behind, ahead
 
 
 def test_items_are_taken_while_the_first_is_in_use():

@@ -8,7 +8,7 @@ counted from the middle of the first pixel. It is applied once, by OpenCV for fr
 import cv2
 import numpy as np
 
-from vos_jax.data.scratch import scratch
+from vos_jax.storage.scratch import scratch
 
 # Where a crop reaches over the border, frame and mask are mirrored alike: the labels there are true
 # for what is seen there. Constant colour would need void labels, and teaches where the border was.

@@ -8,8 +8,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from vos_jax.data.files import write_atomically
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 _PNG_START = b'\x89PNG'

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vos_jax.data.files import write_atomically
 from vos_jax.data.png import decode_plain
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
 
 VOID = 255
 MAX_VALUES = 64

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from absl import logging
 
-from vos_jax.data import augment, clips, pasting
-from vos_jax.data.reader import Reader
-from vos_jax.data.settings import gap_at, read_settings
-from vos_jax.data.sources import Sources
+from vos_jax.config.data_spec import gap_at, read_settings
+from vos_jax.data import augment, clips, paste
+from vos_jax.data.cache import Reader
+from vos_jax.data.mixture import Sources
 from vos_jax.errors import InputError
 
 _DRAWS = 10  # of a clip, until its first frame shows an object
@@ -241,8 +241,8 @@ class BatchMaker:
             augment.warp_frame(self._reader.frame(donor, index), matrices[t], out=donor_frames[t])
             mask = (self._reader.labels(donor, index) == chosen).astype(np.uint8)
             augment.warp_labels(mask, matrices[t], out=donor_masks[t], mirror=False)
-        new_id, shown = pasting.free_id(labels), donor_masks.astype(bool)
-        pasting.paste_object(frames, labels, donor_frames, shown, new_id, behind=behind)
+        new_id, shown = paste.free_id(labels), donor_masks.astype(bool)
+        paste.paste_object(frames, labels, donor_frames, shown, new_id, behind=behind)
 
     def _note_broken(self, sequence, error):
         mask_name = sequence.mask_name(sequence.stems[0])

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vos_jax.data.files import write_atomically
 from vos_jax.errors import InputError
 from vos_jax.evaluation import results as results_files
 from vos_jax.evaluation.metrics import statistics
@@ -21,6 +20,7 @@ from vos_jax.evaluation.results import (
     table,
 )
 from vos_jax.evaluation.scoring import SequenceResult
+from vos_jax.storage.atomic import write_atomically
 
 RESAMPLES = 10_000
 

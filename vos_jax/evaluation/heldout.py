@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
+from vos_jax.config.data_spec import read_sources
+from vos_jax.data.mixture import list_usable
 from vos_jax.data.overlay import overlay, side_by_side
-from vos_jax.data.settings import read_sources
-from vos_jax.data.sources import list_usable
 from vos_jax.errors import InputError
 from vos_jax.evaluation import metrics
 

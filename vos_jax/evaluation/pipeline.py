@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vos_jax.evaluation.finished import Ledger, Record
+from vos_jax.evaluation.ledger import Ledger, Record
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.progress import Progress
 from vos_jax.evaluation.protocols import Task

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vos_jax.data import masks
 from vos_jax.errors import InputError
-from vos_jax.evaluation import mask_forms
+from vos_jax.evaluation import forms
 from vos_jax.evaluation.protocols import Protocol, Task
 
 FORMS = ('ids', 'binary', 'rgb', 'objects', 'arrays')
@@ -36,13 +36,13 @@ class Predictions:
     def path(self, name: str, stem: str) -> Path:
         """Gives the file of one frame; for 'objects' the folder of its sequence."""
         if self.form == 'arrays':
-            return mask_forms.find_array(self.root, name)
+            return forms.find_array(self.root, name)
         return self.root / name / ('' if self.form == 'objects' else f'{stem}.png')
 
     def files(self, name: str) -> list[Path]:
         """Lists all files of one sequence."""
         if self.form == 'arrays':
-            return [mask_forms.find_array(self.root, name)]
+            return [forms.find_array(self.root, name)]
         return sorted(path for path in (self.root / name).rglob('*') if path.is_file())
 
     def read(self, task: Task, stem: str) -> np.ndarray:
@@ -61,11 +61,11 @@ class Predictions:
     def _read_form(self, path, sequence, stem):
         size = sequence.size
         if self.form == 'rgb':
-            return mask_forms.read_colours(path, size)
+            return forms.read_colours(path, size)
         if self.form == 'objects':
-            return mask_forms.read_objects(path, stem, size, self.overlap)
+            return forms.read_objects(path, stem, size, self.overlap)
         if self.form == 'arrays':
-            return mask_forms.read_array(path, stem, sequence.stems, size)
+            return forms.read_array(path, stem, sequence.stems, size)
         return masks.read_labels(path, size, binary=self.form == 'binary')
 
     def check(self, protocol: Protocol) -> None:
@@ -89,7 +89,7 @@ class Predictions:
 
     def _has(self, name):
         if self.form == 'arrays':
-            return mask_forms.find_array(self.root, name).is_file()
+            return forms.find_array(self.root, name).is_file()
         return (self.root / name).is_dir()
 
     def _check_frames(self, task, stems):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vos_jax.data.files import write_atomically
 from vos_jax.errors import InputError
 from vos_jax.evaluation.metrics import SequenceScores, statistics, summarise
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.scoring import SequenceResult
+from vos_jax.storage.atomic import write_atomically
 
 FILE = 'results.json'
 GLOBAL_COLUMNS = ('J&F-Mean', 'J-Mean', 'J-Recall', 'J-Decay', 'F-Mean', 'F-Recall', 'F-Decay')

@@ -16,8 +16,8 @@ from jax.experimental import multihost_utils
 
 from vos_jax import compilation, weights
 from vos_jax.errors import InputError
-from vos_jax.evaluation import finish, progress
-from vos_jax.evaluation.finished import Ledger
+from vos_jax.evaluation import output_files, progress
+from vos_jax.evaluation.ledger import Ledger
 from vos_jax.evaluation.pipeline import Lane, segment_all
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol, Task
@@ -112,7 +112,7 @@ def evaluate(source: Source, protocol: Protocol, out: Path, options: Options) ->
     _join_processes(options)
     devices = jax.local_devices()
     _check_inputs(protocol)
-    finish.prepare_folder(out)
+    output_files.prepare_folder(out)
     ledger = _open_ledger(source, protocol, out, options)
     share = distribute(protocol.tasks, jax.process_count())[jax.process_index()]
     _announce(protocol, devices)
@@ -126,7 +126,7 @@ def evaluate(source: Source, protocol: Protocol, out: Path, options: Options) ->
         return None  # process 0 puts the results together
     records += _wait_for(ledger, [task for task in protocol.tasks if task not in share])
     header = source.about | _describe_run(source, records, devices, time.monotonic() - start_s)
-    return finish.finish(
+    return output_files.finish(
         protocol,
         Predictions(ledger.masks),
         [record.result for record in records],

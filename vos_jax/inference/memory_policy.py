@@ -5,7 +5,7 @@ import dataclasses
 from vos_jax.errors import InputError
 
 # Theirs is the code; it lies where an exported model finds it without this package.
-from vos_jax.inference.vos_loader.selection import keep, nearest, select, thin
+from vos_jax.inference.program.vos_loader.selection import keep, nearest, select, thin
 
 __all__ = ['POLICIES', 'MemorySettings', 'keep', 'nearest', 'select', 'thin']
 

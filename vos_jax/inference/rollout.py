@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.errors import InputError
-from vos_jax.models import contract
+from vos_jax.models import protocol
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
 
@@ -26,13 +26,13 @@ class Previous:
     Attributes:
       frame: u8[B, H, W, 3].
       features: its features.
-      masks: contract.Masks, given or predicted.
+      masks: protocol.Masks, given or predicted.
       time: i32[B], its number.
     """
 
     frame: jax.Array
     features: object
-    masks: contract.Masks
+    masks: protocol.Masks
     time: jax.Array
 
 
@@ -83,7 +83,7 @@ def temporal_step(
     """
     entry, variables = memorise(model, variables, previous, objects, train)
     shown = entry if is_read is True else entry.replace(valid=entry.valid & is_read)
-    memory = contract.write(memory, shown, position)
+    memory = protocol.write(memory, shown, position)
     prediction, variables = _apply(
         model, variables, train, 'segment', features, memory, objects, time
     )
@@ -151,7 +151,7 @@ def unroll(
     fixed = {name: group for name, group in variables.items() if name != 'batch_stats'}
 
     def true_masks(truth):
-        masks = contract.given_masks(aggregation.one_hot_masks(truth, objects.shape[1]))
+        masks = protocol.given_masks(aggregation.one_hot_masks(truth, objects.shape[1]))
         return masks.replace(given=jnp.zeros_like(masks.given))  # true, but no reference
 
     def body(carry, inputs):
@@ -184,13 +184,13 @@ def unroll(
     if remat != 'none':
         body = _recomputed(body, remat)
     truths = None if labels is None else jnp.moveaxis(labels, 1, 0)
-    masks = contract.given_masks(given)
+    masks = protocol.given_masks(given)
     previous = Previous(frames[0], jax.tree.map(lambda a: a[0], features), masks, times[0])
     shape = jax.eval_shape(lambda: memorise(model, variables, previous, objects, train)[0])
-    memory = contract.empty_like(shape, length - 1)
+    memory = protocol.empty_like(shape, length - 1)
     for t in range(1, predict_from):
         entry, variables = memorise(model, variables, previous, objects, train)
-        memory = contract.write(memory, entry, t - 1)
+        memory = protocol.write(memory, entry, t - 1)
         masks, seen = true_masks(truths[t]), jax.tree.map(lambda a, t=t: a[t], features)
         previous = Previous(frames[t], seen, masks, times[t])
     before, after = slice(predict_from - 1, -1), slice(predict_from, None)

@@ -9,7 +9,7 @@ import numpy as np
 from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.inference import inputs, memory_policy, rollout, states, steps, views
-from vos_jax.models import contract, registry
+from vos_jax.models import protocol, registry
 
 PRETRAINED = Path(__file__).resolve().parents[2] / 'pretrained'
 
@@ -123,7 +123,7 @@ class Segmenter:
         self._entries, self._ids, self._time, self._given = {}, ids, 0, [0]
         self._slots = num_slots_for(max(len(ids), num_objects or 0))
         height, width = masks.shape
-        empty = contract.Masks(
+        empty = protocol.Masks(
             np.zeros((1, self._slots, height, width), np.float32),
             np.zeros((1, height, width), np.float32),
             np.zeros(1, bool),
@@ -369,7 +369,7 @@ class Segmenter:
         for slot, number in enumerate(self._ids):
             objects[0, slot] = np.where(is_given, given == number, objects[0, slot])
         foreground[0] = np.where(is_given, given > 0, foreground[0])
-        merged = contract.Masks(objects, foreground, np.full(1, counts_as_given, bool))
+        merged = protocol.Masks(objects, foreground, np.full(1, counts_as_given, bool))
         return jax.device_put(merged, self._device)
 
     def _widen(self, num_slots):

@@ -12,7 +12,7 @@ import numpy as np
 from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.inference import rollout, steps
-from vos_jax.models import contract
+from vos_jax.models import protocol
 
 _PLAIN = ('time', 'slots', 'given', 'ids', 'labels')
 
@@ -48,7 +48,7 @@ def previous_shapes(model, variables, size, slots):
     frame, features = like((1, *size, 3), np.uint8), None
     if model.memorises_features:
         features = jax.eval_shape(steps.encode, model, variables, frame)
-    masks = contract.Masks(
+    masks = protocol.Masks(
         like((1, slots, *size), np.float32), like((1, *size), np.float32), like((1,), bool)
     )
     return rollout.Previous(frame, features, masks, like((1,), np.int32))

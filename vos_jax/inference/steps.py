@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.inference import rollout
-from vos_jax.models import contract
+from vos_jax.models import protocol
 from vos_jax.ops import aggregation
 
 
@@ -34,7 +34,7 @@ def advance(model, variables, entries, previous, frame, objects, position, is_re
       Dict: `labels` u8[1, H, W] slot labels, `probabilities` f32[1, K + 1, H, W], `masks`,
       `features` (or None) and `entry`, of the frame before.
     """
-    memory = contract.assemble(entries)
+    memory = protocol.assemble(entries)
     features = model.apply(variables, frame, method='encode')
     prediction, _, entry, _ = rollout.temporal_step(
         model, variables, memory, previous, features, objects, position, time, is_read=is_read

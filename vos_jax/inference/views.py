@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.errors import InputError
-from vos_jax.models import contract
+from vos_jax.models import protocol
 
 # Of the released CFBI code: the longest edge at scale 1, where there are other scales too.
 SEVERAL_EDGE = 800
@@ -74,7 +74,7 @@ class Views:
     def memorise(self, variables, frames, features, masks, objects, time):
         """Memory with T = 1; see the model's."""
         frames = self._doubled(frames, axis=2)
-        masks = contract.Masks(
+        masks = protocol.Masks(
             self._doubled(masks.objects, axis=3),
             self._doubled(masks.foreground, axis=2),
             self._doubled(masks.given),
@@ -109,7 +109,7 @@ class Views:
             mean = self._mean([jax.nn.sigmoid(result.foreground_logits) for result in results])
             foreground = jnp.log(jnp.maximum(mean, TINY)) - jnp.log(jnp.maximum(1.0 - mean, TINY))
         logits = jnp.log(jnp.maximum(probabilities, TINY))
-        return contract.Prediction(probabilities, logits, foreground)
+        return protocol.Prediction(probabilities, logits, foreground)
 
     def _each(self, method, variables, *args):
         return tuple(model.apply(variables, *args, method=method) for model in self.models)

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vos_jax.ops import align
-from vos_jax.ops.atrous import convolve_taps
-from vos_jax.ops.convolution import conv2d
+from vos_jax.ops.cpu.atrous import convolve_taps
+from vos_jax.ops.cpu.convolution import conv2d
 
 
 class ResizedConv(nn.Module):

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vos_jax.ops import resize
-from vos_jax.ops.convolution import conv2d
+from vos_jax.ops.cpu.convolution import conv2d
 
 NORMS = ('frozen_bn', 'fixed_bn', 'bn', 'gn')
 

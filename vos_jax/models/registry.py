@@ -6,14 +6,14 @@ import difflib
 import jax.numpy as jnp
 
 from vos_jax.errors import InputError
-from vos_jax.models.cfbi import CFBI
-from vos_jax.models.cfbi_spec import CFBISpec
-from vos_jax.models.deeplab import DeepLabSpec
-from vos_jax.models.giel import GIEL
-from vos_jax.models.giel_spec import GIELSpec
+from vos_jax.models.cfbi.deeplab import DeepLabSpec
+from vos_jax.models.cfbi.model import CFBI
+from vos_jax.models.cfbi.spec import CFBISpec
+from vos_jax.models.giel.model import GIEL
+from vos_jax.models.giel.spec import GIELSpec
 from vos_jax.models.resnet import EncoderSpec
-from vos_jax.models.stm import STM
-from vos_jax.models.stm_spec import STMSpec
+from vos_jax.models.stm.model import STM
+from vos_jax.models.stm.spec import STMSpec
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 

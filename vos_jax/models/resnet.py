@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from vos_jax.errors import InputError
 from vos_jax.models.choices import check_choices
 from vos_jax.models.layers import NORMS, Norm, conv
-from vos_jax.ops.holding import hold
+from vos_jax.ops.cpu.holding import hold
 
 CHOICES = {'block': ('bottleneck', 'basic'), 'stem': ('resnet', 'small'), 'norm': NORMS}
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vos_jax.ops.tiling import by_tiles
+from vos_jax.ops.cpu.tiling import by_tiles
 
 # Stands for the squared distance to nothing; every bias leaves its proxy at exactly 1.
 FAR = 5e4

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import simplejpeg
 
-from vos_jax.data.files import write_atomically
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
 from vos_jax.video import scaling
 
 LONGEST_PX = 1920

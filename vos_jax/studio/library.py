@@ -73,7 +73,7 @@ class Library:
             return wanted
         raise InputError(
             f'{path}: outside of {self.folder}; upload it, or start with it: '
-            f'python -m vos_jax.studio {path}'
+            f'python -m vos_jax.commands.studio {path}'
         )
 
     def upload_path(self, name):

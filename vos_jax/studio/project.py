@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from vos_jax.data import masks as mask_files
-from vos_jax.data.files import write_atomically
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
 from vos_jax.studio.frames import FrameStore
 from vos_jax.video.reader import open_video
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from vos_jax.data import masks as mask_files
 from vos_jax.data.clips import count_pixels
-from vos_jax.data.files import write_atomically
 from vos_jax.data.masks import PALETTE
 from vos_jax.data.overlay import overlay
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
 from vos_jax.video import scaling
 from vos_jax.video.writer import VideoWriter
 

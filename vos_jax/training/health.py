@@ -9,10 +9,10 @@ import sys
 import jax
 import numpy as np
 
-from vos_jax.data.files import write_atomically
+from vos_jax.config.data_spec import read_settings
 from vos_jax.data.pipeline import BatchMaker
-from vos_jax.data.settings import read_settings
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
 
 NONFINITE = ('stop', 'skip')
 RECOMPILATION = ('warn', 'error')

@@ -9,16 +9,15 @@ from pathlib import Path
 import jax
 from jax.experimental import multihost_utils
 
-from vos_jax import config as configs
+from vos_jax.config import recipe as configs
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter
-from vos_jax.training import distributed, health, sharding
-from vos_jax.training import init as initial_weights
+from vos_jax.training import health, initial_weights, processes, sharding
 from vos_jax.training.checkpoints import Checkpoints, restore_or_init
-from vos_jax.training.distributed import say
-from vos_jax.training.metrics import MetricWriter, NoWriter, parameter_overview
+from vos_jax.training.log import RunLog
+from vos_jax.training.metric_writer import MetricWriter, NoWriter, parameter_overview
+from vos_jax.training.processes import say
 from vos_jax.training.program import Program
-from vos_jax.training.runlog import RunLog
 
 
 def train(config, workdir, evaluate=None):
@@ -49,7 +48,7 @@ def train(config, workdir, evaluate=None):
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, training.keep, training.keep_best))
         resuming = checkpoints.latest_step() is not None
-        for line in configs.record(config, workdir, resuming, write=distributed.is_writer()):
+        for line in configs.record(config, workdir, resuming, write=processes.is_writer()):
             say(f'changed since the run began: {line}')
         batches = program.batches(0)  # finds wrong input at once
         warm_start = functools.partial(initial_weights.warm_start, path=config.init)
@@ -58,7 +57,7 @@ def train(config, workdir, evaluate=None):
             batches.close()
             batches = program.batches(start)
         stack.callback(batches.close)
-        writer = MetricWriter(workdir, start) if distributed.is_writer() else NoWriter()
+        writer = MetricWriter(workdir, start) if processes.is_writer() else NoWriter()
         writer = stack.enter_context(writer)
         _announce(config, workdir, state, start, program.mesh)
         log = stack.enter_context(RunLog(config, workdir, writer, program, start))

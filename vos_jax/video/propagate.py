@@ -12,8 +12,8 @@ from vos_jax.data import masks as mask_files
 from vos_jax.data.clips import count_pixels
 from vos_jax.data.overlay import overlay
 from vos_jax.errors import InputError
+from vos_jax.storage.overlap import Behind, ahead
 from vos_jax.video import scaling
-from vos_jax.video.threads import Behind, ahead
 from vos_jax.video.writer import VideoWriter
 
 _READ_AHEAD = 4

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vos_jax.data.files import write_atomically
 from vos_jax.evaluation.compare import Comparison, comparison_to_json
 from vos_jax.evaluation.report import pictures
 from vos_jax.evaluation.results import Results, global_scores, missing_objects, object_rows, plain
+from vos_jax.storage.atomic import write_atomically
 
 NUM_WORST = 12
 # Shares of the frame in percent; objects of DAVIS lie between a thousandth and a half of it.

@@ -11,12 +11,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from vos_jax.data.files import write_atomically
 from vos_jax.data.frames import read_frame
 from vos_jax.data.layouts import natural_key
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import choose_workers, make_workers
+from vos_jax.storage.atomic import write_atomically
 
 WIDTH_PX = 480
 # One colour for each id, the same in masks and curves; apart from each other on any background.

@@ -1,0 +1,70 @@
+"""A first look, on a machine without an accelerator: `make demo`.
+
+Runs the project's own commands and prints each, so that they can be run again by hand:
+made-up video is written, the weights that come with the project segment it, a model is trained on
+it from nothing for a few minutes, and both results are reported side by side.
+"""
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from vos_jax.data import layouts
+from vos_jax.data.masks import read_labels
+from vos_jax.data.overlay import overlay, side_by_side
+
+ROOT = Path('runs/demo')
+DATA = ROOT / 'data'
+
+
+def main():
+    start_s = time.monotonic()
+    ROOT.mkdir(parents=True, exist_ok=True)
+    _say('Made-up video: 24 sequences to train on, 3 to evaluate on')
+    _run(f'-m vos_jax.data.made_up.dataset --out={DATA} --num_train=24 --num_val=3 --frames=12')
+    _say('The weights that come with the project, trained on real video, segment it')
+    evaluate = f'evaluate.py --protocol=davis2017 --data={DATA}'
+    _run(f'{evaluate} --weights=pretrained/giel_small.npz --out={ROOT}/pretrained')
+    picture = _picture(ROOT / 'pretrained')
+    _say(f'After {time.monotonic() - start_s:.0f} s: look at {picture}')
+    _say('A tenth of that model, trained from nothing on the made-up video')
+    _run(f'train.py --config=configs/giel_small.py:tiny --workdir={ROOT}/tiny')
+    _run(f'{evaluate} --workdir={ROOT}/tiny --out={ROOT}/trained')
+    _say('Both side by side')
+    _run(f'evaluate.py --compare={ROOT}/pretrained,{ROOT}/trained --out={ROOT}/compare')
+    _say(
+        f'Done in {(time.monotonic() - start_s) / 60:.1f} minutes. Look at {picture}, '
+        f'{ROOT}/trained/report/index.html and {ROOT}/compare/index.html'
+    )
+
+
+def _say(text):
+    print(f'\n## {text}', flush=True)
+
+
+def _run(arguments):
+    print(f'$ python {arguments}', flush=True)
+    finished = subprocess.run([sys.executable, *shlex.split(arguments)], check=False)
+    if finished.returncode:
+        sys.exit(finished.returncode)
+
+
+def _picture(results):
+    """Draws the given and two predicted frames of the first sequence."""
+    sequence = layouts.davis(DATA, 'val')[0]
+    images = []
+    for index in (0, len(sequence.frames) // 2, -1):
+        stem = sequence.frames[index].stem
+        found = next(results.rglob(f'{sequence.name}/{stem}.png'))
+        images.append(overlay(sequence.read_frame(index), read_labels(found)))
+    path = ROOT / 'first_look.png'
+    Image.fromarray(side_by_side(images)).save(path)
+    return path
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,174 @@
+"""Configs: read from a file, overridden by flags, stored with a run, compared when it resumes."""
+
+import difflib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_dict, config_flags
+
+from vos_jax.config import defaults, plain
+from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
+
+FILE_NAME = 'config.json'
+# A run goes on only with these unchanged: its weights would not fit, or its data would be others.
+_FIXED = re.compile(r'(model\.|seed$)')
+
+
+def define_flag(name='config', flag_values=flags.FLAGS, argv=None):
+    """Defines `--config=FILE[:VARIANT]` with overrides `--config.key.of.setting=value`.
+
+    Unknown keys, files and variants end the parsing of flags with one line.
+
+    Args:
+      argv: the arguments that will be parsed, where these are not `sys.argv`.
+
+    Returns:
+      absl's FlagHolder; its value is a locked ConfigDict.
+    """
+    holder = config_flags.DEFINE_config_file(
+        name, None, 'FILE[:VARIANT] of the configuration.', flag_values, sys_argv=argv
+    )
+    flag_values[name].parser = _Reader(name, argv)
+    return holder
+
+
+def load(spec, overrides=()):
+    """Reads a config as the commands do.
+
+    Args:
+      spec: 'configs/giel_small.py' or 'configs/giel_small.py:tiny'.
+      overrides: strings 'optimizer.learning_rate=1e-4', as after `--config.`.
+
+    Returns:
+      A locked ConfigDict.
+
+    Raises:
+      InputError: for an unknown file, variant or key, or a value of another type.
+    """
+    values = flags.FlagValues()
+    argv = ['load', f'--config={spec}', *(f'--config.{override}' for override in overrides)]
+    define_flag(flag_values=values, argv=argv)
+    try:
+        values(argv)
+    except flags.Error as error:
+        message = str(error).removeprefix('flag --config=').removeprefix('flag ')
+        raise InputError(message) from error
+    return values.config
+
+
+class _Reader(flags.ArgumentParser):
+    """Reads FILE:VARIANT and checks the keys of all overrides on the command line."""
+
+    def __init__(self, name, argv):
+        self._name = name
+        self._argv = argv
+
+    def parse(self, spec):
+        config = _read(spec)
+        for key in _overridden(sys.argv if self._argv is None else self._argv, self._name):
+            _check_key(key, config)
+        return config.lock()
+
+    def flag_type(self):
+        return 'config file'
+
+
+def _read(spec):
+    # absl puts `flag --config=SPEC: ` before the text of a ValueError.
+    name, _, variant = spec.partition(':')
+    path = Path(name)
+    if not path.is_file():
+        there = ', '.join(sorted(p.name for p in path.parent.glob('*.py'))) or 'no configs'
+        raise ValueError(f'no such file; {path.parent}/ has {there}')
+    module_spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, 'get_config'):
+        raise ValueError('the file has no function get_config(variant)')
+    return _open_none(defaults.fill(module.get_config(*([variant] if variant else []))))
+
+
+def _open_none(config):
+    """Lets flags override settings that are None, with any literal."""
+    for key in config:
+        if isinstance(config[key], ConfigDict):
+            _open_none(config[key])
+        elif config.get_type(key) is type(None):
+            config[key] = config_dict.placeholder(object)
+    return config
+
+
+def _overridden(argv, name):
+    pattern = re.compile(rf'--?(?:no)?{name}\.([^=]+)')
+    return [match[1] for match in map(pattern.match, argv) if match]
+
+
+def _check_key(key, config):
+    bare = re.sub(r'\[\d+\]', '', key)  # sources[0] is an item of sources
+    if bare != key:
+        bare = key.partition('[')[0]
+    known = _all_keys(config)
+    if bare not in known:
+        near = difflib.get_close_matches(bare, known, n=1, cutoff=0)
+        raise ValueError(f"'{key}' is not a setting; nearest: '{near[0]}'")
+
+
+def _all_keys(config, prefix=''):
+    """Dotted keys of all settings and of the groups that hold them."""
+    keys = []
+    for key in config:
+        keys.append(prefix + key)
+        if isinstance(config[key], ConfigDict):
+            keys += _all_keys(config[key], f'{prefix}{key}.')
+    return keys
+
+
+def save(config, workdir):
+    """Stores the resolved config in the run's folder, for its resumption and for evaluation."""
+    write_atomically(Path(workdir) / FILE_NAME, (plain.dumps(config) + '\n').encode())
+
+
+def stored(workdir):
+    """The config that a run stored: a locked ConfigDict.
+
+    Raises:
+      InputError: where there is none, or it cannot be read.
+    """
+    path = Path(workdir) / FILE_NAME
+    if not path.is_file():
+        raise InputError(f'{path}: no such file; --workdir names the folder of a run of train.py')
+    try:
+        return defaults.fill(ConfigDict(plain.loads(path.read_text()))).lock()
+    except (ValueError, TypeError) as error:
+        raise InputError(f'{path}: not a stored config ({error}); restore the file') from error
+
+
+def record(config, workdir, resuming, *, write=True):
+    """Stores the config of a run that starts or goes on.
+
+    Args:
+      resuming: whether the run has a checkpoint. Without one there is nothing that could clash.
+      write: False in all processes of a run but one.
+
+    Returns:
+      Lines that name each setting that differs from the stored one, for the log.
+
+    Raises:
+      InputError: where the run goes on and another value would make it another run.
+    """
+    changes = []
+    if resuming:
+        changes = plain.differences(stored(workdir), config)
+        for key, old, new in changes:
+            if _FIXED.match(key):
+                raise InputError(
+                    f"{Path(workdir) / FILE_NAME}: this run has '{key}' {old!r}, the config says "
+                    f'{new!r}; go on with its own value, or start another run in a new --workdir'
+                )
+    if write:
+        save(config, workdir)
+    return [f'{key}: {old!r} -> {new!r}' for key, old, new in changes]

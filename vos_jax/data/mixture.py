@@ -1,0 +1,110 @@
+"""Which video each element of a run comes from: data sets by weight, their videos in epochs."""
+
+import functools
+
+import numpy as np
+from absl import logging
+
+from vos_jax.data import layouts
+from vos_jax.data.shards import prepared
+from vos_jax.errors import InputError
+
+_PERIOD = 1000  # elements after which the order of the sources repeats; shares are exact to 0.1 %
+
+
+class Sources:
+    """The videos of all data sets, mixed by weight.
+
+    Within a data set each epoch shows every video once, in an order of its own. Where element i
+    comes from follows from (seed, i) alone.
+
+    Args:
+      sources: settings.Source for each data set.
+      seed: int, 0 or more.
+      skip_broken: leaves out videos whose files do not fit together, and says how many.
+    """
+
+    def __init__(self, sources, seed, *, skip_broken=False):
+        self.names = tuple(source.name or source.root for source in sources)
+        self.strides = tuple(source.stride for source in sources)
+        self.sequences = tuple(list_usable(source, skip_broken) for source in sources)
+        self.shares = np.array([source.weight for source in sources]) / sum(
+            source.weight for source in sources
+        )
+        self._seed = seed
+        self._pattern = _interleave(self.shares)
+        # Row k: elements that each source has given before position k of the pattern.
+        taken = self._pattern[:, None] == np.arange(len(sources))
+        self._before = np.concatenate([np.zeros((1, len(sources)), int), np.cumsum(taken, axis=0)])
+
+    def locate(self, index):
+        """Source, epoch and video of element `index`, as ints."""
+        rounds, position = divmod(index, _PERIOD)
+        source = int(self._pattern[position])
+        drawn = int(rounds * self._before[-1, source] + self._before[position, source])
+        epoch, place = divmod(drawn, len(self.sequences[source]))
+        order = _order(self._seed, source, epoch, len(self.sequences[source]))
+        return source, epoch, int(order[place])
+
+    def draw(self, rng):
+        """Draws any video by the weights: (source, Sequence)."""
+        source = int(rng.choice(len(self.shares), p=self.shares))
+        return source, self.sequences[source][rng.integers(len(self.sequences[source]))]
+
+
+def list_usable(source, skip_broken=False):
+    """The videos of a data set of which every frame has a mask, as a tuple.
+
+    Args:
+      source: settings.Source.
+      skip_broken: leaves out videos whose files do not fit together, and says how many.
+    """
+    broken = []
+    on_broken = broken.append if skip_broken else None
+    found = layouts.require_masks(_list(source, on_broken), on_broken)
+    name = source.name or source.root
+    if broken:
+        total = len(found) + len(broken)
+        logging.warning('%s: skipped %d of %d videos: %s', name, len(broken), total, broken[0])
+    if not found:
+        raise InputError(f'{name}: all {len(broken)} videos are broken; the first: {broken[0]}')
+    return tuple(found)
+
+
+def _list(source, on_broken):
+    # No layout holds an index of ours, so any config reads a prepared set by its root alone.
+    if source.kind == 'prepared' or prepared.is_prepared(source.root):
+        return prepared.prepared(source.root, source.split)
+    if source.kind == 'davis':
+        return layouts.davis(
+            source.root,
+            source.split,
+            source.year,
+            source.resolution,
+            binary=source.binary,
+            on_broken=on_broken,
+        )
+    if source.kind == 'youtube_vos':
+        return layouts.youtube_vos(source.root, source.split, on_broken=on_broken)
+    if source.kind == 'still_images':
+        return layouts.still_images(source.root, binary=source.binary)
+    raise InputError(
+        f"data source {source.name or source.root}: kind '{source.kind}'; "
+        "one of 'davis', 'youtube_vos', 'still_images', 'prepared'"
+    )
+
+
+def _interleave(shares):
+    """Source of each of `_PERIOD` elements: always the one that lags most behind its share."""
+    given = np.zeros(len(shares))
+    pattern = np.empty(_PERIOD, int)
+    for position in range(_PERIOD):
+        # Rounded: shares of equal size must tie, and ties go to the first source.
+        pattern[position] = np.argmax(np.round(shares * (position + 1) - given, 9))
+        given[pattern[position]] += 1
+    return pattern
+
+
+@functools.lru_cache(maxsize=64)
+def _order(seed, source, epoch, length):
+    return np.random.default_rng([seed, 0, source, epoch]).permutation(length)

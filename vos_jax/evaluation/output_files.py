@@ -1,0 +1,145 @@
+"""The end of an evaluation: results, zip and report in one folder, the table on the screen."""
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from vos_jax.errors import InputError
+from vos_jax.evaluation import archive, ledger
+from vos_jax.evaluation import compare as comparing
+from vos_jax.evaluation import results as results_files
+from vos_jax.evaluation.predictions import Predictions
+from vos_jax.evaluation.progress import format_sequence
+from vos_jax.evaluation.protocols import Protocol
+from vos_jax.evaluation.report import pages, pictures
+from vos_jax.evaluation.results import Results
+from vos_jax.evaluation.scoring import SequenceResult, score_tasks
+
+# Not defects of the program: no right to write, no space, a read-only disk, a file in the way.
+_DISK_ERRORS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EIO,
+}
+
+
+def finish(
+    protocol: Protocol,
+    predictions: Predictions,
+    sequences: Iterable[SequenceResult],
+    header: Mapping,
+    out: Path,
+    *,
+    zipped: bool = False,
+    report: bool = True,
+    num_workers: int | None = None,
+) -> Results:
+    """Writes all that was asked for into `out` and prints the scores and where they lie."""
+    results = results_files.collect(protocol, sequences, header)
+    results_files.write(results, out)
+    if protocol.is_scored:
+        print(results_files.format_scores(results))
+    missing = results_files.missing_objects(results)
+    if missing:
+        print(f'{len(missing)} objects are in no scored mask: {", ".join(missing)}')
+    if zipped:
+        print(f'zip, checked: {archive.write_zip(protocol, predictions, out)}')
+    if report:
+        pictures.draw_all(protocol.tasks, predictions, out / 'report' / 'pictures', num_workers)
+        print(f'report: {pages.write_report(results, out / "report")}')
+    print(f'results: {out}')
+    return results
+
+
+def score_results(
+    protocol: Protocol,
+    predictions: Predictions,
+    out: Path,
+    *,
+    num_workers: int | None = None,
+    **options,
+) -> Results:
+    """Scores a folder of masks of any program; `options` are those of `finish`."""
+    print(
+        f'{protocol.label}: {len(protocol.tasks)} sequences of {protocol.root}, '
+        f'masks {predictions.root}'
+    )
+    predictions.check(protocol)
+    sequences = _score_all(protocol, predictions, out, num_workers)
+    header = {'masks': str(predictions.root.resolve()), 'form': predictions.form}
+    results = finish(
+        protocol, predictions, sequences, header, out, num_workers=num_workers, **options
+    )
+    ledger.KeptScores(out, protocol, predictions).remove()
+    return results
+
+
+def _score_all(protocol, predictions, out, num_workers):
+    """Scores all sequences; where one fails, those that are done are kept for the next time."""
+    kept = ledger.KeptScores(out, protocol, predictions)
+    sequences = kept.read()
+    if sequences:
+        print(f'{len(sequences)} of {len(protocol.tasks)} sequences are scored already')
+    done = {result.name for result in sequences}
+    todo = [task for task in protocol.tasks if task.name not in done]
+    try:
+        for result in score_tasks(todo, predictions, num_workers):
+            sequences.append(result)
+            print(format_sequence(result, len(sequences), len(protocol.tasks)), flush=True)
+    except Exception:
+        kept.write(sequences)
+        raise
+    return sequences
+
+
+def compare(folders: list[str], out: Path) -> None:
+    """Compares finished evaluations: text on the screen, comparison.json and a page in `out`."""
+    comparison = comparing.compare_folders(folders)
+    print(comparing.format_comparison(comparison))
+    comparing.write(comparison, out)
+    sources = [Path(folder) / 'report' / 'pictures' for folder in folders]
+    kinds = pictures.copy(sources, out / 'pictures')
+    print(f'\npage: {pages.write_comparison(comparison, out, kinds)}')
+
+
+def prepare_folder(out: Path) -> None:
+    """Makes the folder and writes a file there, so that a failure comes before the work."""
+    probe = out / f'.{uuid.uuid4().hex}.tmp'
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b'0')
+        probe.unlink()
+    except OSError as error:  # whatever its number: /proc answers with 'no such file'
+        with contextlib.suppress(OSError):
+            probe.unlink()
+        raise _cannot_be_written(error, out) from error
+
+
+@contextlib.contextmanager
+def explain_disk_errors(out: Path | str = 'output folder') -> Iterator[None]:
+    """Turns what the disk refuses into an InputError; the same command goes on from there.
+
+    A full disk is reported without a file, so the folder `out` is named.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise _cannot_be_written(error, out) from error
+
+
+def _cannot_be_written(error, folder):
+    return InputError(
+        f'{error.filename or folder}: cannot be written ({os.strerror(error.errno)}); make room or '
+        'name another --out. What is finished is kept, the same command goes on from there'
+    )

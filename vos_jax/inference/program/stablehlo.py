@@ -1,0 +1,129 @@
+"""Writes the frame step of a model as StableHLO, for `vos_loader` and for other runtimes."""
+
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+from vos_jax import weights
+from vos_jax.inference import states, steps
+from vos_jax.inference.program import vos_loader
+from vos_jax.inference.segmenter import num_slots_for
+from vos_jax.storage.atomic import write_atomically
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+_GROWING = 10  # memory slots of 'every_n', which has no number of its own
+
+
+def export_step(segmenter, folder, size, num_objects, *, num_memory=None, platforms=PLATFORMS):
+    """Writes one program for all platforms, with fixed shapes; its weights are arguments.
+
+    Args:
+      segmenter: Segmenter whose model, weights and memory settings are taken.
+      folder: made where it is missing: `step.jax_export` (memorise the frame before, encode, read,
+        segment), `encode.jax_export` for models that memorise features, `weights.npz`,
+        `about.json`, and `vos_loader`, which runs it.
+      size: (height, width) of the frames.
+      num_objects: most objects.
+      num_memory: frames read at once; default: as the segmenter's settings say.
+      platforms: of jax.export.
+
+    Returns:
+      Plain values that about.json holds.
+    """
+    folder = Path(folder)
+    slots, settings = num_slots_for(num_objects), segmenter.memory
+    if num_memory is None:
+        num_memory = settings.size
+        if settings.policy == 'every_n':
+            num_memory = min(num_memory, _GROWING)
+    settings = dataclasses.replace(
+        settings, size=num_memory, capacity=max(settings.capacity, num_memory, 3)
+    )
+    num_entries = settings.size if settings.policy == 'every_n' else settings.num_slots
+    about = {
+        'size': list(size),
+        'slots': slots,
+        'memory': dataclasses.asdict(settings),
+        'weights': [*weights.named(segmenter.variables)],
+        'platforms': list(platforms),
+        'jax': jax.__version__,
+    }
+    programs = _Programs(segmenter.model, segmenter.variables, size, slots)
+    files = {'step': programs.step(num_entries, platforms)}
+    if segmenter.model.memorises_features:
+        files['encode'] = programs.encode(platforms)
+    for name, program in files.items():
+        write_atomically(folder / f'{name}.jax_export', program.serialize())
+    _write_weights(folder / 'weights.npz', segmenter.variables)
+    for source in sorted(Path(vos_loader.__file__).parent.glob('*.py')):
+        (folder / 'vos_loader').mkdir(exist_ok=True)
+        shutil.copyfile(source, folder / 'vos_loader' / source.name)
+    write_atomically(folder / 'about.json', (json.dumps(about, indent=1) + '\n').encode())
+    return about
+
+
+class _Programs:
+    """The functions of a model over tuples of arrays: structures of this package stay here."""
+
+    def __init__(self, model, variables, size, slots):
+        like = jax.ShapeDtypeStruct
+        self._model = model
+        self._variables = jax.tree.structure(variables)
+        self._weights = tuple(like(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(variables))
+        self._frame = like((1, *size, 3), np.uint8)
+        self._used, self._time = like((1, slots), bool), like((1,), np.int32)
+        self._previous = states.previous_shapes(model, variables, size, slots)
+        self._entry = jax.eval_shape(
+            lambda v, p, u: steps.memorise(model, v, p, u), variables, self._previous, self._used
+        )
+
+    def step(self, num_entries, platforms):
+        """`steps.advance`: (weights, entries, previous, frame, used, position, is_read, time)."""
+
+        def call(arrays, entries, previous, frame, used, position, is_read, time):
+            result = steps.advance(
+                self._model,
+                jax.tree.unflatten(self._variables, arrays),
+                tuple(jax.tree.unflatten(jax.tree.structure(self._entry), e) for e in entries),
+                jax.tree.unflatten(jax.tree.structure(self._previous), previous),
+                *(frame, used, position, is_read, time),
+            )
+            parts = (result[name] for name in ('masks', 'features', 'entry'))
+            return result['labels'], result['probabilities'], *map(_leaves, parts)
+
+        return export.export(jax.jit(call), platforms=platforms)(
+            self._weights,
+            (_leaves(self._entry),) * num_entries,
+            _leaves(self._previous),
+            self._frame,
+            self._used,
+            jax.ShapeDtypeStruct((), np.int32),
+            jax.ShapeDtypeStruct((), bool),
+            self._time,
+        )
+
+    def encode(self, platforms):
+        """`steps.encode`: (weights, frame)."""
+
+        def call(arrays, frame):
+            return _leaves(
+                steps.encode(self._model, jax.tree.unflatten(self._variables, arrays), frame)
+            )
+
+        return export.export(jax.jit(call), platforms=platforms)(self._weights, self._frame)
+
+
+def _leaves(tree):
+    return tuple(jax.tree.leaves(tree))
+
+
+def _write_weights(path, variables):
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.asarray(a) for name, a in weights.named(variables).items()})
+    write_atomically(path, buffer.getvalue())

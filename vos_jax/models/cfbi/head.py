@@ -1,0 +1,156 @@
+"""CFBI's heads: the collaborative ensembler (section 3.3), FEELVOS' layers, the dynamic output.
+
+Everything works on slots as a batch: N = B * S.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vos_jax.models.cfbi.parts import FAN_IN, FAN_OUT, GCT, Depthwise, Gate, GroupNorm, Linear, conv
+from vos_jax.models.convolutions import AtrousConv, ResizedConv
+from vos_jax.ops import align
+from vos_jax.ops.cpu.holding import hold
+
+# (stage, stride, dilation) of each block; stage 0 is as wide as head_channels[0].
+BLOCKS = ((0, 1, 1), (0, 1, 2), (1, 2, 1), (1, 1, 2), (1, 1, 4), (1, 2, 1), (1, 1, 2), (1, 1, 4))
+
+
+class Block(nn.Module):
+    """Bottleneck whose residual branch begins with a GCT."""
+
+    features: int
+    stride: int
+    dilation: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        """x: [N, h, w, C] -> [N, h / stride, w / stride, features]."""
+        width = self.features // 4
+
+        def unit(x, features, size, stride, dilation, index):
+            x = conv(features, size, stride, dilation, dtype=self.dtype, name=f'conv{index}')(x)
+            return GroupNorm(name=f'norm{index}')(x)
+
+        y = GCT(name='gct')(x)
+        y = nn.relu(unit(y, width, 1, 1, 1, 1))
+        y = nn.relu(unit(y, width, 3, self.stride, self.dilation, 2))
+        y = unit(y, self.features, 1, 1, 1, 3)
+        if self.stride != 1 or x.shape[-1] != self.features:
+            x = conv(self.features, 1, self.stride, dtype=self.dtype, name='shortcut_conv')(x)
+            x = GroupNorm(name='shortcut_norm')(x)
+        x = nn.relu(x + y)
+        return x if train else hold(x)
+
+
+class HeadASPP(nn.Module):
+    """ASPP with a GCT before each branch and before the projection."""
+
+    features: int
+    rates: tuple = (6, 12, 18)
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        """x: [N, h, w, C] -> [N, h, w, features]."""
+        width = self.features // 2
+        branches = []
+        for index, rate in enumerate((1, *self.rates)):
+            y = GCT(name=f'gct{index}')(x)
+            name = f'conv{index}'
+            if index == 0:
+                y = conv(width, init=FAN_IN, dtype=self.dtype, name=name)(y)
+            else:
+                y = AtrousConv(width, rate, self.dtype, FAN_IN, name=name)(y)
+            branches.append(nn.relu(GroupNorm(name=f'norm{index}')(y)))
+        mean = x.mean(axis=(1, 2), keepdims=True)
+        mean = nn.relu(conv(width, init=FAN_IN, dtype=self.dtype, name='pool')(mean))
+        branches.append(jnp.broadcast_to(mean, branches[0].shape))
+        x = GCT(name='gct')(jnp.concatenate(branches, axis=-1))
+        x = conv(self.features, init=FAN_IN, dtype=self.dtype, name='project')(x)
+        return nn.relu(GroupNorm(name='norm')(x))
+
+
+class Ensembler(nn.Module):
+    """Collaborative ensembler: eight gated blocks, ASPP and decoder."""
+
+    channels: tuple
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, low, guidance, train=False):
+        """Decodes the slots.
+
+        Args:
+          x: [N, h, w, C], embeddings and maps of each slot at stride 4.
+          low: [N, h, w, C'], low-level features.
+          guidance: f32[N, G] or None.
+          train: whether a gradient will be asked for.
+
+        Returns:
+          [N, h, w, channels[2]].
+        """
+        stages = []
+        for index, (stage, stride, dilation) in enumerate(BLOCKS, start=1):
+            (x,) = Gate(name=f'gate{index}')(guidance, x)
+            width = self.channels[stage]
+            x = Block(width, stride, dilation, self.dtype, name=f'block{index}')(x, train)
+            stages.append(x)
+        (x,) = Gate(name='gate9')(guidance, x)
+        x = HeadASPP(self.channels[0], dtype=self.dtype, name='aspp')(x)
+        return self._decode(x, low, stages[1], guidance)
+
+    def _decode(self, x, low, first_stage, guidance):
+        width = self.channels[2]
+        skip = GCT(name='gct_low')(jnp.concatenate([low, first_stage], axis=-1))
+        skip = conv(width // 2, dtype=self.dtype, name='conv_low')(skip)
+        skip = nn.relu(GroupNorm(16, name='norm_low')(skip))
+        # A gate is the same at all places: it commutes with the enlargement.
+        x, skip = Gate(name='gate10')(guidance, x, skip)
+        enlarged = ResizedConv(width, align.cubic_weights, self.dtype, FAN_OUT, name='decode1')
+        x = nn.relu(GroupNorm(name='decode_norm1')(enlarged(x, skip)))
+        (x,) = Gate(name='gate11')(guidance, x)
+        x = conv(width, 3, dtype=self.dtype, name='decode2')(x)
+        return nn.relu(GroupNorm(name='decode_norm2')(x))
+
+
+class Separable(nn.Module):
+    """FEELVOS' head: four depthwise separable 7x7 layers, gated as the ensembler is.
+
+    FEELVOS normalises over the batch; groups here, as everywhere in CFBI's head.
+    """
+
+    channels: tuple
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, low, guidance, train=False):
+        """As `Ensembler`; the low-level features are not used."""
+        del low, train
+        widths = (self.channels[0],) * 3 + (self.channels[2],)
+        for index, width in enumerate(widths, start=1):
+            (x,) = Gate(name=f'gate{index}')(guidance, x)
+            x = Depthwise(7, self.dtype, name=f'depthwise{index}')(x)
+            x = nn.relu(GroupNorm(name=f'depthwise_norm{index}')(x))
+            x = conv(width, dtype=self.dtype, name=f'pointwise{index}')(x)
+            x = nn.relu(GroupNorm(name=f'pointwise_norm{index}')(x))
+        return x
+
+
+class DynamicOutput(nn.Module):
+    """Foreground and background logit of each slot by a 1x1 convolution made from its guidance."""
+
+    @nn.compact
+    def __call__(self, x, guidance):
+        """x: [N, h, w, C]; guidance: f32[N, G] or None (static weights) -> f32[N, h, w] twice."""
+        x = x.astype(jnp.float32)
+        channels = x.shape[-1]
+        if guidance is None:
+            logits = conv(2, bias=True, dtype=None, name='static')(x)
+            return logits[..., 0], logits[..., 1]
+        logits = []
+        for name in ('foreground', 'background'):
+            weights = Linear(channels + 1, name=name)(guidance)
+            kernel, bias = weights[:, :channels], weights[:, channels]
+            logits.append(jnp.einsum('nhwc,nc->nhw', x, kernel) + bias[:, None, None])
+        return tuple(logits)

@@ -1,0 +1,344 @@
+"""GIEL: global and instance embedding learning (Ge, Lu and Shen, CVPR 2021)."""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vos_jax.errors import InputError
+from vos_jax.models import protocol
+from vos_jax.models.decoder import Decoder
+from vos_jax.models.giel.parts import CoarseHead, LabelEncoder, TemporalAttention
+from vos_jax.models.giel.spec import GIELSpec
+from vos_jax.models.layers import Conv1x1
+from vos_jax.models.resnet import Encoder
+from vos_jax.ops import aggregation, resize
+from vos_jax.ops import memory as memory_ops
+from vos_jax.ops.cpu.tiling import by_tiles
+
+
+@flax.struct.dataclass
+class Features:
+    """What depends on a frame alone: skip features, key and value of the query encoder.
+
+    `size` is the (H, W) of the frame before padding.
+    """
+
+    r3: jax.Array
+    r2: jax.Array
+    key: jax.Array
+    value: jax.Array
+    size: tuple = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class Memory:
+    """Memory of T frames; also the entry of one frame (T = 1).
+
+    Attributes:
+      keys: [B, T, P, Ck]; values: [B, T, P, Cv], class-agnostic.
+      object_values: [B, T, P, K, Cv], label code times value (Eq. 8).
+      object_keys: [B, T, P, K, Ck] without the instance embedding (ablation), else None.
+      cells: [B, T, K, h', w'], masks as the label encoder takes them; for more slots later.
+      valid: bool[B, T, P], False in empty slots and padding.
+      time: i32[B, T], frame number.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    object_values: jax.Array
+    object_keys: jax.Array | None
+    cells: jax.Array
+    valid: jax.Array
+    time: jax.Array
+
+
+class GIEL(nn.Module):
+    """The model; see `contract` for what its methods are for."""
+
+    spec: GIELSpec
+    dtype: jnp.dtype | None = None
+
+    # The support encoder sees the frame itself; features of a memorised frame need not be kept.
+    memorises_features = False
+
+    def setup(self):
+        spec = self.spec
+        self.query_encoder = Encoder(spec.encoder, dtype=self.dtype)
+        self.support_encoder = Encoder(spec.encoder, spec.inject_mask, dtype=self.dtype)
+        self.key = Conv1x1(spec.key_channels, dtype=self.dtype)
+        self.value = Conv1x1(spec.value_channels, dtype=self.dtype)
+        if spec.temporal_attention != 'none':
+            self.temporal_attention = TemporalAttention(spec.key_channels, spec.temporal_projection)
+        if spec.use_global:
+            self.global_decoder = Decoder(spec.decoder_channels, dtype=self.dtype)
+        if spec.use_instance:
+            self.label_encoder = LabelEncoder(
+                spec.value_channels, spec.label_downsample, spec.label_norm, self.dtype
+            )
+        if spec.variant == 'full':
+            self.instance_decoder = Decoder(spec.decoder_channels, dtype=self.dtype)
+        else:
+            self.coarse = CoarseHead(spec.coarse_channels, self.dtype)
+        if spec.learn_temperature:
+            self.log_temperature = self.param('log_temperature', nn.initializers.zeros, ())
+        if spec.locality == 'random_walk':
+            # Standard deviations in cells: log a, log b.
+            self.log_walk = self.param('log_walk', nn.initializers.constant(1.0), (2,))
+
+    @property
+    def stride(self):
+        """Pixels per memory cell and side."""
+        return self.spec.encoder.stage_strides[-1]
+
+    def encode(self, frames, train=False):
+        """Encodes frames as query.
+
+        Args:
+          frames: u8[B, H, W, 3].
+          train: whether norms use batch statistics.
+
+        Returns:
+          Features.
+        """
+        x = self._padded(protocol.normalise(frames, self.dtype or jnp.float32))
+        r2, r3, r4 = self.query_encoder(x, train)
+        return Features(r3, r2, self.key(r4), self.value(r4), size=frames.shape[1:3])
+
+    def memorise(self, frames, features, masks, objects, time, train=False):
+        """Makes the memory entry of a frame.
+
+        Args:
+          frames: u8[B, H, W, 3].
+          features: of the same frames; not used by GIEL, whose support encoder sees the mask.
+          masks: protocol.Masks, given or predicted.
+          objects: bool[B, K].
+          time: i32[B], frame numbers.
+          train: whether norms use batch statistics.
+
+        Returns:
+          Memory with T = 1.
+        """
+        del features
+        spec = self.spec
+        used = objects[:, :, None, None]
+        object_masks = jnp.where(used, masks.objects, 0.0)
+        foreground = masks.foreground
+        if spec.support_source == 'aggregated':
+            foreground = object_masks.sum(axis=1)
+        if spec.support_mask == 'hard':
+            foreground = (foreground > 0.5).astype(foreground.dtype)
+        if spec.support_stop_gradient:
+            foreground = jax.lax.stop_gradient(foreground)
+        key, value = self._support(frames, foreground, train)
+        padded = resize.pad_to_multiple(object_masks, self.stride, (2, 3))
+        object_keys = None
+        if spec.use_instance:
+            cells = self.label_encoder.prepare(padded, self.stride)
+            object_values = self._instance_values(cells, objects, value, train)
+        else:
+            cells = padded
+            object_keys, object_values = self._support_of_objects(frames, object_masks, train)
+        valid = self._valid(frames.shape[1:3])
+        entry = Memory(
+            keys=_flat(key),
+            values=_flat(value),
+            object_values=object_values,
+            object_keys=object_keys,
+            cells=cells.astype(value.dtype),
+            valid=jnp.broadcast_to(valid, (frames.shape[0], valid.size)),
+            time=time.astype(jnp.int32),
+        )
+        return jax.tree.map(lambda a: a[:, None], entry)
+
+    def widen(self, entry, num_slots):
+        """The entry of a frame for more object slots: in that frame the new objects are absent.
+
+        Args:
+          entry: Memory with T = 1 and K slots.
+          num_slots: K' > K.
+
+        Returns:
+          Memory with T = 1 and K' slots.
+
+        Raises:
+          InputError: without the instance embedding, whose values follow from the masks alone.
+        """
+        if not self.spec.use_instance:
+            raise InputError(
+                'more objects than there are slots for, and none can be added without the instance '
+                'embedding; give num_objects to start()'
+            )
+        missing = num_slots - entry.cells.shape[2]
+        cells = jnp.pad(entry.cells[:, 0], ((0, 0), (0, missing), (0, 0), (0, 0)))
+        used = jnp.ones(cells.shape[:2], bool)
+        batch, _, pixels, channels = entry.values.shape
+        height = cells.shape[2] // (1 if self.spec.label_downsample == 'area' else self.stride)
+        value = entry.values.reshape(batch, height, pixels // height, channels)
+        object_values = self._instance_values(cells, used, value, False)
+        return entry.replace(cells=cells[:, None], object_values=object_values[:, None])
+
+    def segment(self, features, memory, objects, time, train=False):
+        """Segments a query frame.
+
+        Args:
+          features: of the query frame.
+          memory: Memory; slot 0 is the first frame, at least one slot is in use.
+          objects: bool[B, K].
+          time: i32[B], number of the query frame.
+          train: whether the affinity is needed whole; a large one is read in tiles otherwise.
+
+        Returns:
+          protocol.Prediction.
+        """
+        spec = self.spec
+        batch, height, width, _ = features.key.shape
+        grid = (height, width)
+        weights, global_read, read = self._read(features, memory, time, train)
+        global_logits = log_global = None
+        if spec.use_global:
+            global_read = global_read.reshape(batch, 1, *grid, -1)
+            decoded = self.global_decoder(features.value, global_read, features.r3, features.r2)
+            global_logits = self._to_image(decoded, features.size)[:, 0]
+            log_global = jax.nn.log_sigmoid(global_logits[:, None])
+        read = read.reshape(*read.shape[:2], *grid, -1)
+        if spec.variant == 'full':
+            scores = self.instance_decoder(features.value, read, features.r3, features.r2)
+        else:
+            scores = self.coarse(features.value, read)
+        log_p = jax.nn.log_sigmoid(self._to_image(scores, features.size))
+        if log_global is not None and (spec.instance_uses_global or spec.variant == 'fast'):
+            log_p = log_p + log_global
+        logits = aggregation.aggregate(log_p, objects)
+        return protocol.Prediction(
+            aggregation.probabilities_of(logits), logits, global_logits, weights
+        )
+
+    def __call__(self, frames, masks, objects):
+        """Uses every parameter, for initialisation: memorises and segments the same frames."""
+        time = jnp.zeros(frames.shape[:1], jnp.int32)
+        features = self.encode(frames)
+        memory = self.memorise(frames, features, protocol.given_masks(masks), objects, time)
+        return self.segment(features, memory, objects, time)
+
+    def _padded(self, x):
+        return resize.pad_to_multiple(x, self.stride, (1, 2))
+
+    def _valid(self, size):
+        """bool[P]: cells whose centre is image, and the first ones of a smaller image."""
+        inside = []
+        for side in size:
+            corners = np.arange(0, side, self.stride)
+            inside.append((corners + self.stride / 2 <= side) | (corners == 0))
+        return (inside[0][:, None] & inside[1][None]).reshape(-1)
+
+    def _support(self, frames, foreground, train):
+        x = protocol.normalise(frames, self.dtype or jnp.float32)
+        x = jnp.concatenate([x, foreground[..., None].astype(x.dtype)], axis=-1)
+        r4 = self.support_encoder(self._padded(x), train)[-1]
+        return self.key(r4), self.value(r4)
+
+    def _support_of_objects(self, frames, masks, train):
+        """One support encoding per object, as STM (ablation without the instance embedding)."""
+        batch, slots = masks.shape[:2]
+        repeated = jnp.repeat(frames, slots, axis=0)
+        key, value = self._support(repeated, masks.reshape(-1, *masks.shape[2:]), train)
+        split = lambda x: _flat(x).reshape(batch, slots, -1, x.shape[-1]).swapaxes(1, 2)  # noqa: E731
+        return split(key), split(value)
+
+    def _instance_values(self, cells, used, value, train):
+        """Label code times value (Eq. 8): [B, P, K, Cv]."""
+        codes = self.label_encoder(cells.astype(value.dtype), used, train)
+        products = codes * value[:, None]
+        return jnp.moveaxis(_flat(products), 1, 2)
+
+    def _read(self, features, memory, time, train):
+        """Reads the memory for all cells of the query frame.
+
+        Returns:
+          affinity: f32[B, T, P, Q], None where it was made in tiles; the read of the global
+          branch: [B, Q, C], None without it; of all slots: [B, K, Q, Cv].
+        """
+        spec = self.spec
+        factor, bias = self._modulation(features, memory)
+
+        def read(query, cells):
+            here = bias + self._locality(features, memory, time, cells)
+            weights = self._affinity(memory.keys, query, memory, factor, here)
+            of_objects = self._read_objects(weights, query, memory, factor, here)
+            of_all = memory_ops.read_memory(weights, memory.values) if spec.use_global else None
+            return weights, of_all, of_objects
+
+        query = _flat(features.key)
+        size = memory_ops.tile_size(query, memory.valid)
+        if train or size == query.shape[1]:
+            return read(query, jnp.arange(query.shape[1]))
+        return None, *by_tiles(lambda *tile: read(*tile)[1:], query, size, axis=-2)
+
+    def _locality(self, features, memory, time, cells):
+        """Summand of the similarity to some query cells, f32[B, T, P, Q], or 0.0."""
+        if self.spec.locality == 'none':
+            return 0.0
+        a, b = jnp.exp(2.0 * self.log_walk)
+        elapsed = jnp.abs(time[:, None] - memory.time).astype(jnp.float32)
+        variance = (a + b * elapsed)[..., None, None]
+        distances = memory_ops.squared_distances(*features.key.shape[1:3], cells)
+        return -distances / (2.0 * variance)
+
+    def _modulation(self, features, memory):
+        """Factor and summand of the similarity from temporal attention.
+
+        Returns:
+          factor: f32[B, T, 1, 1] or 1.0; bias: f32[B, T, 1, 1] or 0.0.
+        """
+        spec = self.spec
+        if spec.temporal_attention == 'none':
+            return 1.0, 0.0
+        weights = self._frame_weights(features, memory)[..., None, None]
+        if spec.temporal_attention == 'reweigh':
+            return 1.0, jnp.log(jnp.maximum(weights, 1e-30))
+        # D5, 'logits': T w_t is 1 for every frame when all scalars are equal.
+        used = memory.valid.any(axis=2).sum(axis=1)[:, None, None, None]
+        return used * weights, 0.0
+
+    def _frame_weights(self, features, memory):
+        valid = memory.valid[..., None].astype(jnp.float32)
+        keys = memory.keys.astype(jnp.float32)
+        means = (keys * valid).sum(axis=2) / jnp.maximum(valid.sum(axis=2), 1.0)
+        inside = self._valid(features.size).reshape(*features.key.shape[1:3], 1)
+        query = features.key.astype(jnp.float32)
+        query_mean = (query * inside).sum(axis=(1, 2)) / inside.sum()
+        return self.temporal_attention(means, query_mean, memory.valid.any(axis=2))
+
+    def _affinity(self, keys, query, memory, factor, bias):
+        spec = self.spec
+        scale = 1.0 / np.sqrt(spec.key_channels) if spec.affinity_scale else 1.0
+        if spec.learn_temperature:
+            scale = scale * jnp.exp(self.log_temperature)
+        similar = {'dot': memory_ops.dot_similarity, 'l2': memory_ops.l2_similarity}[spec.affinity]
+        similarity = similar(keys, query, scale)
+        return memory_ops.affinity(factor * similarity + bias, memory.valid)
+
+    def _read_objects(self, weights, query, memory, factor, bias):
+        """Reads of all slots: [B, K, Q, Cv]."""
+        if self.spec.use_instance:
+            return memory_ops.read_memory_of_objects(weights, memory.object_values)
+        reads = []
+        for slot in range(memory.object_values.shape[3]):
+            keys = memory.object_keys[:, :, :, slot]
+            own = self._affinity(keys, query, memory, factor, bias)
+            reads.append(memory_ops.read_memory(own, memory.object_values[:, :, :, slot]))
+        return jnp.stack(reads, axis=1)
+
+    def _to_image(self, logits, size):
+        """f32[B, K, h, w, 1] at any stride -> f32[B, K, H, W]: bilinear, padding cropped."""
+        batch, slots, height = logits.shape[:3]
+        padded = -(-size[0] // self.stride) * self.stride
+        x = resize.upsample(logits.reshape(batch * slots, *logits.shape[2:]), padded // height)
+        return x.reshape(batch, slots, *x.shape[1:3])[:, :, : size[0], : size[1]]
+
+
+def _flat(x):
+    """[..., h, w, C] -> [..., P, C]."""
+    return x.reshape(*x.shape[:-3], -1, x.shape[-1])

@@ -1,0 +1,237 @@
+"""STM: space-time memory networks (Oh, Lee, Xu and Kim, ICCV 2019), as released.
+
+Each object has its own memory: it is encoded with the frame, its mask and that of the others.
+"""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vos_jax.models import protocol
+from vos_jax.models.decoder import Decoder
+from vos_jax.models.layers import Conv
+from vos_jax.models.resnet import Encoder
+from vos_jax.models.stm.spec import STMSpec
+from vos_jax.ops import aggregation, resize
+from vos_jax.ops import memory as memory_ops
+
+RELEASED_OBJECTS = 10
+
+
+@flax.struct.dataclass
+class Features:
+    """What depends on a frame alone: skip features, key and value of the query encoder.
+
+    `size` is the (H, W) of the frame before padding.
+    """
+
+    r3: jax.Array
+    r2: jax.Array
+    key: jax.Array
+    value: jax.Array
+    size: tuple = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class Memory:
+    """Memory of T frames; also the entry of one frame (T = 1).
+
+    Attributes:
+      keys: [B, T, K, P, Ck]; values: [B, T, K, P, Cv], of each object.
+      valid: bool[B, T, K, P], False in empty slots, in padding, and where the object was not yet
+        known: it reads the frames from its first one on.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    valid: jax.Array
+
+
+class STM(nn.Module):
+    """The model; see `contract` for what its methods are for."""
+
+    spec: STMSpec
+    dtype: jnp.dtype | None = None
+
+    # The memory encoder sees the frame itself; features of a memorised frame need not be kept.
+    memorises_features = False
+
+    def setup(self):
+        spec = self.spec
+        self.query_encoder = Encoder(spec.encoder, dtype=self.dtype)
+        self.memory_encoder = Encoder(spec.encoder, dtype=self.dtype)
+        self.query_key = Conv(spec.key_channels, dtype=self.dtype)
+        self.query_value = Conv(spec.value_channels, dtype=self.dtype)
+        self.memory_key = Conv(spec.key_channels, dtype=self.dtype)
+        self.memory_value = Conv(spec.value_channels, dtype=self.dtype)
+        self.decoder = Decoder(spec.decoder_channels, 2, self.dtype)
+
+    @property
+    def stride(self):
+        """Pixels per memory cell and side."""
+        return self.spec.encoder.stage_strides[-1]
+
+    def encode(self, frames, train=False):
+        """Encodes frames as query.
+
+        Args:
+          frames: u8[B, H, W, 3].
+          train: whether norms use batch statistics.
+
+        Returns:
+          Features.
+        """
+        r2, r3, r4 = self.query_encoder(self._image(frames), train)
+        return Features(r3, r2, self.query_key(r4), self.query_value(r4), size=frames.shape[1:3])
+
+    def memorise(self, frames, features, masks, objects, time, train=False):
+        """Makes the memory entry of a frame.
+
+        Args:
+          frames: u8[B, H, W, 3].
+          features: of the same frames; not used by STM, whose memory encoder sees the masks.
+          masks: protocol.Masks, given or predicted.
+          objects: bool[B, K].
+          time: i32[B], frame numbers; not used.
+          train: whether norms use batch statistics.
+
+        Returns:
+          Memory with T = 1.
+        """
+        del features, time
+        own = jnp.where(objects[:, :, None, None], masks.objects, 0.0)
+        if self.spec.memory_stop_gradient:
+            own = jax.lax.stop_gradient(own)
+        others = jnp.clip(own.sum(axis=1, keepdims=True) - own, 0.0, 1.0)
+        image = self._image(frames)
+        maps = self._padded(jnp.stack([own, others], axis=-1), (2, 3)).astype(image.dtype)
+        batch, slots = objects.shape
+        images = jnp.broadcast_to(image[:, None], (*maps.shape[:-1], 3))
+        x = jnp.concatenate([images, maps], axis=-1)
+        r4 = self.memory_encoder(x.reshape(batch * slots, *x.shape[2:]), train)[-1]
+        split = lambda y: y.reshape(batch, 1, slots, -1, y.shape[-1])  # noqa: E731
+        keys, values = split(self.memory_key(r4)), split(self.memory_value(r4))
+        valid = objects[:, None, :, None] & self._valid(frames.shape[1:3])
+        return Memory(keys, values, valid)
+
+    def widen(self, entry, num_slots):
+        """The entry of a frame for more object slots, which do not read that frame.
+
+        Args:
+          entry: Memory with T = 1 and K slots.
+          num_slots: K' > K.
+
+        Returns:
+          Memory with T = 1 and K' slots.
+        """
+        missing = num_slots - entry.valid.shape[2]
+        return jax.tree.map(
+            lambda a: jnp.pad(a, [(0, missing if axis == 2 else 0) for axis in range(a.ndim)]),
+            entry,
+        )
+
+    def segment(self, features, memory, objects, time, train=False):
+        """Segments a query frame.
+
+        Args:
+          features: of the query frame.
+          memory: Memory; each object has at least one frame.
+          objects: bool[B, K].
+          time: i32[B], number of the query frame; not used.
+          train: unused; the read path has no batch statistics.
+
+        Returns:
+          protocol.Prediction; the objects' affinities are not kept.
+        """
+        del time, train
+        read = self.read(features, memory)
+        decoded = self.decoder(features.value, read, features.r3, features.r2)
+        # The softmax over two channels is the sigmoid of their difference.
+        scores = self._to_image(decoded[..., 1:] - decoded[..., :1], features.size)
+        logits = aggregation.aggregate(jax.nn.log_sigmoid(scores), objects)
+        if self.spec.compat == 'release':
+            return protocol.Prediction(_released_probabilities(logits, objects), logits)
+        return protocol.Prediction(aggregation.probabilities_of(logits), logits)
+
+    def read(self, features, memory):
+        """What each slot reads from its memory (STM, Eq. 2): [B, K, h, w, Cv]."""
+        batch, height, width, channels = features.value.shape
+        query = features.key.reshape(batch, height * width, -1)
+        reads = []
+        # One slot after the other: a bank of 20 frames has an affinity of 210 MB at 480p.
+        for slot in range(memory.keys.shape[2]):
+            weights = self.attend(memory.keys[:, :, slot], query, memory.valid[:, :, slot])
+            reads.append(memory_ops.read_memory(weights, memory.values[:, :, slot]))
+        return jnp.stack(reads, axis=1).reshape(batch, -1, height, width, channels)
+
+    def attend(self, keys, query, valid):
+        """Affinity of one slot.
+
+        Args:
+          keys: [B, T, P, Ck]; query: [B, Q, Ck]; valid: bool[B, T, P].
+
+        Returns:
+          f32[B, T, P, Q].
+        """
+        scale = 1.0 / np.sqrt(self.spec.key_channels)
+        return memory_ops.affinity(memory_ops.dot_similarity(keys, query, scale), valid)
+
+    def __call__(self, frames, masks, objects):
+        """Uses every parameter, for initialisation: memorises and segments the same frames."""
+        time = jnp.zeros(frames.shape[:1], jnp.int32)
+        features = self.encode(frames)
+        memory = self.memorise(frames, features, protocol.given_masks(masks), objects, time)
+        return self.segment(features, memory, objects, time)
+
+    def _margins(self, size):
+        """Padding (before, after) of both axes to whole cells."""
+        missing = [-side % self.stride for side in size]
+        centred = self.spec.compat == 'release'
+        before = [pixels // 2 if centred else 0 for pixels in missing]
+        return [(b, pixels - b) for b, pixels in zip(before, missing)]
+
+    def _padded(self, x, axes):
+        """Pads the image axes with zeros."""
+        widths = [(0, 0)] * x.ndim
+        for axis, margin in zip(axes, self._margins([x.shape[axis] for axis in axes])):
+            widths[axis] = margin
+        return jnp.pad(x, widths)
+
+    def _image(self, frames):
+        """Normalised and padded; padding is black in the release, else the mean colour."""
+        dtype = self.dtype or jnp.float32
+        if self.spec.compat == 'release':
+            return protocol.normalise(self._padded(frames, (1, 2)), dtype)
+        return self._padded(protocol.normalise(frames, dtype), (1, 2))
+
+    def _valid(self, size):
+        """bool[P]: cells that are read. Those whose centre is image, or all (release)."""
+        inside = []
+        for side in size:
+            corners = np.arange(0, side, self.stride)
+            centres = (corners + self.stride / 2 <= side) | (corners == 0)
+            inside.append(centres | (self.spec.compat == 'release'))
+        return (inside[0][:, None] & inside[1][None]).reshape(-1)
+
+    def _to_image(self, scores, size):
+        """f32[B, K, h, w, 1] at any stride -> f32[B, K, H, W]: bilinear, padding cropped."""
+        batch, slots, height = scores.shape[:3]
+        (top, bottom), (left, _) = self._margins(size)
+        factor = (top + size[0] + bottom) // height
+        x = resize.upsample(scores.reshape(batch * slots, *scores.shape[2:]), factor)
+        x = x.reshape(batch, slots, *x.shape[1:3])
+        return x[:, :, top : top + size[0], left : left + size[1]]
+
+
+def _released_probabilities(logits, objects):
+    """Softmax over 11 slots, of which those not in use have odds of 1e-7: f32[B, K+1, H, W].
+
+    They take up to 1e-6 of the probability, which matters along a clip only.
+    """
+    unused = jnp.maximum(RELEASED_OBJECTS - objects.sum(axis=1), 0)
+    odds = unused * aggregation.EPSILON / (1.0 - aggregation.EPSILON)
+    rest = jnp.where(unused > 0, jnp.log(jnp.maximum(odds, 1e-30)), memory_ops.NEGATIVE)
+    total = jax.nn.logsumexp(logits, axis=1, keepdims=True)
+    return jnp.exp(logits - jnp.logaddexp(total, rest[:, None, None, None]))

@@ -1,0 +1,194 @@
+"""Plans a run on a TPU slice, on a machine without one: `python -m vos_jax.planning.plan --help`.
+
+Compiles the sharded train step ahead of time for the slice and tells memory, work, traffic between
+chips, a step time by roofline, and which mesh to take. Needs libtpu (requirements-tpu-plan.txt);
+with --nocompile only what follows from the shapes is told. docs/tpu_pods.md explains the figures.
+"""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+from absl import flags
+
+from vos_jax.config import recipe as configs
+from vos_jax.errors import InputError, first_line, run_main
+from vos_jax.planning import roofline
+
+NAMES = {  # what one rents -> topology, and options of its description
+    'v4-8': 'v4:2x2x1',
+    'v5e-4': 'v5e:2x2',
+    'v5e-16': 'v5e:4x4',
+    'v5e-256': 'v5e:16x16',
+    'v5p-8': 'v5p:2x2x1',
+    'v5p-64': 'v5p:2x4x4',
+    'v6e-4': 'v6e:2x2',
+    'v6e-64': 'v6e:8x8',
+}
+
+# libtpu asks a machine with TPUs for these, complains where it is none, and lets one process in.
+_NO_TPU = {
+    'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
+
+
+def define_flags():
+    # Not at the top: other commands have flags of the same names.
+    flags.DEFINE_string('topology', 'v5e:16x16', f'KIND:SHAPE, or one of {", ".join(NAMES)}.')
+    flags.DEFINE_string('mesh', '', "DATAxFSDPxSPATIAL; '': the one with the shortest estimate.")
+    flags.DEFINE_bool('compile', True, 'Compile for the slice (minutes, needs libtpu).')
+    flags.DEFINE_float('price', None, 'Per chip and hour, in any currency, for the cost of a run.')
+    flags.DEFINE_string('out', None, 'JSON file for the figures.')
+
+
+def main(argv):
+    del argv
+    wanted = flags.FLAGS
+    if wanted.config is None:
+        raise InputError('--config is missing, as configs/giel_resnet50.py')
+    topology = NAMES.get(wanted.topology, wanted.topology)
+    chip, count = parse_topology(topology)
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # or JAX would look for a TPU in this machine
+    work = roofline.work_of(wanted.config)
+    rows = roofline.candidates(work, chip, count)
+    chosen = _chosen(wanted.mesh, rows, count, work)
+    print(f'{wanted.topology}: {count} chips ({chip.describe()})')
+    print(work.describe())
+    _print_candidates(rows, chosen)
+    figures = {'topology': topology, 'chips': count, 'mesh': chosen.mesh, **chosen.figures()}
+    if wanted.compile:
+        print('compiling for the slice: minutes, half an hour for a large model', flush=True)
+        compiled = compile_for(wanted.config, topology, chosen.mesh)
+        figures |= compiled
+        _print_compiled(compiled, chip)
+    _print_run(wanted.config, chosen, count, wanted.price)
+    if wanted.out:
+        Path(wanted.out).write_text(json.dumps(figures, indent=1) + '\n')
+        print(f'figures in {wanted.out}')
+
+
+def parse_topology(topology):
+    """(Chip, number of chips) of 'v5e:16x16'.
+
+    >>> parse_topology('v5p:2x4x4')[1]
+    32
+    """
+    kind, _, shape = topology.partition(':')
+    try:
+        sides = [int(side) for side in shape.split('x')]
+    except ValueError:
+        sides = []
+    if kind not in roofline.CHIPS or not sides or min(sides) < 1:
+        raise InputError(
+            f"--topology is '{topology}'; needed: KIND:SHAPE as v5e:4x4, KIND one of "
+            f'{", ".join(roofline.CHIPS)}; or one of {", ".join(NAMES)}'
+        )
+    return roofline.CHIPS[kind], math.prod(sides)
+
+
+def _chosen(mesh, rows, count, work):
+    if not mesh:
+        return min(rows, key=lambda row: (not row.fits, row.step_s))
+    try:
+        sizes = tuple(int(side) for side in mesh.split('x'))
+    except ValueError:
+        sizes = ()
+    for row in rows:
+        if row.sizes == sizes:
+            return row
+    raise InputError(
+        f"--mesh is '{mesh}'; needed: DATAxFSDPxSPATIAL with product {count} whose first two "
+        f'divide the batch of {work.batch}, as {"x".join(map(str, rows[0].sizes))}'
+    )
+
+
+def compile_for(config, topology, mesh):
+    """Compiles the train step of a config for a slice.
+
+    Args:
+      config: the resolved config.
+      topology: 'v5e:4x4'.
+      mesh: dict of the sizes of its axes.
+
+    Returns:
+      dict: bytes per chip (arguments, temporaries, peak), XLA's count of the bytes of a step,
+      collectives by kind (number and bytes, loops multiplied out), seconds of compilation.
+
+    Raises:
+      InputError: without libtpu, or for a slice that it does not know.
+    """
+    from vos_jax.planning import hlo
+    from vos_jax.training.program import Program
+
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.mesh.update(mesh)
+    program = Program(config, _devices(topology))
+    start_s = time.perf_counter()
+    compiled = program.trace().lower().compile()
+    memory = compiled.memory_analysis()
+    return {
+        'compile_s': time.perf_counter() - start_s,
+        'argument_bytes': memory.argument_size_in_bytes,
+        'temporary_bytes': memory.temp_size_in_bytes,
+        'peak_bytes': getattr(memory, 'peak_memory_in_bytes', 0)
+        or memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+        'collectives': hlo.collectives(compiled.as_text()),
+    }
+
+
+def _devices(topology):
+    from jax.experimental import topologies
+
+    os.environ |= _NO_TPU | os.environ
+    options = {'chip_config_name': 'megacore'} if topology.startswith('v4') else {}
+    try:
+        described = topologies.get_topology_desc(platform='tpu', topology_name=topology, **options)
+    except Exception as error:  # what libtpu, or its absence, raises is of many types
+        raise InputError(
+            f'{topology}: not compiled ({first_line(error)}); needed: pip install -r '
+            'requirements-tpu-plan.txt in an environment of its own, or --nocompile for the '
+            'estimate alone'
+        ) from error
+    return described.devices
+
+
+def _print_candidates(rows, chosen):
+    print('mesh (data x fsdp x spatial): estimated step, of which work / memory / chips talking')
+    for row in sorted(rows, key=lambda row: row.step_s)[:8]:
+        mark = '  <- taken' if row is chosen else ''
+        fits = '' if row.fits else '  weights do not fit'
+        print(f'  {row.describe()}{fits}{mark}')
+
+
+def _print_compiled(found, chip):
+    gib = 2**30
+    print(
+        f'compiled in {found["compile_s"]:.0f} s: {found["peak_bytes"] / gib:.2f} GiB of '
+        f'{chip.memory_bytes / gib:.0f} GiB per chip (arguments '
+        f'{found["argument_bytes"] / gib:.2f}, temporaries {found["temporary_bytes"] / gib:.2f})'
+    )
+    for kind, (count, size) in sorted(found['collectives'].items()):
+        print(f'  {kind}: {count} a step, {size / 2**20:.1f} MiB per chip')
+    if found['peak_bytes'] > chip.memory_bytes:
+        print('  does not fit: a larger mesh.fsdp or mesh.spatial, training.accumulate, remat full')
+
+
+def _print_run(config, row, count, price):
+    hours = config.training.steps * row.step_s / 3600
+    print(
+        f'run of {config.training.steps} steps by the estimate: {hours:.1f} h, '
+        f'{hours * count:.0f} chip-hours' + (f', {hours * count * price:.0f}' if price else '')
+    )
+    sizes = ' '.join(f'--config.mesh.{name}={size}' for name, size in row.mesh.items())
+    print(f'recommended: {sizes}')
+
+
+if __name__ == '__main__':
+    configs.define_flag()
+    define_flags()
+    run_main(main)

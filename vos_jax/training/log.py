@@ -1,0 +1,87 @@
+"""The log of a run: what the steps gave, how long they took, and whether all is well."""
+
+import time
+
+import jax
+import numpy as np
+
+from vos_jax.training import flops, health, processes
+from vos_jax.training.follower import Follower
+from vos_jax.training.metric_writer import Progress
+
+
+class RunLog:
+    """Follows the device, keeps the metrics of its steps and writes their means at log steps."""
+
+    def __init__(self, config, workdir, writer, program, start):
+        self._writer, self._program = writer, program
+        self._progress = Progress(config.training.steps, start)
+        self._nonfinite = health.NonFinite(config, workdir, processes.is_writer())
+        self._follower, self._finished, self._waits_s = Follower(), [], []
+        self._flops, self._peak = None, None
+        self._written = start, time.perf_counter()
+
+    def __enter__(self):
+        self._follower.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._follower.__exit__(*exception)
+
+    def wait_for(self, batches):
+        """The next batch."""
+        start_s = time.perf_counter()
+        batch = next(batches)
+        self._waits_s.append(time.perf_counter() - start_s)
+        return batch
+
+    def record(self, step, metrics):
+        """Takes the metrics of a step that has begun, and looks at those that are finished."""
+        self._follower.give(step, metrics)
+        self._look(self._follower.finished())
+
+    def check(self):
+        """Raises FloatingPointError if the run has to stop for a step given so far."""
+        self._look(self._follower.finished(wait=True))
+
+    def write(self, step):
+        """Writes the means since the last log step and prints one line."""
+        self.check()
+        sound = [f.metrics for f in self._finished if f.metrics['finite']]
+        sound = sound or [f.metrics for f in self._finished]
+        means = {name: float(np.mean([m[name] for m in sound])) for name in sound[0]}
+        means['learning_rate'] = float(self._program.rate(step - 1))
+        self._writer.write_scalars(step, {**means, **self._machine(step)})
+        shown = [name for name in means if name not in ('weight_norm', 'finite', 'learning_rate')]
+        shown = {name: means[name] for name in shown}
+        processes.say(self._progress.line(step, {**shown, 'lr': means['learning_rate']}))
+        self._finished, self._waits_s = [], []
+        self._written = step, time.perf_counter()
+
+    def _look(self, finished):
+        for item in finished:
+            self._nonfinite.check(item.step, item.metrics)
+        self._finished += finished
+
+    def _machine(self, step):
+        """Scalars about the machine since the last log step."""
+        last_step, last_s = self._written
+        # The median: compilation and evaluation are no part of a step.
+        device_s = float(np.median([f.device_s for f in self._finished]))
+        rate = self._flops / device_s / self._peak if self._flops else None
+        return {
+            'machine/step_s': (time.perf_counter() - last_s) / max(step - last_step, 1),
+            'machine/device_step_s': device_s,
+            'machine/data_wait_s': float(np.mean(self._waits_s)),
+            'machine/memory_mb': health.memory_mb(),
+            **({} if rate is None else {'machine/mfu': rate}),
+        }
+
+    def count_flops(self):
+        """Makes the log tell the share of the devices' peak that is used."""
+        if processes.is_writer():
+            self._flops = flops.count(self._program.trace().jaxpr)
+            rate, is_measured = flops.peak(jax.local_devices()[0])
+            # What was measured on a CPU is the rate of all its cores, however many devices it acts.
+            devices = jax.process_count() if is_measured else self._program.mesh.size
+            self._peak = rate * devices

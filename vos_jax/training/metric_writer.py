@@ -1,0 +1,191 @@
+"""What a run tells while it works: event files for TensorBoard, metrics.jsonl, a line per log step.
+
+TensorBoard's own writer of event files is used; TensorFlow is not needed.
+"""
+
+import io
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from vos_jax.storage.atomic import write_atomically
+
+
+class MetricWriter:
+    """Writes scalars and images of a run; a context manager.
+
+    WORKDIR/metrics.jsonl has a line of JSON per step with all its scalars, WORKDIR/events the same
+    for TensorBoard, WORKDIR/images each image as a PNG too.
+    """
+
+    def __init__(self, workdir, start_step=0):
+        """
+        Args:
+          workdir: folder of the run.
+          start_step: step from which the run goes on. What was written for later steps, before the
+            run was killed, is dropped: those steps come again.
+        """
+        self._workdir = Path(workdir)
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        path = self._workdir / 'metrics.jsonl'
+        _drop_after(path, start_step)
+        self._lines = path.open('a', encoding='utf-8', buffering=1)  # a kill loses no line
+        self._events = EventFileWriter(str(self._workdir / 'events'))
+        if start_step:
+            # TensorBoard hides older events from this step on.
+            session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._add_event(start_step, session_log=session)
+
+    def write_scalars(self, step, scalars):
+        """Writes {name: number} at a step; arrays of one element are fetched from their device."""
+        scalars = {name: float(value) for name, value in scalars.items()}
+        finite = {name: x if math.isfinite(x) else None for name, x in scalars.items()}
+        self._lines.write(json.dumps({'step': int(step), **finite}) + '\n')
+        values = [
+            summary_pb2.Summary.Value(tag=name, simple_value=x) for name, x in scalars.items()
+        ]
+        self._add_event(step, summary=summary_pb2.Summary(value=values))
+
+    def write_images(self, step, images):
+        """Writes {name: u8[H, W, 3]} at a step."""
+        values = []
+        for name, image in images.items():
+            png = _png(image)
+            write_atomically(self._workdir / 'images' / f'{name}_{int(step):07d}.png', png)
+            height, width = image.shape[:2]
+            encoded = summary_pb2.Summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=png
+            )
+            values.append(summary_pb2.Summary.Value(tag=name, image=encoded))
+        self._add_event(step, summary=summary_pb2.Summary(value=values))
+
+    def flush(self):
+        """Brings everything written so far to the disk."""
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+        self._events.flush()
+
+    def close(self):
+        self.flush()
+        self._lines.close()
+        self._events.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def _add_event(self, step, **content):
+        self._events.add_event(event_pb2.Event(step=int(step), wall_time=time.time(), **content))
+
+
+class NoWriter:
+    """What a process has that does not write: the methods of `MetricWriter`, which do nothing."""
+
+    def write_scalars(self, step, scalars):
+        pass
+
+    def write_images(self, step, images):
+        pass
+
+    def flush(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+
+def read_metrics(workdir):
+    """The lines of WORKDIR/metrics.jsonl as dicts; a last line that was cut off is left out."""
+    path = Path(workdir) / 'metrics.jsonl'
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith('\n')]
+
+
+def _drop_after(path, step):
+    kept = [line for line in read_metrics(path.parent) if line['step'] <= step]
+    if path.exists():
+        write_atomically(path, ''.join(json.dumps(line) + '\n' for line in kept).encode())
+
+
+def _png(image):
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image, np.uint8)).save(buffer, 'PNG')
+    return buffer.getvalue()
+
+
+class Progress:
+    """Makes the line of a log step: step, loss terms, speed, remaining time."""
+
+    def __init__(self, steps, start_step=0, clock=time.monotonic):
+        """
+        Args:
+          steps: number of steps of the run.
+          start_step: step from which the run goes on.
+          clock: function that gives seconds.
+        """
+        self._steps, self._clock = steps, clock
+        self._last = (start_step, clock())
+
+    def line(self, step, scalars):
+        """The line for a step.
+
+        Speed is that since the line before, so the first line's includes compilation.
+
+        Args:
+          step: number of steps done.
+          scalars: {name: number}, printed in this order.
+        """
+        now = self._clock()
+        last_step, last_time = self._last
+        self._last = (step, now)
+        rate_hz = (step - last_step) / max(now - last_time, 1e-9)
+        terms = ''.join(f'  {name} {float(value):.4g}' for name, value in scalars.items())
+        eta = duration((self._steps - step) / rate_hz) if rate_hz else '?'
+        width = len(str(self._steps))
+        return f'step {step:{width}d}/{self._steps}{terms}  {rate_hz:.3g} steps/s  ETA {eta}'
+
+
+def duration(time_s):
+    """Seconds as text with two units at most.
+
+    >>> [duration(x) for x in (7.4, 61, 3 * 3600 + 300, 30 * 3600)]
+    ['7 s', '1 min 01 s', '3 h 05 min', '1 d 06 h']
+    """
+    time_s = round(time_s)
+    for big, small, name, part in (
+        (86400, 3600, 'd', 'h'),
+        (3600, 60, 'h', 'min'),
+        (60, 1, 'min', 's'),
+    ):
+        if time_s >= big:
+            return f'{time_s // big} {name} {time_s % big // small:02d} {part}'
+    return f'{time_s} s'
+
+
+def parameter_overview(variables):
+    """Table of all variables with shapes and their total number, as text.
+
+    Args:
+      variables: nested dict of arrays or ShapeDtypeStructs.
+    """
+    import jax
+    from clu import parameter_overview as clu_overview  # machines that only compute may lack clu
+
+    table = clu_overview.get_parameter_overview(variables, include_stats=False)
+    # Its sum counts in floats as soon as one parameter is a scalar.
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    return f'{table.rpartition("Total: ")[0]}Total: {count:,}'

@@ -1,0 +1,157 @@
+"""The folder of results: which run it belongs to, what it holds, how far a killed run has come."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from vos_jax.data import masks as mask_files
+from vos_jax.errors import InputError
+from vos_jax.storage.atomic import write_atomically
+
+_RUN = 'run.json'
+_STATE = 'state'
+
+
+class Output:
+    """Folder of one run.
+
+    `masks/NAME.png`, `overlay.mp4`, `summary.json`; `run.json` says what run it is, and `state/`
+    holds what the model remembers while a run is unfinished.
+    """
+
+    def __init__(self, folder, identity, *, overwrite=False):
+        """
+        Args:
+          folder: made where it is missing.
+          identity: plain values by name; all that decides the masks.
+          overwrite: starts anew where a run has been.
+
+        Raises:
+          InputError: where the folder holds something else.
+        """
+        self.folder = Path(folder)
+        self._states = self.folder / _STATE
+        if overwrite and (self.folder / _RUN).is_file():
+            self._remove_results()
+        else:
+            self._check(json.loads(json.dumps(identity)))  # tuples come back as lists
+        for left in self.folder.glob('**/.*.tmp'):  # of a run that was killed
+            left.unlink()
+        _write_json(self.folder / _RUN, identity)
+
+    @property
+    def overlay(self):
+        return self.folder / 'overlay.mp4'
+
+    def mask(self, name):
+        """Path of a frame's mask."""
+        return self.folder / 'masks' / f'{name}.png'
+
+    def read_mask(self, name, size):
+        """Reads a mask of the interrupted run."""
+        path = self.mask(name)
+        if not path.is_file():
+            raise InputError(f'{path}: this mask has been removed; start anew with --overwrite')
+        return mask_files.read_labels(path, size)
+
+    def read_summary(self):
+        """The summary of a run that came to its end, or None."""
+        path = self.folder / 'summary.json'
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def write_summary(self, summary):
+        """Writes plain values as summary.json."""
+        _write_json(self.folder / 'summary.json', summary)
+
+    def save_state(self, number, state):
+        """Keeps the segmenter's state after frame `number`; the masks up to there are written.
+
+        Entries of the memory never change, so each is written once. The state appears with
+        `state.npz`, which names its entries; those of the state before are removed after that.
+
+        Args:
+          number: of the frame in the video.
+          state: of `Segmenter.state`: arrays by name, `previous`, a list of arrays, and `entries`,
+            lists of arrays by time.
+        """
+        files = {time: f'entry-{state["slots"]}-{time}.npz' for time in state['entries']}
+        for time, leaves in state['entries'].items():
+            if not (self._states / files[time]).is_file():
+                _write_arrays(self._states / files[time], enumerate(leaves))
+        arrays = {name: state[name] for name in state if name not in ('entries', 'previous')}
+        arrays |= {f'previous/{i}': leaf for i, leaf in enumerate(state['previous'])}
+        arrays |= {'number': number, 'times': np.array([*files], np.int64)}
+        _write_arrays(self._states / 'state.npz', arrays.items())
+        for path in self._states.glob('entry-*.npz'):
+            if path.name not in files.values():
+                path.unlink()
+
+    def load_state(self):
+        """(number, state) as they were saved, or None."""
+        if not (self._states / 'state.npz').is_file():
+            return None
+        try:
+            arrays = _read_arrays(self._states / 'state.npz')
+            number, times = int(arrays.pop('number')), arrays.pop('times').tolist()
+            names = sorted((n for n in arrays if n.startswith('previous/')), key=_index)
+            state = {'previous': [arrays.pop(name) for name in names], **arrays}
+            state['entries'] = {time: self._read_entry(state['slots'], time) for time in times}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f'{self._states}: damaged ({error}); start anew with --overwrite'
+            ) from None
+        return number, state
+
+    def clear_state(self):
+        """Removes the state of a run that is finished."""
+        shutil.rmtree(self._states, ignore_errors=True)
+
+    def _read_entry(self, slots, time):
+        arrays = _read_arrays(self._states / f'entry-{slots}-{time}.npz')
+        return [arrays[name] for name in sorted(arrays, key=int)]
+
+    def _check(self, identity):
+        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+            return
+        if not (self.folder / _RUN).is_file():
+            raise InputError(f'{self.folder}: holds something else; name another --out')
+        stored = json.loads((self.folder / _RUN).read_text())
+        for name in sorted(stored.keys() | identity.keys()):
+            if stored.get(name) != identity.get(name):
+                raise InputError(
+                    f"{self.folder}: holds results of another run ('{name}' is "
+                    f'{stored.get(name)!r} there, now {identity.get(name)!r}); name another --out, '
+                    'or start anew with --overwrite'
+                )
+
+    def _remove_results(self):
+        shutil.rmtree(self.folder / 'masks', ignore_errors=True)
+        self.clear_state()
+        for path in (self.overlay, self.folder / 'summary.json'):
+            path.unlink(missing_ok=True)
+
+
+def _write_json(path, values):
+    """One line for each name: a list of a number for each frame is not read line by line."""
+    lines = (f'{json.dumps(name)}: {json.dumps(value)}' for name, value in values.items())
+    write_atomically(path, ('{\n ' + ',\n '.join(lines) + '\n}\n').encode())
+
+
+def _write_arrays(path, items):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.tmp')
+    with open(temporary, 'wb') as file:  # not in memory first: it may be some hundred MB
+        np.savez(file, **{str(name): np.asarray(array) for name, array in items})
+    temporary.replace(path)
+
+
+def _read_arrays(path):
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _index(name):
+    return int(name.rpartition('/')[2])
