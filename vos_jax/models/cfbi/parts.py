@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vos_jax.models.layers import Conv, Conv1x1
+from vos_jax.ops.depthwise import depthwise
 
 EPSILON = 1e-5
 FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -114,10 +115,7 @@ class Gate(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """Convolution of each channel by itself, with bias, as a sum of shifted images.
-
-    XLA's grouped convolution is a plain loop on CPUs.
-    """
+    """Convolution of each channel by itself, with bias."""
 
     size: int = 3
     dtype: jnp.dtype | None = None
@@ -125,14 +123,8 @@ class Depthwise(nn.Module):
     @nn.compact
     def __call__(self, x):
         """x: [N, h, w, C] -> the same shape."""
-        height, width, channels = x.shape[1:]
+        channels = x.shape[-1]
         kernel = self.param('kernel', FAN_OUT, (self.size, self.size, 1, channels))
         bias = self.param('bias', nn.initializers.zeros, (channels,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        margin = (self.size // 2, self.size // 2)
-        padded = jnp.pad(x, ((0, 0), margin, margin, (0, 0)))
-        return bias + sum(
-            padded[:, i : i + height, j : j + width] * kernel[i, j, 0]
-            for i in range(self.size)
-            for j in range(self.size)
-        )
+        return depthwise(x, kernel[:, :, 0]) + bias
