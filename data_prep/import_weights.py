@@ -76,7 +76,7 @@ def export_weights(source, target, format_name, prefix=None):
     about = loaded.extra.get('torch', {})
     fresh = dict.fromkeys(kind.counter_names(), 0) if kind.counters else {}
     known = about.get('counters', fresh)
-    theirs = {**kind.constants, **names.to_theirs(kind.links, ours)}
+    theirs = {**kind.constants, **kind.to_theirs(ours)}
     theirs |= {name: np.array(count, np.int64) for name, count in known.items()}
     prefix = about.get('prefix', '') if prefix is None else prefix
     torch_writer.write(target, {prefix + name: array for name, array in theirs.items()})
@@ -101,7 +101,7 @@ def variables_of(theirs, kind, where):
     found = {name: array for name, array in theirs.items() if name not in apart}
     _check_names(found, kind.needed(), where)
     _check_values(found, kind.constants, where)
-    ours = names.to_ours(kind.links, found)
+    ours = kind.to_ours(found)
     flat = {name: ours[name.partition('/')[2]] for name in weights.named(kind.shapes())}
     return traverse_util.unflatten_dict(flat, sep='/')
 

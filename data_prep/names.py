@@ -14,6 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 COUNTER = 'num_batches_tracked'
+NORM = ('weight', 'bias', 'running_mean', 'running_var')  # arrays of a BatchNorm
 
 
 class Layout(NamedTuple):
@@ -80,6 +81,42 @@ class Link(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Folded:
+    """Norms that ours do not have: each is folded into the convolution before it.
+
+    Attributes:
+      norms: name of the norm -> name of its convolution, which has no bias.
+      epsilon: of the norms.
+    """
+
+    norms: Mapping[str, str]
+    epsilon: float
+
+    def fold(self, theirs):
+        """A state_dict without the norms, whose convolutions have biases instead."""
+        theirs = dict(theirs)
+        for norm, conv in self.norms.items():
+            scale, bias, mean, var = (theirs.pop(f'{norm}.{name}') for name in NORM)
+            # In float64: the result is that of one rounding.
+            factor = scale / np.sqrt(var.astype(np.float64) + self.epsilon)
+            kernel = theirs[f'{conv}.weight']
+            folded = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
+            theirs[f'{conv}.weight'] = folded.astype(kernel.dtype)
+            theirs[f'{conv}.bias'] = (bias - mean * factor).astype(bias.dtype)
+        return theirs
+
+    def unfold(self, theirs):
+        """The inverse as far as there is one: norms that add the bias and nothing else."""
+        theirs = dict(theirs)
+        for norm, conv in self.norms.items():
+            bias = theirs.pop(f'{conv}.bias')
+            values = (np.ones_like(bias), bias, np.zeros_like(bias))
+            values += (np.full_like(bias, 1.0 - self.epsilon),)
+            theirs.update(zip((f'{norm}.{name}' for name in NORM), values, strict=True))
+        return theirs
+
+
+@dataclasses.dataclass(frozen=True)
 class Format:
     """A kind of PyTorch checkpoint.
 
@@ -92,6 +129,7 @@ class Format:
       counters: whether weights that were trained here are written with the `num_batches_tracked`
         of each norm. They have no counterpart here and may be absent (before PyTorch 0.4.1, and in
         frozen norms); the file keeps those it came with for the way back.
+      folded: norms that are folded into convolutions on the way in.
     """
 
     config: Mapping[str, Any]
@@ -100,6 +138,7 @@ class Format:
     constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     left_out: str | None = None
     counters: bool = True
+    folded: Folded | None = None
 
     def is_left_out(self, name):
         """Whether a name of theirs is known and not taken."""
@@ -109,6 +148,8 @@ class Format:
         """Names of the counters beside the running statistics of the norms."""
         stem = 'running_var'
         theirs = [name for link in self.links for name in link.theirs]
+        if self.folded:
+            theirs += [f'{norm}.{stem}' for norm in self.folded.norms]
         return [n.removesuffix(stem) + COUNTER for n in theirs if n.endswith(f'.{stem}')]
 
     def needed(self):
@@ -117,8 +158,17 @@ class Format:
             path: np.broadcast_to(np.float32(0), shape.shape)
             for path, shape in below(self.shapes()).items()
         }
-        arrays = {**self.constants, **to_theirs(self.links, ours)}
+        arrays = {**self.constants, **self.to_theirs(ours)}
         return {name: array.shape for name, array in arrays.items()}
+
+    def to_ours(self, theirs):
+        """Arrays of ours by path below the collection, from those of theirs by name."""
+        return to_ours(self.links, self.folded.fold(theirs) if self.folded else theirs)
+
+    def to_theirs(self, ours):
+        """Arrays of theirs by name, from those of ours by path below the collection."""
+        theirs = to_theirs(self.links, ours)
+        return self.folded.unfold(theirs) if self.folded else theirs
 
 
 def below(variables):

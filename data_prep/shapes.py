@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.models import registry
+from vos_jax.models.efficientnet_lite import LiteSpec, QueryEncoder
 from vos_jax.models.resnet import Encoder
 
 
@@ -19,5 +20,6 @@ def of_model(config):
 def of_encoder(spec):
     """Nested dict of the shapes of an encoder's variables, under the name 'encoder'."""
     frames = jnp.zeros((1, 64, 64, 3))
-    shapes = jax.eval_shape(Encoder(spec).init, jax.random.key(0), frames)
+    encoder = (QueryEncoder if isinstance(spec, LiteSpec) else Encoder)(spec)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), frames)
     return {collection: {'encoder': tree} for collection, tree in shapes.items()}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vos_jax.errors import InputError
-from vos_jax.models import protocol
+from vos_jax.models import efficientnet_lite, protocol
 from vos_jax.models.decoder import Decoder
 from vos_jax.models.giel.parts import CoarseHead, LabelEncoder, TemporalAttention
 from vos_jax.models.giel.spec import GIELSpec
@@ -60,13 +60,14 @@ class GIEL(nn.Module):
     spec: GIELSpec
     dtype: jnp.dtype | None = None
 
-    # The support encoder sees the frame itself; features of a memorised frame need not be kept.
-    memorises_features = False
-
     def setup(self):
         spec = self.spec
-        self.query_encoder = Encoder(spec.encoder, dtype=self.dtype)
-        self.support_encoder = Encoder(spec.encoder, spec.inject_mask, dtype=self.dtype)
+        if self.memorises_features:
+            self.query_encoder = efficientnet_lite.QueryEncoder(spec.encoder, self.dtype)
+            self.support_encoder = efficientnet_lite.SupportEncoder(spec.encoder, self.dtype)
+        else:
+            self.query_encoder = Encoder(spec.encoder, dtype=self.dtype)
+            self.support_encoder = Encoder(spec.encoder, spec.inject_mask, dtype=self.dtype)
         self.key = Conv1x1(spec.key_channels, dtype=self.dtype)
         self.value = Conv1x1(spec.value_channels, dtype=self.dtype)
         if spec.temporal_attention != 'none':
@@ -88,6 +89,11 @@ class GIEL(nn.Module):
             self.log_walk = self.param('log_walk', nn.initializers.constant(1.0), (2,))
 
     @property
+    def memorises_features(self):
+        """Whether the support encoder starts from the query encoder's features of the frame."""
+        return isinstance(self.spec.encoder, efficientnet_lite.LiteSpec)
+
+    @property
     def stride(self):
         """Pixels per memory cell and side."""
         return self.spec.encoder.stage_strides[-1]
@@ -102,8 +108,12 @@ class GIEL(nn.Module):
         Returns:
           Features.
         """
-        x = self._padded(protocol.normalise(frames, self.dtype or jnp.float32))
-        r2, r3, r4 = self.query_encoder(x, train)
+        dtype = self.dtype or jnp.float32
+        if self.memorises_features:
+            x = self._padded(efficientnet_lite.normalise(frames, dtype))
+            r2, r3, r4 = self.query_encoder(x)
+        else:
+            r2, r3, r4 = self.query_encoder(self._padded(protocol.normalise(frames, dtype)), train)
         return Features(r3, r2, self.key(r4), self.value(r4), size=frames.shape[1:3])
 
     def memorise(self, frames, features, masks, objects, time, train=False):
@@ -111,7 +121,7 @@ class GIEL(nn.Module):
 
         Args:
           frames: u8[B, H, W, 3].
-          features: of the same frames; not used by GIEL, whose support encoder sees the mask.
+          features: of the same frames; used where `memorises_features`.
           masks: protocol.Masks, given or predicted.
           objects: bool[B, K].
           time: i32[B], frame numbers.
@@ -120,7 +130,6 @@ class GIEL(nn.Module):
         Returns:
           Memory with T = 1.
         """
-        del features
         spec = self.spec
         used = objects[:, :, None, None]
         object_masks = jnp.where(used, masks.objects, 0.0)
@@ -131,7 +140,7 @@ class GIEL(nn.Module):
             foreground = (foreground > 0.5).astype(foreground.dtype)
         if spec.support_stop_gradient:
             foreground = jax.lax.stop_gradient(foreground)
-        key, value = self._support(frames, foreground, train)
+        key, value = self._support(frames, features, foreground, train)
         padded = resize.pad_to_multiple(object_masks, self.stride, (2, 3))
         object_keys = None
         if spec.use_instance:
@@ -139,7 +148,9 @@ class GIEL(nn.Module):
             object_values = self._instance_values(cells, objects, value, train)
         else:
             cells = padded
-            object_keys, object_values = self._support_of_objects(frames, object_masks, train)
+            object_keys, object_values = self._support_of_objects(
+                frames, features, object_masks, train
+            )
         valid = self._valid(frames.shape[1:3])
         entry = Memory(
             keys=_flat(key),
@@ -233,17 +244,21 @@ class GIEL(nn.Module):
             inside.append((corners + self.stride / 2 <= side) | (corners == 0))
         return (inside[0][:, None] & inside[1][None]).reshape(-1)
 
-    def _support(self, frames, foreground, train):
+    def _support(self, frames, features, foreground, train):
+        if self.memorises_features:
+            r4 = self.support_encoder(features.r3, self._padded(foreground))
+            return self.key(r4), self.value(r4)
         x = protocol.normalise(frames, self.dtype or jnp.float32)
         x = jnp.concatenate([x, foreground[..., None].astype(x.dtype)], axis=-1)
         r4 = self.support_encoder(self._padded(x), train)[-1]
         return self.key(r4), self.value(r4)
 
-    def _support_of_objects(self, frames, masks, train):
+    def _support_of_objects(self, frames, features, masks, train):
         """One support encoding per object, as STM (ablation without the instance embedding)."""
         batch, slots = masks.shape[:2]
-        repeated = jnp.repeat(frames, slots, axis=0)
-        key, value = self._support(repeated, masks.reshape(-1, *masks.shape[2:]), train)
+        frames, features = jax.tree.map(lambda x: jnp.repeat(x, slots, axis=0), (frames, features))
+        flat_masks = masks.reshape(-1, *masks.shape[2:])
+        key, value = self._support(frames, features, flat_masks, train)
         split = lambda x: _flat(x).reshape(batch, slots, -1, x.shape[-1]).swapaxes(1, 2)  # noqa: E731
         return split(key), split(value)
 

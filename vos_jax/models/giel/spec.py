@@ -4,6 +4,7 @@ import dataclasses
 
 from vos_jax.errors import InputError
 from vos_jax.models.choices import check_choices
+from vos_jax.models.efficientnet_lite import LiteSpec
 from vos_jax.models.layers import NORMS
 from vos_jax.models.resnet import EncoderSpec
 
@@ -25,7 +26,7 @@ class GIELSpec:
     """Settings of GIEL; the defaults are the paper's full variant.
 
     Attributes:
-      encoder: shape of both encoders.
+      encoder: shape of both encoders; those of a LiteSpec have their first stages in common.
       key_channels, value_channels: Ck, Cv (C/8 and C/2 in the paper).
       decoder_channels: width of the refine decoders.
       coarse_channels: width of the coarse head's hidden layer (D7).
@@ -35,7 +36,7 @@ class GIELSpec:
       support_source: 'global' (the paper's: from the global embedding) or 'aggregated'.
       support_stop_gradient: whether the gradient stops at that mask (D1); the label encoder's
         masks pass it on in either case.
-      inject_mask: see `resnet.Encoder`. Ours.
+      inject_mask: see `resnet.Encoder`. Ours. EfficientNet-Lite has no other way for the mask.
       affinity: 'dot' (Eq. 4) or 'l2', the negative squared distance (D3).
       affinity_scale: whether the similarity is divided by sqrt(Ck) (D3).
       learn_temperature: a learned factor on the similarity. Ours.
@@ -50,7 +51,7 @@ class GIELSpec:
       use_global: False leaves the global branch out (ablation).
     """
 
-    encoder: EncoderSpec = EncoderSpec()
+    encoder: EncoderSpec | LiteSpec = EncoderSpec()
     key_channels: int = 128
     value_channels: int = 512
     decoder_channels: int = 256

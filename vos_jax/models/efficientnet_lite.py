@@ -1,0 +1,198 @@
+"""EfficientNet-Lite0 up to the stage whose features are matched (Tan and Le, ICML 2019).
+
+The Lite variant has no squeeze-and-excitation, and ReLU6 for an activation. Its batch norms are
+folded into the convolutions, which have biases instead (`data_prep.names_efficientnet`).
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vos_jax.errors import InputError
+from vos_jax.models.choices import check_choices
+from vos_jax.models.layers import Conv1x1, conv
+from vos_jax.ops import resize
+from vos_jax.ops.convolution import conv2d
+from vos_jax.ops.depthwise import depthwise
+
+CHOICES = {'stride': (8, 16), 'frozen_stages': tuple(range(6))}
+STEM_WIDTH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Shape of a stage: kernel size, expansion in each block, output channels, blocks, stride."""
+
+    size: int
+    expansion: int
+    width: int
+    depth: int
+    stride: int
+
+
+STAGES = (
+    Stage(3, 1, 16, 1, 1),
+    Stage(3, 6, 24, 2, 2),
+    Stage(5, 6, 40, 2, 2),
+    Stage(3, 6, 80, 3, 2),
+    Stage(5, 6, 112, 3, 1),
+)
+SHARED = 3  # stages before the mask arrives: query and support encoder have them in common
+
+
+@dataclasses.dataclass(frozen=True)
+class LiteSpec:
+    """Settings of the encoder; every field is a config value.
+
+    Attributes:
+      stride: of the last stage, 16 as published, or 8: the fourth stage keeps its input's size and
+        what follows is dilated.
+      frozen_stages: the stem and so many of the five stages get no gradient. Weight decay is the
+        optimizer's affair: `optimizer.groups`.
+      scale: factor on r4, which has no norm: 0.1 brings the published weights to a standard
+        deviation of about 0.5.
+    """
+
+    stride: int = 16
+    frozen_stages: int = 3
+    scale: float = 0.1
+
+    def __post_init__(self):
+        check_choices(self, CHOICES, 'model.encoder')
+        if not self.scale > 0:
+            raise InputError(f"'model.encoder.scale' is {self.scale!r}; needed: a number above 0")
+
+    @property
+    def stage_strides(self):
+        """Strides of r2, r3, r4 relative to the image."""
+        return 4, 8, self.stride
+
+    @property
+    def stage_channels(self):
+        """Channels of r2, r3, r4."""
+        return tuple(STAGES[stage - 1].width for stage in (2, 3, 5))
+
+
+def normalise(frames, dtype=jnp.float32):
+    """RGB frames u8[..., 3] as the published weights were trained: (value - 127) / 128."""
+    return ((frames.astype(jnp.float32) - 127.0) / 128.0).astype(dtype)
+
+
+class Stem(nn.Module):
+    """3x3 convolution of stride 2, padded as 'SAME' pads an even size: at the end alone."""
+
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        """x: [N, H, W, 3], H and W even -> [N, H / 2, W / 2, 32]."""
+        shape = (3, 3, x.shape[-1], STEM_WIDTH)
+        kernel = self.param('kernel', nn.initializers.he_normal(), shape)
+        bias = self.param('bias', nn.initializers.zeros, (STEM_WIDTH,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+        return nn.relu6(conv2d(x, kernel, stride=2, padding=0) + bias)
+
+
+class Depthwise(nn.Module):
+    """Depthwise convolution with bias."""
+
+    size: int
+    stride: int
+    dilation: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        """x: [N, h, w, C] -> [N, h / stride, w / stride, C]."""
+        channels = x.shape[-1]
+        # The variance of fan_in, which is the kernel alone.
+        kernel = self.param(
+            'kernel', nn.initializers.normal(2**0.5 / self.size), (self.size, self.size, channels)
+        )
+        bias = self.param('bias', nn.initializers.zeros, (channels,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return depthwise(x, kernel, self.stride, self.dilation) + bias
+
+
+class Block(nn.Module):
+    """Inverted residual block: expansion, depthwise convolution, projection."""
+
+    stage: Stage
+    stride: int
+    dilation: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        """x: [N, h, w, C] -> [N, h / stride, w / stride, width]."""
+        stage, channels, y = self.stage, x.shape[-1], x
+        if stage.expansion > 1:
+            y = nn.relu6(conv(channels * stage.expansion, 1, dtype=self.dtype, name='expand')(y))
+        y = nn.relu6(
+            Depthwise(stage.size, self.stride, self.dilation, self.dtype, name='depthwise')(y)
+        )
+        y = conv(stage.width, 1, dtype=self.dtype, name='project')(y)
+        return x + y if self.stride == 1 and channels == stage.width else y
+
+
+def _stage(spec, number, x, dtype):
+    """Applies stage `number`, 1 to 5; within a compact method, whose module gets its blocks."""
+    stage = STAGES[number - 1]
+    is_dilated = spec.stride == 8 and number > SHARED
+    for index in range(stage.depth):
+        is_first = index == 0
+        x = Block(
+            stage,
+            stage.stride if is_first and not is_dilated else 1,
+            # The first block of stage 4 sees what it was trained for; its successors see half.
+            2 if is_dilated and not (is_first and number == 4) else 1,
+            dtype,
+            name=f'stage{number}_{index}',
+        )(x)
+    return jax.lax.stop_gradient(x) if number <= spec.frozen_stages else x
+
+
+class QueryEncoder(nn.Module):
+    """The whole encoder; gives r2, r3, r4 (strides 4, 8, and 16 or 8)."""
+
+    spec: LiteSpec
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        """x: [N, H, W, 3] normalised, sides multiples of the stride -> (r2, r3, r4)."""
+        x = Stem(self.dtype, name='stem')(x)
+        outputs = []
+        for number in range(1, len(STAGES) + 1):
+            x = _stage(self.spec, number, x, self.dtype)
+            outputs.append(x)
+        return outputs[1], outputs[2], outputs[4] * self.spec.scale
+
+
+class SupportEncoder(nn.Module):
+    """The last two stages with weights of their own, the mask added before each of them.
+
+    The stages before are those of the query encoder: a frame passes them once.
+    """
+
+    spec: LiteSpec
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, r3, mask):
+        """r3: [N, H / 8, W / 8, 40] of the query encoder; mask: [N, H, W] in 0..1 -> r4."""
+        x = r3
+        for number in range(SHARED + 1, len(STAGES) + 1):
+            means = resize.cell_means(mask[:, None], mask.shape[1] // x.shape[1])
+            # Starts at zero: the published weights first see what they know.
+            x = x + Conv1x1(
+                x.shape[-1],
+                kernel_init=nn.initializers.zeros,
+                dtype=self.dtype,
+                name=f'mask{number}',
+            )(jnp.moveaxis(means, 1, 3).astype(x.dtype))
+            x = _stage(self.spec, number, x, self.dtype)
+        return x * self.spec.scale
