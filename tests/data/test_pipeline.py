@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from vos_jax.config.data_spec import gap_at, read_settings
+from vos_jax.config.data_spec import read_settings, value_at
 from vos_jax.data import pipeline
 from vos_jax.data.masks import write_labels
 from vos_jax.data.mixture import Sources
@@ -162,6 +162,41 @@ def test_sources_are_mixed_by_weight_and_each_keeps_its_epochs(tmp_path, write_s
         np.testing.assert_array_equal(epochs, np.arange(counts[source]) // num_videos)
 
 
+def test_weights_of_sources_may_change_with_the_step(tmp_path, write_set, moving_squares):
+    groups = {}
+    for name, weight in (('a', ((0, 1.0), (30, 0.0))), ('b', ((0, 0.0), (30, 0.5), (60, 2.0)))):
+        root = write_set({f'{name}{i}': moving_squares(1, 2) for i in range(3)}, tmp_path / name)
+        groups[name] = {'root': str(root), 'weight': weight}
+    groups['c'] = {**groups['b'], 'weight': 0.5}
+    settings = read_settings({'sources': groups, 'batch_size': 4, 'crop': (32, 40)})
+    sources = Sources(settings.sources, seed=3, batch_size=4)
+    found = [sources.locate(index) for index in range(90 * 4)]
+    parts = [found[:120], found[120:240], found[240:]]
+    counts = [np.bincount([source for source, _, _ in part], minlength=3) for part in parts]
+    np.testing.assert_array_equal(counts, [[80, 0, 40], [0, 60, 60], [0, 96, 24]])
+    for source in range(3):  # epochs go on where the weights change
+        epochs = [epoch for place, epoch, _ in found if place == source]
+        np.testing.assert_array_equal(epochs, np.arange(len(epochs)) // 3)
+    rng = np.random.default_rng(0)
+    assert {sources.draw(rng, 119)[0] for _ in range(50)} == {0, 2}
+    assert {sources.draw(rng, 120)[0] for _ in range(50)} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ('weight', 'message'),
+    [
+        (((5, 1.0),), "'data.sources.a.weight' is .*; needed: a weight, or pairs"),
+        (((0, 1.0), (7, 1.0), (3, 1.0)), "'data.sources.a.weight' is .*; needed: a weight, or"),
+        ((0, 1.0), "'data.sources.a.weight' is .*; needed: a weight, or pairs"),
+        (((0, 1.0), (9, 0.0)), "'data.sources' is .*; needed: weights from 0 on, one above 0"),
+    ],
+)
+def test_weights_that_make_no_mix_are_refused(weight, message):
+    groups = {'a': {'root': 'x', 'weight': weight}, 'b': {'root': 'y', 'weight': 0.0}}
+    with pytest.raises(InputError, match=message):
+        read_settings({'sources': groups, 'batch_size': 4, 'crop': (32, 40)})
+
+
 def test_the_gap_grows_with_the_step(write_set):
     # The whole frame is painted with its own number, so the labels tell which frames were taken.
     masks = np.stack([np.full((32, 40), t + 1, np.uint8) for t in range(60)])
@@ -183,7 +218,14 @@ def test_the_gap_grows_with_the_step(write_set):
 
 def test_the_schedule_of_gaps():
     schedule = ((0, 1), (100, 2), (300, 5))
-    assert [gap_at(schedule, step) for step in (0, 99, 100, 299, 300, 10**6)] == [1, 1, 2, 2, 5, 5]
+    assert [value_at(schedule, step) for step in (0, 99, 100, 299, 300, 10**6)] == [
+        1,
+        1,
+        2,
+        2,
+        5,
+        5,
+    ]
 
 
 def test_reversal_and_flip_happen_as_often_as_asked(write_set):

@@ -37,7 +37,7 @@ class Source:
     year: str = '2017'  # which list, 'davis' only
     resolution: str | None = None  # folder below JPEGImages; None: 480p or the only one
     binary: bool = False  # accept masks of 0 and 255; 'davis' and 'still_images'
-    weight: float = 1.0
+    weight: float | tuple[tuple[int, float], ...] = 1.0  # or (from this step on, weight), ...
     stride: int = 1  # frames of the video between two stored ones; `gap` is divided by it
     jitter: Jitter | None = None  # in place of that below; it is what moves a still image
     colour: Colour | None = None  # in place of that below
@@ -110,9 +110,14 @@ def read_sources(groups, where):
     ]
 
 
-def gap_at(schedule, step):
-    """Largest gap at a step: that of the last pair (from_step, gap) with from_step <= step."""
-    return [gap for start, gap in schedule if start <= step][-1]
+def value_at(schedule, step):
+    """Value at a step: that of the last pair (from_step, value) with from_step <= step."""
+    return [value for start, value in schedule if start <= step][-1]
+
+
+def weight_schedule(source):
+    """Weights of a source as ((from_step, weight), ...)."""
+    return source.weight if isinstance(source.weight, tuple) else ((0, source.weight),)
 
 
 def _group(kind, values, where):
@@ -136,11 +141,26 @@ def _plain(value):
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
+def _is_schedule(value):
+    pairs = all(isinstance(pair, tuple) and len(pair) == 2 for pair in value)
+    steps = [pair[0] for pair in value] if pairs else []
+    return steps[:1] == [0] and sorted(set(steps)) == steps
+
+
 def _check(settings):
-    weights = [source.weight for source in settings.sources]
+    schedules = [weight_schedule(source) for source in settings.sources]
+    for source, schedule in zip(settings.sources, schedules, strict=True):
+        if not _is_schedule(schedule):
+            raise InputError(
+                f"'data.sources.{source.name or source.root}.weight' is {source.weight!r}; needed: "
+                'a weight, or pairs of a step and a weight, the steps rising from 0'
+            )
+    steps = {step for schedule in schedules for step, _ in schedule}
+    weights = [[value_at(schedule, step) for schedule in schedules] for step in steps]
+    mixed = all(min(values) >= 0 < max(values) for values in weights)
     steps, gaps = zip(*settings.gap, strict=True) if settings.gap else ((), ())
     rules = [
-        ('sources', weights and min(weights) >= 0 < max(weights), 'weights from 0 on, one above 0'),
+        ('sources', weights and mixed, 'weights from 0 on, one above 0'),
         ('gap', steps[:1] == (0,) and sorted(set(steps)) == list(steps), 'steps that rise from 0'),
         ('gap', gaps and min(gaps) >= 1, 'gaps of at least 1'),
         ('crop', len(settings.crop) == 2 and min(settings.crop) >= 1, 'height and width in pixels'),

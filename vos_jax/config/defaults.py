@@ -12,7 +12,9 @@ DEFAULTS = {
         'nonfinite_limit': 10,  # batches left out at most, then the run stops
         'recompilation': 'warn',  # when the step is compiled again; 'error'
         'keep_best': 1,  # best checkpoints kept
+        'export_at': (),  # steps whose weights are kept in files of their own, as at a stage's end
     },
+    'optimizer': {'groups': ()},  # (pattern, factor of the rate), see training.step.scale_groups
 }
 
 

@@ -1,10 +1,13 @@
 """Which video each element of a run comes from: data sets by weight, their videos in epochs."""
 
+import bisect
 import functools
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
+from vos_jax.config.data_spec import value_at, weight_schedule
 from vos_jax.data import layouts
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
@@ -13,7 +16,7 @@ _PERIOD = 1000  # elements after which the order of the sources repeats; shares 
 
 
 class Sources:
-    """The videos of all data sets, mixed by weight.
+    """The videos of all data sets, mixed by weight; weights may change with the step.
 
     Within a data set each epoch shows every video once, in an order of its own. Where element i
     comes from follows from (seed, i) alone.
@@ -21,35 +24,74 @@ class Sources:
     Args:
       sources: settings.Source for each data set.
       seed: int, 0 or more.
+      batch_size: elements of a step; counts only where weights change with the step.
       skip_broken: leaves out videos whose files do not fit together, and says how many.
     """
 
-    def __init__(self, sources, seed, *, skip_broken=False):
+    def __init__(self, sources, seed, *, batch_size=1, skip_broken=False):
         self.names = tuple(source.name or source.root for source in sources)
         self.strides = tuple(source.stride for source in sources)
         self.sequences = tuple(list_usable(source, skip_broken) for source in sources)
-        self.shares = np.array([source.weight for source in sources]) / sum(
-            source.weight for source in sources
-        )
         self._seed = seed
-        self._pattern = _interleave(self.shares)
-        # Row k: elements that each source has given before position k of the pattern.
-        taken = self._pattern[:, None] == np.arange(len(sources))
-        self._before = np.concatenate([np.zeros((1, len(sources)), int), np.cumsum(taken, axis=0)])
+        self._phases = _phases(sources, batch_size)
+        self._starts = [phase.start for phase in self._phases]
 
     def locate(self, index):
         """Source, epoch and video of element `index`, as ints."""
-        rounds, position = divmod(index, _PERIOD)
-        source = int(self._pattern[position])
-        drawn = int(rounds * self._before[-1, source] + self._before[position, source])
+        phase = self._phase(index)
+        source = int(phase.pattern[(index - phase.start) % _PERIOD])
+        drawn = int(phase.given_before(index)[source])
         epoch, place = divmod(drawn, len(self.sequences[source]))
         order = _order(self._seed, source, epoch, len(self.sequences[source]))
         return source, epoch, int(order[place])
 
-    def draw(self, rng):
-        """Draws any video by the weights: (source, Sequence)."""
-        source = int(rng.choice(len(self.shares), p=self.shares))
+    def draw(self, rng, index):
+        """Draws any video by the weights at element `index`: (source, Sequence)."""
+        shares = self._phase(index).shares
+        source = int(rng.choice(len(shares), p=shares))
         return source, self.sequences[source][rng.integers(len(self.sequences[source]))]
+
+    def _phase(self, index):
+        return self._phases[bisect.bisect_right(self._starts, index) - 1]
+
+
+class _Phase(NamedTuple):
+    """Elements for which the weights stay the same.
+
+    Attributes:
+      start: the first one.
+      shares: f64[S], of each source.
+      pattern: int[_PERIOD], sources of the first elements; then it repeats.
+      before: int[_PERIOD + 1, S], elements of each source before a position of the pattern.
+      given: int[S], elements that each source has given before `start`.
+    """
+
+    start: int
+    shares: np.ndarray
+    pattern: np.ndarray
+    before: np.ndarray
+    given: np.ndarray
+
+    def given_before(self, index):
+        """int[S]: elements that each source has given before element `index`."""
+        rounds, position = divmod(index - self.start, _PERIOD)
+        return self.given + rounds * self.before[-1] + self.before[position]
+
+
+def _phases(sources, batch_size):
+    schedules = [weight_schedule(source) for source in sources]
+    given, phases = np.zeros(len(sources), int), []
+    for step in sorted({step for schedule in schedules for step, _ in schedule}):
+        start = step * batch_size
+        if phases:
+            given = phases[-1].given_before(start)
+        weights = np.array([value_at(schedule, step) for schedule in schedules])
+        shares = weights / weights.sum()
+        pattern = _interleave(shares)
+        taken = pattern[:, None] == np.arange(len(sources))
+        before = np.concatenate([np.zeros((1, len(sources)), int), np.cumsum(taken, axis=0)])
+        phases.append(_Phase(start, shares, pattern, before, given))
+    return phases
 
 
 def list_usable(source, skip_broken=False):

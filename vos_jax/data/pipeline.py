@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from absl import logging
 
-from vos_jax.config.data_spec import gap_at, read_settings
+from vos_jax.config.data_spec import read_settings, value_at
 from vos_jax.data import augment, clips, paste
 from vos_jax.data.cache import Reader
 from vos_jax.data.mixture import Sources
@@ -99,7 +99,12 @@ class BatchMaker:
         self._seed = seed
         self._local_size = settings.batch_size // process_count
         self._offset = process_index * self._local_size
-        self._sources = Sources(settings.sources, seed, skip_broken=settings.skip_broken)
+        self._sources = Sources(
+            settings.sources,
+            seed,
+            batch_size=settings.batch_size,
+            skip_broken=settings.skip_broken,
+        )
         self._reader = Reader(settings.cache_mb)
         self._broken = set()
         self._has_told = False
@@ -141,12 +146,12 @@ class BatchMaker:
                 if not self._settings.skip_broken:
                     raise
                 self._note_broken(sequence, error)
-                source, sequence = self._sources.draw(rng)
+                source, sequence = self._sources.draw(rng, index)
         raise InputError(f'{_DRAWS} videos in a row are broken; the last is {sequence.name}')
 
     def _fill_from(self, rng, source, sequence, index, frames, labels):
         settings = self._settings
-        gap = gap_at(settings.gap, index // settings.batch_size)
+        gap = value_at(settings.gap, index // settings.batch_size)
         for attempt in range(_DRAWS):
             indices = self._draw_frames(rng, source, sequence, gap)
             first = self._reader.labels(sequence, indices[0])
@@ -158,7 +163,7 @@ class BatchMaker:
             self._warp(sequence, indices, matrices, frames, labels)
             for _ in range(settings.paste.objects):
                 if rng.random() < settings.paste.probability:
-                    self._paste(rng, gap, frames, labels)
+                    self._paste(rng, index, frames, labels)
             ids, left_out = clips.choose_objects(
                 rng, labels[0], settings.num_slots, settings.min_pixels
             )
@@ -221,10 +226,11 @@ class BatchMaker:
         for frame in frames:
             augment.change_colours(rng, frame[None], own.frame_colour or settings.frame_colour)
 
-    def _paste(self, rng, gap, frames, labels):
+    def _paste(self, rng, index, frames, labels):
         """Pastes one object of any other clip, its middle at a random place of the first frame."""
         settings = self._settings
-        source, donor = self._sources.draw(rng)
+        gap = value_at(settings.gap, index // settings.batch_size)
+        source, donor = self._sources.draw(rng, index)
         indices = self._draw_frames(rng, source, donor, gap)
         first = self._reader.labels(donor, indices[0])
         candidates = np.flatnonzero(clips.count_pixels(first) >= max(settings.min_pixels, 1))

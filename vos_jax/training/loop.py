@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 from jax.experimental import multihost_utils
 
+from vos_jax import weights
 from vos_jax.config import recipe as configs
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter
@@ -31,7 +32,8 @@ def train(config, workdir, evaluate=None):
       config: the resolved config.
       workdir: folder of the run, the same for all processes.
       evaluate: function Segmenter -> (scores, images), called every
-        `config.training.evaluate_every` steps and at the end; scores['jf'] ranks the checkpoints.
+        `config.training.evaluate_every` steps and at the end (0: never); scores['jf'] ranks the
+        checkpoints.
 
     Returns:
       The final TrainState.
@@ -79,17 +81,34 @@ def train(config, workdir, evaluate=None):
             last = done == training.steps or stopping
             if last or done % training.log_every == 0:
                 log.write(done)
+            _export_stage(config, workdir, state, done)  # before the checkpoint of the same step
             if last or done % training.checkpoint_every == 0:
                 log.check()
                 checkpoints.save(done, state)
             if stopping:
                 break
-            if evaluate and (last or done % training.evaluate_every == 0):
+            if evaluate and _is_due(done, training.evaluate_every, last):
                 _evaluate(evaluate, config, state, done, checkpoints, writer)
     if interruption.name and done < training.steps:
         say(f'stopped by {interruption.name} at step {done}; the same command goes on from there')
         sys.exit(128 + signal.Signals[interruption.name])
     return state
+
+
+def _is_due(step, every, last):
+    """Whether something that happens every so many steps, and at the end, does; 0: never."""
+    return every > 0 and (last or step % every == 0)
+
+
+def _export_stage(config, workdir, state, step):
+    """Keeps the weights at the end of a stage."""
+    if step not in config.training.export_at:
+        return
+    variables = _local(state.variables())
+    if processes.is_writer():
+        path = workdir / f'weights_{step}.npz'
+        weights.export_weights(path, variables, config, {'step': step})
+        say(f'step {step}: weights in {path}')
 
 
 def _evaluate(evaluate, config, state, step, checkpoints, writer):

@@ -1,5 +1,7 @@
 """The train step: a function of (state, batch), everything static bound before it is compiled."""
 
+import re
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -43,7 +45,7 @@ def make_optimizer(config, steps):
 
     Args:
       config: mapping with `name`, `learning_rate`, `schedule`, `warmup`, `end`, `power`,
-        `weight_decay`, `momentum`, `clip_norm`.
+        `weight_decay`, `momentum`, `clip_norm`, and `groups`, see `scale_groups`.
       steps: of the whole run.
     """
     rate = schedules.learning_rate(
@@ -68,7 +70,50 @@ def make_optimizer(config, steps):
         parts.append(optax.adamw(rate, weight_decay=decay, mask=_matrices))
     else:
         parts.append(optax.sgd(rate, momentum=config['momentum']))
+    if config.get('groups'):
+        parts.append(scale_groups(config['groups']))
     return optax.chain(*parts), rate
+
+
+def scale_groups(groups):
+    """Scales the updates of groups of parameters, weight decay among them; 0 freezes a group.
+
+    Args:
+      groups: ((pattern, factor), ...): regular expressions that are searched for in names such as
+        'query_encoder/stage4_0/expand/kernel'. The first that is found counts; other parameters
+        have factor 1.
+
+    Returns:
+      An optax transformation, the last one of an optimizer. Its `init` raises InputError for a
+      pattern that no parameter has.
+    """
+    patterns = [(re.compile(pattern), factor) for pattern, factor in groups]
+
+    def group_of(path):
+        name = '/'.join(key.key for key in path)
+        found = (index for index, (pattern, _) in enumerate(patterns) if pattern.search(name))
+        return next(found, None)
+
+    def init(params):
+        used = {group_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+        for index, (pattern, _) in enumerate(patterns):
+            if index not in used:
+                raise InputError(
+                    f"'optimizer.groups': the pattern {pattern.pattern!r} names no parameter that "
+                    'none before it names; correct or remove it'
+                )
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+
+        def scaled(path, update):
+            index = group_of(path)
+            return update if index is None else update * patterns[index][1]
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def _matrices(params):

@@ -55,7 +55,7 @@ class Memory:
 
 
 class GIEL(nn.Module):
-    """The model; see `contract` for what its methods are for."""
+    """The model; see `protocol` for what its methods are for."""
 
     spec: GIELSpec
     dtype: jnp.dtype | None = None

