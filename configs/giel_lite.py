@@ -4,7 +4,7 @@
   python -m data_prep.import_weights --format=efficientnet_lite0 \\
       efficientnet-lite0-57934424.pth runs/efficientnet_lite0.npz
   python train.py --config=configs/giel_lite.py:fast --workdir=runs/giel_lite
-  python -m vos_jax.training.export --workdir=runs/giel_lite --out=runs/giel_lite.npz
+  python -m vos_jax.commands.export_weights --workdir=runs/giel_lite --out=runs/giel_lite.npz
 
 After the variant's name may follow, between commas: `steps=N` (all that depends on the step is
 scaled), `stills=F` (share of the steps that stage 1 takes; 0: video alone), and `gpu` (larger

@@ -298,3 +298,42 @@ def test_parts_that_do_not_divide_the_batch_are_refused():
     step = steps.make_train_step(MODEL, keeping_gradients(), config)
     with pytest.raises(InputError, match='which does not divide the batch of 2'):
         jax.eval_shape(step, state_at(1), batch())
+
+
+GROUPED = {
+    'trunk': {'conv': {'kernel': np.ones((2, 2), np.float32)}},
+    'head': np.ones(3, np.float32),
+}
+
+
+@pytest.mark.parametrize('name', ['adamw', 'sgd'])
+def test_groups_of_parameters_have_rates_of_their_own(name):
+    settings = dict(
+        name=name,
+        learning_rate=0.1,
+        schedule='constant',
+        warmup=0,
+        end=0.0,
+        power=1.0,
+        weight_decay=0.5,
+        momentum=0.9,
+        clip_norm=0.0,
+    )
+    updates = {}
+    for factor in (None, 0.2, 0.0):
+        groups = () if factor is None else (('trunk/.*kernel', factor), ('trunk|head', 1.0))
+        optimizer, _ = steps.make_optimizer({**settings, 'groups': groups}, 10)
+        state = optimizer.init(GROUPED)
+        updates[factor], _ = optimizer.update(GROUPED, state, GROUPED)
+    kernel = {factor: tree['trunk']['conv']['kernel'] for factor, tree in updates.items()}
+    np.testing.assert_allclose(kernel[0.2], 0.2 * kernel[None], rtol=1e-6)
+    assert not kernel[0.0].any()
+    np.testing.assert_array_equal(updates[0.0]['head'], updates[None]['head'])
+
+
+@pytest.mark.parametrize('groups', [(('tail', 0.5),), (('trunk', 0.5), ('conv', 0.1))])
+def test_a_pattern_that_names_nothing_is_refused(groups):
+    transformation = steps.scale_groups(groups)
+    message = rf"'optimizer\.groups': the pattern '{groups[-1][0]}' names no parameter that none"
+    with pytest.raises(InputError, match=message):
+        transformation.init(GROUPED)

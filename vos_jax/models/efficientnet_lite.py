@@ -14,7 +14,7 @@ from vos_jax.errors import InputError
 from vos_jax.models.choices import check_choices
 from vos_jax.models.layers import Conv1x1, conv
 from vos_jax.ops import resize
-from vos_jax.ops.convolution import conv2d
+from vos_jax.ops.cpu.convolution import conv2d
 from vos_jax.ops.depthwise import depthwise
 
 CHOICES = {'stride': (8, 16), 'frozen_stages': tuple(range(6))}
