@@ -16,9 +16,9 @@ from absl import flags
 
 from benchmarks import configs, inputs, measuring
 from vos_jax.errors import InputError, run_main
-from vos_jax.inference.rollout import REMAT
 from vos_jax.models import registry
 from vos_jax.training import step as steps
+from vos_jax.training.unroll import REMAT
 
 COLUMNS = {
     'config': ('config', ''),

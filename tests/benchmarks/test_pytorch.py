@@ -10,12 +10,11 @@ import pytest
 
 from data_prep import names, names_stm
 from tests.models.tiny import SPEC, clip, giel, quick_jit, variables_of
-from vos_jax.inference import rollout
 from vos_jax.models.resnet import EncoderSpec
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
 from vos_jax.ops import aggregation
-from vos_jax.training import losses
+from vos_jax.training import losses, unroll
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 from benchmarks.pytorch import clips, weights  # noqa: E402
@@ -90,7 +89,7 @@ def loss_of(model):
 def loss_in_jax(model, variables):
     def loss(params, frames, labels, objects):
         given = aggregation.one_hot_masks(labels[:, 0], objects.shape[1])
-        outputs, _ = rollout.unroll(
+        outputs, _ = unroll.unroll(
             model,
             {**variables, 'params': params},
             frames,

@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from tests.models.tiny import SPEC, clip, giel, variables_of
-from vos_jax.inference import rollout
 from vos_jax.models.giel.model import GIEL
 from vos_jax.ops import aggregation
 from vos_jax.training import step as steps
+from vos_jax.training import unroll
 
 pytestmark = pytest.mark.gpu
 
@@ -40,7 +40,7 @@ def probabilities(model, device):
     arguments = (variables_of(model), batch['frames'], given, batch['objects'])
 
     def segment(variables, frames, given, objects):
-        outputs, _ = rollout.unroll(model, variables, frames, given, objects)
+        outputs, _ = unroll.unroll(model, variables, frames, given, objects)
         return jax.nn.softmax(outputs['logits'], axis=2)
 
     with jax.default_matmul_precision('highest'):

@@ -14,10 +14,10 @@ from tests.models.tiny import fill, masks_of, quick_jit
 from tests.models.tiny_cfbi import SIZE, SLOTS, SPEC, build, shapes_of
 from vos_jax import weights
 from vos_jax.errors import InputError
-from vos_jax.inference import rollout
 from vos_jax.models import protocol, registry
 from vos_jax.models.cfbi.model import CFBI
 from vos_jax.models.cfbi.spec import network_size
+from vos_jax.training import unroll
 
 
 class Clip:
@@ -166,7 +166,7 @@ def unrolled(model, **settings):
     given = jnp.asarray(masks_of(labels[:, 0], SLOTS))
 
     def run(variables, key):
-        outputs, _ = rollout.unroll(
+        outputs, _ = unroll.unroll(
             model,
             variables,
             CLIP.frames[None, order],

@@ -11,9 +11,8 @@ import pytest
 from data_prep import names
 from data_prep.names_cfbi import FORMATS
 from tests.parity.cfbi_records import build, quick_jit
-from vos_jax.inference import rollout
 from vos_jax.ops import aggregation
-from vos_jax.training import losses, schedules
+from vos_jax.training import losses, schedules, unroll
 
 OBJECTS = np.array([[True, False], [True, True]])
 # Relative, from the README: the biases' gradients cancel strongly.
@@ -52,7 +51,7 @@ def logits_of_frames(variables, frames, known, num_current, follow):
       follow: whether a prediction is the next previous mask; else the true labels.
     """
     frames, known = (jnp.moveaxis(x[: num_current + 2], 0, 1) for x in (frames, known))
-    outputs, _ = rollout.unroll(
+    outputs, _ = unroll.unroll(
         build(),
         variables,
         frames,

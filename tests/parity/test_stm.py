@@ -16,11 +16,11 @@ import pytest
 from data_prep import import_weights, names, torch_reader, torch_writer
 from data_prep.formats import FORMATS
 from tests.models.tiny import quick_jit
-from vos_jax.inference import memory_policy, rollout
+from vos_jax.inference import memory_policy, temporal
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import protocol, registry
 from vos_jax.ops import aggregation
-from vos_jax.training import losses
+from vos_jax.training import losses, unroll
 
 FORMAT = FORMATS['stm']
 # Absolute, from the README: the noise of float32 grows along a clip. Keys and values, what is read
@@ -124,7 +124,7 @@ def wanted(module, method):
 
 @functools.partial(quick_jit, static_argnums=0)
 def observed_step(model, variables, memory, frames, masks, objects, position):
-    """rollout.temporal_step, with what the parts of the model return."""
+    """temporal.temporal_step, with what the parts of the model return."""
     capture = functools.partial(
         model.apply, capture_intermediates=wanted, mutable=['intermediates']
     )
@@ -149,8 +149,8 @@ def observe(variables, frames, first_label, num_slots, num_frames):
     model = build()
     objects = jnp.ones((1, num_slots), bool)
     masks = protocol.given_masks(aggregation.one_hot_masks(first_label[None], num_slots))
-    previous = rollout.Previous(frames[:1], None, masks, jnp.zeros(1, jnp.int32))
-    shapes = jax.eval_shape(lambda: rollout.memorise(model, variables, previous, objects)[0])
+    previous = temporal.Previous(frames[:1], None, masks, jnp.zeros(1, jnp.int32))
+    shapes = jax.eval_shape(lambda: temporal.memorise(model, variables, previous, objects)[0])
     memory = protocol.empty_like(shapes, num_frames)
     for t in range(1, len(frames)):
         position = -(-(t - 1) // 5)
@@ -235,7 +235,7 @@ def test_every_part_computes_what_the_released_one_does(
 def clip_losses(model, params, statistics, frames, labels, objects):
     """Cross entropy of the second and of the third frame."""
     given = aggregation.one_hot_masks(labels[:, 0], objects.shape[1])
-    outputs, _ = rollout.unroll(
+    outputs, _ = unroll.unroll(
         model,
         {'params': params, 'batch_stats': statistics},
         frames,

@@ -8,7 +8,7 @@ import numpy as np
 
 from vos_jax import weights
 from vos_jax.errors import InputError
-from vos_jax.inference import inputs, memory_policy, rollout, states, steps, views
+from vos_jax.inference import inputs, memory_policy, states, steps, temporal, views
 from vos_jax.models import protocol, registry
 
 PRETRAINED = Path(__file__).resolve().parents[2] / 'pretrained'
@@ -133,7 +133,7 @@ class Segmenter:
             features = steps.encode(self.model, self.variables, frame[None])
         time = np.zeros(1, np.int32)
         given = self._over(empty, masks, masks != inputs.VOID)
-        self._previous = rollout.Previous(frame[None], features, given, time)
+        self._previous = temporal.Previous(frame[None], features, given, time)
         self._labels = np.where(masks == inputs.VOID, 0, masks).astype(np.uint8)
         return self._labels
 
@@ -316,7 +316,7 @@ class Segmenter:
         """Goes on to the frame for which `steps.advance` gave a result."""
         self._entries[self._time] = result['entry']
         self._time += 1
-        self._previous = rollout.Previous(
+        self._previous = temporal.Previous(
             frame[None], result['features'], result['masks'], np.full(1, self._time, np.int32)
         )
         self._thin()

@@ -11,7 +11,7 @@ import numpy as np
 
 from vos_jax import weights
 from vos_jax.errors import InputError
-from vos_jax.inference import rollout, steps
+from vos_jax.inference import steps, temporal
 from vos_jax.models import protocol
 
 _PLAIN = ('time', 'slots', 'given', 'ids', 'labels')
@@ -29,7 +29,7 @@ def rebuild(model, variables, state):
     """Puts the arrays of a state back into the structures of a model.
 
     Returns:
-      rollout.Previous, and memory entries by time.
+      temporal.Previous, and memory entries by time.
 
     Raises:
       InputError: for a state of another model.
@@ -43,7 +43,7 @@ def rebuild(model, variables, state):
 
 
 def previous_shapes(model, variables, size, slots):
-    """Shapes of the rollout.Previous of one video with frames of a size (H, W)."""
+    """Shapes of the temporal.Previous of one video with frames of a size (H, W)."""
     like = jax.ShapeDtypeStruct
     frame, features = like((1, *size, 3), np.uint8), None
     if model.memorises_features:
@@ -51,7 +51,7 @@ def previous_shapes(model, variables, size, slots):
     masks = protocol.Masks(
         like((1, slots, *size), np.float32), like((1, *size), np.float32), like((1,), bool)
     )
-    return rollout.Previous(frame, features, masks, like((1,), np.int32))
+    return temporal.Previous(frame, features, masks, like((1,), np.int32))
 
 
 def _in_structure(shape, leaves):

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vos_jax.inference import rollout
+from vos_jax.inference import temporal
 from vos_jax.models import protocol
 from vos_jax.ops import aggregation
 
@@ -23,7 +23,7 @@ def advance(model, variables, entries, previous, frame, objects, position, is_re
     Args:
       model, variables: the model.
       entries: tuple of memory entries of one frame each; empty ones fill it up.
-      previous: rollout.Previous.
+      previous: temporal.Previous.
       frame: u8[1, H, W, 3].
       objects: bool[1, K], slots in use.
       position: i32 scalar, slot of the memory for the frame before.
@@ -36,7 +36,7 @@ def advance(model, variables, entries, previous, frame, objects, position, is_re
     """
     memory = protocol.assemble(entries)
     features = model.apply(variables, frame, method='encode')
-    prediction, _, entry, _ = rollout.temporal_step(
+    prediction, _, entry, _ = temporal.temporal_step(
         model, variables, memory, previous, features, objects, position, time, is_read=is_read
     )
     return {
@@ -67,7 +67,7 @@ def advance_together(model, variables, inputs):
 @functools.partial(jax.jit, static_argnums=0)
 def memorise(model, variables, previous, objects):
     """The memory entry of a frame."""
-    return rollout.memorise(model, variables, previous, objects)[0]
+    return temporal.memorise(model, variables, previous, objects)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -78,4 +78,4 @@ def widened(model, variables, entry, num_slots):
 
 def entry_shapes(model, variables, previous, objects):
     """Shapes of the memory entry of a frame."""
-    return jax.eval_shape(lambda: rollout.memorise(model, variables, previous, objects)[0])
+    return jax.eval_shape(lambda: temporal.memorise(model, variables, previous, objects)[0])

@@ -1,4 +1,4 @@
-"""Losses on the outputs of a rollout. All are means over valid pixels, in float32.
+"""Losses on the outputs of an unrolled clip. All are means over valid pixels, in float32.
 
 Void pixels (label 255) take no part. Padding never reaches this file: predictions are cropped.
 """
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vos_jax.inference.rollout import label_cells
 from vos_jax.ops import aggregation
+from vos_jax.training.unroll import label_cells
 
 VOID = 255
 
@@ -142,7 +142,7 @@ def clip_loss(
     """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, Eq. 13).
 
     Args:
-      outputs: of `rollout.unroll`, leading axes [B, N], the last N frames of the clips.
+      outputs: of `unroll.unroll`, leading axes [B, N], the last N frames of the clips.
       labels: u8[B, T, H, W] slot labels.
       objects: bool[B, K].
       weights: mapping with `bce`, `ce`, `dice`, `propagation`; a term of weight 0 is not computed.

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from vos_jax.errors import InputError
-from vos_jax.inference import rollout
 from vos_jax.ops import aggregation
-from vos_jax.training import losses, schedules, sharding
+from vos_jax.training import losses, schedules, sharding, unroll
 
 OPTIMIZERS = ('adam', 'adamw', 'sgd')
 
@@ -277,7 +276,7 @@ def _make_loss(model, config, constraints):
         if state.batch_stats:
             variables['batch_stats'] = state.batch_stats
         labels, objects = batch['labels'], batch['objects']
-        outputs, variables = rollout.unroll(
+        outputs, variables = unroll.unroll(
             model,
             variables,
             batch['frames'],

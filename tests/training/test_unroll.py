@@ -18,10 +18,10 @@ from tests.models.tiny import (
     variables_of,
 )
 from vos_jax.errors import InputError
-from vos_jax.inference import rollout
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import protocol
 from vos_jax.models.giel.parts import LabelEncoder
+from vos_jax.training import unroll
 
 LABELS = CLIP['labels'][0]
 
@@ -53,15 +53,24 @@ def assert_close(found, expected):
     jax.tree.map(check, found, expected)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def quick_compilation():
+    """Compiles quickly, as `tiny.quick_jit`, what the product compiles itself."""
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', before)
+
+
 @pytest.fixture(scope='module')
-def unroll():
+def outputs_of():
     """Function (batch, sequential) -> outputs of the full model, compiled once."""
     tiny = runner()
     masks = given(CLIP)
 
     @quick_jit
     def compiled(variables, frames, labels, sequential):
-        return rollout.unroll(
+        return unroll.unroll(
             tiny.model,
             variables,
             frames,
@@ -76,9 +85,9 @@ def unroll():
     )
 
 
-def test_a_clip_unrolled_is_the_video_segmented_frame_by_frame(unroll):
+def test_a_clip_unrolled_is_the_video_segmented_frame_by_frame(outputs_of):
     tiny = runner()
-    logits = unroll(CLIP, True)['logits'][0]
+    logits = outputs_of(CLIP, True)['logits'][0]
     segmenter = Segmenter(tiny.model, tiny.variables)
     segmenter.start(FRAMES[0], LABELS[0])
     for time in range(1, 4):
@@ -90,30 +99,30 @@ def test_a_clip_unrolled_is_the_video_segmented_frame_by_frame(unroll):
         np.testing.assert_array_equal(labels[sure], expected.argmax(axis=0)[sure])
 
 
-def test_a_frame_has_no_influence_on_earlier_ones(unroll):
+def test_a_frame_has_no_influence_on_earlier_ones(outputs_of):
     other = {**CLIP, 'frames': CLIP['frames'].copy()}
     other['frames'][:, 3] = 0
-    before, after = unroll(CLIP, True)['logits'], unroll(other, True)['logits']
+    before, after = outputs_of(CLIP, True)['logits'], outputs_of(other, True)['logits']
     np.testing.assert_array_equal(before[:, :2], after[:, :2])
     assert (before[:, 2] != after[:, 2]).any()
 
 
-def test_before_the_recurrent_training_the_memory_holds_true_masks(unroll):
+def test_before_the_recurrent_training_the_memory_holds_true_masks(outputs_of):
     tiny = runner()
     masks = jax.tree.map(np.asarray, protocol.given_masks(masks_of(LABELS[:2], 3)))
     memory = tiny.memory(FRAMES[:2], masks, OBJECTS, num_empty=1)
     expected = tiny.segment(tiny.encode(FRAMES[2]), memory, OBJECTS)
-    outputs = unroll(CLIP, False)
+    outputs = outputs_of(CLIP, False)
     np.testing.assert_allclose(outputs['logits'][0, 1, :3], expected.logits[0, :3], atol=1e-4)
-    assert abs(outputs['logits'] - unroll(CLIP, True)['logits'])[0, 1].max() > 1e-3
+    assert abs(outputs['logits'] - outputs_of(CLIP, True)['logits'])[0, 1].max() > 1e-3
     # The true labels read through the affinity (GIEL, Eq. 1).
     affinity = expected.affinity[0, :2]
     carried = np.einsum('tpq,tpk->kq', affinity, cells_of(LABELS[:2], 3))
     np.testing.assert_allclose(outputs['propagated'][0, 1], carried, atol=1e-5)
 
 
-def test_frames_before_the_first_predicted_one_have_their_true_masks(unroll):
-    outputs = rollout.unroll(
+def test_frames_before_the_first_predicted_one_have_their_true_masks(outputs_of):
+    outputs = unroll.unroll(
         runner().model,
         runner().variables,
         CLIP['frames'],
@@ -122,12 +131,12 @@ def test_frames_before_the_first_predicted_one_have_their_true_masks(unroll):
         labels=CLIP['labels'],
         predict_from=3,
     )[0]
-    assert_close(outputs['logits'], unroll(CLIP, False)['logits'][:, 2:])
+    assert_close(outputs['logits'], outputs_of(CLIP, False)['logits'][:, 2:])
 
 
 def test_void_pixels_of_a_cell_belong_to_nobody():
     labels = np.array([[1, 1, 0, 255], [1, 255, 255, 255]], np.uint8)[None, None]
-    cells = rollout.label_cells(labels, 2, 2)
+    cells = unroll.label_cells(labels, 2, 2)
     np.testing.assert_allclose(cells, [[[[0, 0.75, 0], [0.25, 0, 0]]]])
 
 
@@ -140,7 +149,7 @@ def test_batch_statistics_pass_through_the_steps():
 
     @quick_jit
     def updated(variables):
-        _, new = rollout.unroll(
+        _, new = unroll.unroll(
             model,
             variables,
             batch['frames'],
@@ -180,7 +189,7 @@ def loss_and_gradient(remat, unrolled):
     masks = given(batch)
 
     def loss(params):
-        outputs, new = rollout.unroll(
+        outputs, new = unroll.unroll(
             model,
             {**variables, 'params': params},
             batch['frames'],
@@ -206,4 +215,4 @@ def test_how_steps_are_compiled_changes_neither_loss_nor_gradient(plain_gradient
 
 def test_an_unknown_remat_is_refused():
     with pytest.raises(InputError, match="is 'all'; one of 'none', 'products', 'step', 'full'"):
-        rollout.unroll(None, {}, None, None, None, remat='all')
+        unroll.unroll(None, {}, None, None, None, remat='all')
