@@ -2,7 +2,7 @@
 
 from xml.sax import saxutils
 
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 QUANTITIES = {'ms': 'time, ms', 'peak_mb': 'largest memory, MB', 'first_s': 'first call, s'}
 COLOURS = ('#2a6fbb', '#c65b29', '#8a8a8a')
@@ -38,7 +38,7 @@ def write(path, title, rows):
     size = f'width="{LABEL + WIDTH + 90}" height="{top}"'
     body = '\n'.join(shapes)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">'
-    write_atomically(path, f'{head}\n{body}\n</svg>\n'.encode())
+    write_bytes(path, f'{head}\n{body}\n</svg>\n'.encode())
 
 
 def _text(x, y, text, size):

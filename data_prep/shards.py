@@ -15,7 +15,8 @@ from data_prep.builders.videos import Video, read_video
 from vos_jax.data.shards import prepared
 from vos_jax.data.shards.records import encode_example
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.json_files import write_json
 
 SHARD_BYTES = 64 * 2**20
 _MIN_SHARDS = 16  # of a split, so that small sets use all cores too
@@ -112,7 +113,7 @@ def write_shard(job, report=lambda num_videos: None):
     finally:
         part.unlink(missing_ok=True)
     record = {'file': job.path.name, 'bytes': num_bytes, 'videos': entries}
-    write_atomically(job.record, json.dumps(record).encode())
+    write_json(job.record, record, indent=None)
 
 
 def flatten(example):
@@ -178,7 +179,7 @@ def finish(name, root, work, folder, jobs, options):
         }
         lengths[split] = [len(r['videos']) for r in records], sum(r['bytes'] for r in records)
     tfds_builders.write_info(name, root, work, lengths)
-    write_atomically(work / prepared.INDEX, json.dumps(index).encode())
+    write_json(work / prepared.INDEX, index, indent=None)
     for group in jobs.values():
         for job in group:
             job.record.unlink()
@@ -203,4 +204,4 @@ def open_work(work, plan):
         )
     for part in work.glob('.*.part'):
         part.unlink()
-    write_atomically(path, plan.encode())
+    write_bytes(path, plan.encode())

@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 STORAGES = {'float32': 'FloatStorage', 'int64': 'LongStorage'}
 
@@ -35,7 +35,7 @@ def write(path, arrays):
             contiguous = np.ascontiguousarray(array)
             add(f'data/{index}', contiguous.astype(contiguous.dtype.newbyteorder('<')).tobytes())
         add('version', '3\n')
-    write_atomically(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def _pickle(arrays):

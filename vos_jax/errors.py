@@ -1,8 +1,34 @@
 """Errors of users' input, and how a command ends because of one."""
 
+import errno
+import os
+import re
 import sys
 
 from absl import app, flags, logging
+
+# Not defects of the program: no right, no space, a read-only disk, a file in the way, a bad name.
+_DISK_ERRORS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ETXTBSY,
+}
+# What Orbax (ValueError) and ArrayRecord (RuntimeError) say where the disk refuses.
+_DISK_WORDS = re.compile(
+    'No space left on device|Disk quota exceeded|File too large|Read-only file system'
+    '|Permission denied|File name too long|Input/output error'
+)
 
 
 class InputError(ValueError):
@@ -12,13 +38,22 @@ class InputError(ValueError):
 def run_main(main):
     """Runs a command's `main(argv)`; wrong input becomes one line on stderr and exit code 2.
 
-    Flags are parsed here, so an unknown flag or setting ends in the same way. Any other exception
-    is a defect and keeps its traceback (exit code 1).
+    Flags are parsed here, so an unknown flag or setting ends in the same way, and so does what the
+    disk refuses, of an input or an output. Any other exception is a defect and keeps its traceback
+    (exit code 1).
     """
     try:
         app.run(main, flags_parser=_parse_flags)
     except InputError as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
+        sys.exit(2)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = disk_reason(error)
+        if reason is None:
+            raise
+        place = getattr(error, 'filename', None)
+        place = place if isinstance(place, str | os.PathLike) else 'a file'
+        print(f'error: {place}: {reason}; check its path, rights and space', file=sys.stderr)
         sys.exit(2)
 
 
@@ -34,6 +69,20 @@ def _parse_flags(argv):
     if flags.FLAGS['verbosity'].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING
     return rest
+
+
+def disk_reason(error):
+    """Why the disk refuses, as 'No space left on device'; None where an error is none of the disk.
+
+    >>> disk_reason(PermissionError(13, 'Permission denied', 'a.png'))
+    'Permission denied'
+    >>> disk_reason(ValueError('RESOURCE_EXHAUSTED: a/0.0: No space left on device [type=...]'))
+    'No space left on device'
+    """
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno in _DISK_ERRORS else None
+    found = _DISK_WORDS.search(str(error))
+    return found and found[0]
 
 
 def one_line(error):

@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from vos_jax.config import plain
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 _METADATA = '__metadata__'
 _FORMAT = 1
@@ -49,7 +49,7 @@ def export_weights(path, variables, config, extra=None, dtype='float32'):
     arrays[_METADATA] = np.frombuffer(about.encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def _stored(name, array, dtype):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 
 from vos_jax.config import defaults, plain
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 FILE_NAME = 'config.json'
 # A run goes on only with these unchanged: its weights would not fit, or its data would be others.
@@ -129,7 +129,7 @@ def _all_keys(config, prefix=''):
 
 def save(config, workdir):
     """Stores the resolved config in the run's folder, for its resumption and for evaluation."""
-    write_atomically(Path(workdir) / FILE_NAME, (plain.dumps(config) + '\n').encode())
+    write_bytes(Path(workdir) / FILE_NAME, (plain.dumps(config) + '\n').encode())
 
 
 def stored(workdir):

@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 _PNG_START = b'\x89PNG'
@@ -62,7 +62,8 @@ def decode_frame(data, name, *, pad=False, buffer=None):
 def write_frame(path, frame, quality=90):
     """Writes u8[H, W, 3] as a JPEG; the file appears whole or not at all."""
     frame = np.ascontiguousarray(frame)
-    write_atomically(path, simplejpeg.encode_jpeg(frame, quality=quality, colorspace='RGB'))
+    data = simplejpeg.encode_jpeg(frame, quality=quality, colorspace='RGB')
+    write_bytes(path, data, sync=False)
 
 
 def read_size(path):

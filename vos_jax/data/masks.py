@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vos_jax.data.png import decode_plain
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 VOID = 255
 MAX_VALUES = 64
@@ -91,7 +91,7 @@ def write_labels(path, labels):
     image.putpalette(PALETTE.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, format='PNG', compress_level=3)
-    write_atomically(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), sync=False)
 
 
 def is_binary(paths):

@@ -1,7 +1,6 @@
 """Puts runs on the same sequences side by side."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from vos_jax.evaluation.results import (
     table,
 )
 from vos_jax.evaluation.scoring import SequenceResult
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.json_files import write_json
 
 RESAMPLES = 10_000
 
@@ -157,8 +156,7 @@ def format_comparison(comparison: Comparison) -> str:
 
 def write(comparison: Comparison, folder: Path) -> None:
     """Writes comparison.json."""
-    text = json.dumps(plain(comparison_to_json(comparison)), indent=1)
-    write_atomically(Path(folder) / 'comparison.json', f'{text}\n'.encode())
+    write_json(Path(folder) / 'comparison.json', plain(comparison_to_json(comparison)))
 
 
 def comparison_to_json(comparison: Comparison) -> dict:

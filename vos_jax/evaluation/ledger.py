@@ -19,7 +19,8 @@ from vos_jax.evaluation.protocols import Protocol, Task
 from vos_jax.evaluation.results import sequence_from_json, sequence_to_json
 from vos_jax.evaluation.scoring import SequenceResult
 from vos_jax.evaluation.segmenting import Timing, checksum
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.json_files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Ledger:
             _check_identity(json.loads(path.read_text()), identity, self.out)
         for failure in self.out.glob('failed-*.txt'):
             failure.unlink()
-        write_atomically(path, (json.dumps(identity, indent=1) + '\n').encode())
+        write_json(path, identity)
 
     def report_failure(self, process: int, error: Exception) -> None:
         """Tells process 0, which would wait for this one's sequences for ever."""
-        write_atomically(self._failure(process), str(error).encode())
+        write_bytes(self._failure(process), str(error).encode())
 
     def find_failure(self, num_processes: int) -> str | None:
         """What another process has reported, or None."""
@@ -68,7 +69,7 @@ class Ledger:
             'timing': dataclasses.asdict(record.timing),
             'checksums': dict(record.checksums),
         }
-        write_atomically(self._path(record.result.name), json.dumps(values).encode())
+        write_json(self._path(record.result.name), values, indent=None)
 
     def read(self, task: Task) -> Record | None:
         """Reads the record of a sequence; None if it is not finished or its masks have changed."""
@@ -119,7 +120,7 @@ class KeptScores:
                 result.name: [self._fingerprint(result.name), sequence_to_json(result)]
                 for result in results
             }
-            write_atomically(self._path, json.dumps(kept).encode())
+            write_json(self._path, kept, indent=None)
 
     def read(self) -> list[SequenceResult]:
         """Gives what was kept of masks and annotations that have not changed since."""

@@ -12,7 +12,8 @@ from vos_jax.errors import InputError
 from vos_jax.evaluation.metrics import SequenceScores, statistics, summarise
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.scoring import SequenceResult
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.json_files import write_json
 
 FILE = 'results.json'
 GLOBAL_COLUMNS = ('J&F-Mean', 'J-Mean', 'J-Recall', 'J-Decay', 'F-Mean', 'F-Recall', 'F-Decay')
@@ -116,11 +117,11 @@ def missing_objects(results: Results) -> list[str]:
 def write(results: Results, folder: Path) -> None:
     """Writes results.json and, where there are scores, the CSV files; each appears whole or not."""
     folder, split = Path(folder), results.header['split']
-    write_atomically(folder / FILE, (json.dumps(to_json(results)) + '\n').encode())
+    write_json(folder / FILE, to_json(results), indent=None)
     if not any(result.stems for result in results.sequences):
         return  # nothing scored: the annotations are not public
-    write_atomically(folder / f'global_results-{split}.csv', global_csv(results).encode())
-    write_atomically(folder / f'per-sequence_results-{split}.csv', object_csv(results).encode())
+    write_bytes(folder / f'global_results-{split}.csv', global_csv(results).encode())
+    write_bytes(folder / f'per-sequence_results-{split}.csv', object_csv(results).encode())
 
 
 def global_csv(results: Results) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import simplejpeg
 
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.json_files import write_json
 from vos_jax.video import scaling
 
 LONGEST_PX = 1920
@@ -91,7 +92,7 @@ class FrameStore:
                     return
                 image = scaling.shrink_image(frame.image, self.size)
                 data = simplejpeg.encode_jpeg(image, _QUALITY, 'RGB', '444')
-                write_atomically(self.jpeg(frame.number), data)
+                write_bytes(self.jpeg(frame.number), data, sync=False)
                 with self._lock:
                     self.names.append(frame.name)
                     self.times_s.append(frame.time_s)
@@ -110,4 +111,4 @@ class FrameStore:
     def _remember(self):
         index = {'identity': self._video.identity, 'size': self.size, 'names': self.names}
         index |= {'times_s': [str(time) for time in self.times_s], 'damage': self.damage}
-        write_atomically(self._folder / 'index.json', json.dumps(index).encode())
+        write_json(self._folder / 'index.json', index, indent=None)

@@ -8,7 +8,7 @@ import numpy as np
 
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.json_files import write_json
 from vos_jax.studio.frames import FrameStore
 from vos_jax.video.reader import open_video
 
@@ -59,7 +59,7 @@ class Project:
                 'objects': self.objects,
                 'given': {str(number): ids for number, ids in sorted(self.given.items())},
             }
-            write_atomically(self.folder / FILE, (json.dumps(values, indent=1) + '\n').encode())
+            write_json(self.folder / FILE, values)
             self.version += 1
 
     def ids(self):

@@ -1,6 +1,5 @@
 """Writes what a project has found: masks in the size of the video, an overlay video, a summary."""
 
-import json
 import zipfile
 
 import numpy as np
@@ -10,7 +9,7 @@ from vos_jax.data.clips import count_pixels
 from vos_jax.data.masks import PALETTE
 from vos_jax.data.overlay import overlay
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.json_files import write_json
 from vos_jax.video import scaling
 from vos_jax.video.writer import VideoWriter
 
@@ -95,4 +94,4 @@ def _write_summary(path, project, areas):
         objects[str(one['id'])] = about | {'area_px': [*pixels.values()], 'empty_frames': empty}
     values = {'video': str(project.video.path), 'frames': [*areas], 'objects': objects}
     values['painted_frames'] = [project.frames.names[n] for n in sorted(project.given)]
-    write_atomically(path, (json.dumps(values) + '\n').encode())
+    write_json(path, values, indent=None)

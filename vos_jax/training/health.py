@@ -1,7 +1,6 @@
 """What watches over a run: numbers that are not finite, steps compiled again, memory, profiles."""
 
 import contextlib
-import json
 import math
 import resource
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 from vos_jax.config.data_spec import read_settings
 from vos_jax.data.pipeline import BatchMaker
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.json_files import write_json
 
 NONFINITE = ('stop', 'skip')
 RECOMPILATION = ('warn', 'error')
@@ -89,7 +88,7 @@ def save_clips(config, index, folder, metrics):
         name: value if math.isfinite(value) else str(value) for name, value in metrics.items()
     }
     record = {'step': index + 1, 'clips': names, 'metrics': numbers}
-    write_atomically(path, (json.dumps(record, indent=1) + '\n').encode())
+    write_json(path, record)
     np.savez_compressed(path.with_suffix('.npz'), **maker(index))
     return names
 

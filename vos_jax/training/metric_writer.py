@@ -15,7 +15,7 @@ from PIL import Image
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 
 class MetricWriter:
@@ -58,7 +58,7 @@ class MetricWriter:
         values = []
         for name, image in images.items():
             png = _png(image)
-            write_atomically(self._workdir / 'images' / f'{name}_{int(step):07d}.png', png)
+            write_bytes(self._workdir / 'images' / f'{name}_{int(step):07d}.png', png, sync=False)
             height, width = image.shape[:2]
             encoded = summary_pb2.Summary.Image(
                 height=height, width=width, colorspace=3, encoded_image_string=png
@@ -118,7 +118,7 @@ def read_metrics(workdir):
 def _drop_after(path, step):
     kept = [line for line in read_metrics(path.parent) if line['step'] <= step]
     if path.exists():
-        write_atomically(path, ''.join(json.dumps(line) + '\n' for line in kept).encode())
+        write_bytes(path, ''.join(json.dumps(line) + '\n' for line in kept).encode())
 
 
 def _png(image):

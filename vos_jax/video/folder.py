@@ -9,7 +9,7 @@ import numpy as np
 
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 _RUN = 'run.json'
 _STATE = 'state'
@@ -137,7 +137,7 @@ class Output:
 def _write_json(path, values):
     """One line for each name: a list of a number for each frame is not read line by line."""
     lines = (f'{json.dumps(name)}: {json.dumps(value)}' for name, value in values.items())
-    write_atomically(path, ('{\n ' + ',\n '.join(lines) + '\n}\n').encode())
+    write_bytes(path, ('{\n ' + ',\n '.join(lines) + '\n}\n').encode())
 
 
 def _write_arrays(path, items):

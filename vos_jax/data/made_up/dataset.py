@@ -14,7 +14,8 @@ from vos_jax.data.frames import write_frame
 from vos_jax.data.made_up import scenes
 from vos_jax.data.masks import write_labels
 from vos_jax.errors import InputError, run_main
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.json_files import write_json
 
 _RECORD = 'synthetic.json'
 _MIN_SHARE = 0.004  # of the image, that an object shows in the first frame
@@ -80,8 +81,8 @@ def write_dataset(
     for year in ('2016', '2017'):
         for split, part in (('train', names[:num_train]), ('val', names[num_train:])):
             text = ''.join(f'{name}\n' for name in part)
-            write_atomically(root / 'ImageSets' / year / f'{split}.txt', text.encode())
-    write_atomically(root / _RECORD, json.dumps(record, indent=2).encode())
+            write_bytes(root / 'ImageSets' / year / f'{split}.txt', text.encode())
+    write_json(root / _RECORD, record)
 
 
 def main(argv):

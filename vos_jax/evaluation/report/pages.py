@@ -12,7 +12,7 @@ import numpy as np
 from vos_jax.evaluation.compare import Comparison, comparison_to_json
 from vos_jax.evaluation.report import pictures
 from vos_jax.evaluation.results import Results, global_scores, missing_objects, object_rows, plain
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 NUM_WORST = 12
 # Shares of the frame in percent; objects of DAVIS lie between a thousandth and a half of it.
@@ -191,7 +191,7 @@ def _write_page(path, name, title, data):
     }
     # In one pass, so that nothing that is put in is searched for the next field.
     page = re.sub('|'.join(map(re.escape, fields)), lambda match: fields[match[0]], page)
-    write_atomically(path, page.encode())
+    write_bytes(path, page.encode())
     return path
 
 

@@ -16,7 +16,7 @@ from vos_jax.data.layouts import natural_key
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import choose_workers, make_workers
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
 
 WIDTH_PX = 480
 # One colour for each id, the same in masks and curves; apart from each other on any background.
@@ -42,7 +42,7 @@ def draw(task: Task, predictions: Predictions, folder: Path) -> None:
         if stem in frames:
             pictures['frames'] = _shrink_frame(frames[stem])
         for kind, data in pictures.items():
-            write_atomically(folder / kind / task.name / _file_name(kind, stem), data)
+            write_bytes(folder / kind / task.name / _file_name(kind, stem), data, False)
 
 
 def draw_all(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from vos_jax import weights
 from vos_jax.inference import states, steps
 from vos_jax.inference.program import vos_loader
 from vos_jax.inference.segmenter import num_slots_for
-from vos_jax.storage.atomic import write_atomically
+from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.json_files import write_json
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 _GROWING = 10  # memory slots of 'every_n', which has no number of its own
@@ -59,12 +59,12 @@ def export_step(segmenter, folder, size, num_objects, *, num_memory=None, platfo
     if segmenter.model.memorises_features:
         files['encode'] = programs.encode(platforms)
     for name, program in files.items():
-        write_atomically(folder / f'{name}.jax_export', program.serialize())
+        write_bytes(folder / f'{name}.jax_export', program.serialize())
     _write_weights(folder / 'weights.npz', segmenter.variables)
     for source in sorted(Path(vos_loader.__file__).parent.glob('*.py')):
         (folder / 'vos_loader').mkdir(exist_ok=True)
         shutil.copyfile(source, folder / 'vos_loader' / source.name)
-    write_atomically(folder / 'about.json', (json.dumps(about, indent=1) + '\n').encode())
+    write_json(folder / 'about.json', about)
     return about
 
 
@@ -126,4 +126,4 @@ def _leaves(tree):
 def _write_weights(path, variables):
     buffer = io.BytesIO()
     np.savez(buffer, **{name: np.asarray(a) for name, a in weights.named(variables).items()})
-    write_atomically(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())

@@ -1,0 +1,93 @@
+"""What the disk refuses is one line, with the place and the reason."""
+
+import errno
+import os
+
+import pytest
+
+from vos_jax.errors import InputError
+from vos_jax.storage import disk
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path):
+    disk.prepare_folder(tmp_path / 'a' / 'b')
+    assert not list((tmp_path / 'a' / 'b').iterdir())
+
+
+def unwritable(tmp_path):
+    (tmp_path / 'file').write_bytes(b'')
+    (tmp_path / 'loop').symlink_to('loop')
+    return {
+        'a file': tmp_path / 'file',
+        'below a file': tmp_path / 'file' / 'out',
+        'a link to itself': tmp_path / 'loop',
+        'a long name': tmp_path / ('x' * 300),
+        'below /proc': '/proc/none/out',
+        'a zero byte': 'a\0b',
+    }
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'a file',
+        'below a file',
+        'a link to itself',
+        'a long name',
+        'below /proc',
+        'a zero byte',
+    ],
+)
+def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, kind):
+    with pytest.raises(InputError, match=r'cannot be written \(.*\); name another --out$'):
+        disk.prepare_folder(unwritable(tmp_path)[kind])
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match='a folder; name a file with --out'):
+        disk.prepare_file(tmp_path)
+    with pytest.raises(InputError, match=r'cannot be written \(File name too long\)'):
+        disk.prepare_file(tmp_path / ('x' * 300))
+    disk.prepare_file(tmp_path / 'new' / 'a.npz')
+    assert not list((tmp_path / 'new').iterdir())
+
+
+def refused(number, path=None):
+    return OSError(number, os.strerror(number), path and str(path))
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        refused(errno.ENOSPC),
+        refused(errno.ENOSPC, 'out/a/b.png'),
+        refused(errno.EACCES, 'out/a'),
+        refused(errno.ENOTDIR, '.'),
+        ValueError('RESOURCE_EXHAUSTED: Error writing "out/0.0": No space left on device [OS 28]'),
+        RuntimeError('Failed to write: No space left on device'),
+    ],
+    ids=str,
+)
+def test_an_error_below_the_output_is_one_line(error):
+    with (
+        pytest.raises(InputError, match=r'cannot be written \(.*\); make room'),
+        disk.explain_disk_errors('out'),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        refused(errno.EACCES, 'video/00000.jpg'),
+        refused(errno.EACCES),
+        refused(errno.EPIPE, 'out/a'),
+        ValueError('a defect'),
+        RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes'),
+    ],
+    ids=str,
+)
+def test_other_errors_pass(error):
+    with pytest.raises(type(error)) as found, disk.explain_disk_errors('out'):
+        raise error
+    assert found.value is error

@@ -1,0 +1,63 @@
+"""What reading a damaged file can raise, as one InputError."""
+
+import contextlib
+import lzma
+import struct
+import tarfile
+import tokenize
+import zipfile
+import zlib
+
+from vos_jax.errors import InputError, first_line
+
+# ValueError covers JSON, UnicodeError and NumPy's headers; RuntimeError encrypted members of a zip
+# and RecursionError; the rest is what the libraries of the formats raise.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,  # with NotImplementedError and RecursionError
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tarfile.TarError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+)
+
+
+@contextlib.contextmanager
+def reading(path, what, remedy='copy it again'):
+    """A context for reading a file of a known form: whatever is wrong with it is an InputError.
+
+    Only for code that reads and does nothing else, since a defect in it would be called damage.
+
+    Args:
+      path: the file, named in the message.
+      what: what the file should be, as 'a whole weights file of vos_jax'.
+      remedy: what to do instead.
+
+    >>> with reading('a.json', 'a list of names'):
+    ...     _ = [][0]
+    Traceback (most recent call last):
+    vos_jax.errors.InputError: a.json: not a list of names (list index out of range); copy it again
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f'{path}: no such file; {remedy}') from error
+    except IsADirectoryError as error:
+        raise InputError(f'{path}: a folder, not {what}; name the file') from error
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise InputError(f'{path}: cannot be read ({reason}); {remedy}') from error
+    except _DAMAGE as error:
+        raise InputError(f'{path}: not {what} ({first_line(error)}); {remedy}') from error

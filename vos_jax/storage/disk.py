@@ -1,0 +1,88 @@
+"""Output folders, and what the disk refuses: found before the work, reported in one line."""
+
+import contextlib
+import errno
+import os
+import uuid
+from pathlib import Path
+
+from vos_jax.errors import InputError, disk_reason
+
+_KEPT = 'What is finished is kept, the same command resumes'
+# Errors of writing, which come without the name of a file.
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+
+def prepare_folder(folder, flag='--out'):
+    """Makes a folder and writes a file there, so that a failure comes before the work.
+
+    Args:
+      folder: path.
+      flag: which named it.
+
+    Raises:
+      InputError: where the folder cannot be made or written to.
+    """
+    probe = Path(folder) / f'.probe.{uuid.uuid4().hex[:8]}.tmp'
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b'0')
+        probe.unlink()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        with contextlib.suppress(OSError, ValueError):
+            probe.unlink()
+        reason = disk_reason(error) or getattr(error, 'strerror', None) or error
+        raise InputError(f'{folder}: cannot be written ({reason}); name another {flag}') from error
+
+
+def prepare_file(path, flag='--out'):
+    """Makes the folder of a file and probes it; refuses a folder in place of the file."""
+    path = Path(path)
+    prepare_folder(path.parent, flag)
+    try:
+        is_folder = path.is_dir()
+        os.stat(path)  # tells of a name that is too long, or a link to itself
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = disk_reason(error) or error
+        raise InputError(f'{path}: cannot be written ({reason}); name another {flag}') from error
+    if is_folder:
+        raise InputError(f'{path}: a folder; name a file with {flag}')
+
+
+@contextlib.contextmanager
+def explain_disk_errors(below, flag='--out'):
+    """Turns what the disk refuses below a folder into an InputError.
+
+    Errors of other files, such as an input that may not be read, pass: `run_main` reports them
+    by their name.
+
+    Args:
+      below: the output folder, or file.
+      flag: which named it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = disk_reason(error)
+        if reason is None or not _is_below(error, Path(below)):
+            raise
+        place = getattr(error, 'filename', None) or below
+        raise InputError(
+            f'{place}: cannot be written ({reason}); make room or name another {flag}. {_KEPT}'
+        ) from error
+
+
+def _is_below(error, folder):
+    if not isinstance(error, OSError):
+        return True  # a library's words for a full disk
+    if error.filename is None:
+        return error.errno in _OF_WRITING
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    named, folder = Path(error.filename).absolute(), Path(folder).absolute()
+    # Also above it: making the folder fails at the first of its parents.
+    return folder in (named, *named.parents) or named in folder.parents

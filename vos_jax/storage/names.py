@@ -1,0 +1,70 @@
+"""Names of files, and numbers in them."""
+
+import os
+import re
+
+from vos_jax.errors import InputError
+
+_LONGEST_NAME = 255  # bytes, on every usual file system
+
+
+def natural_key(name):
+    """A sort key that puts frame 10 after frame 9 where names have no leading zeros.
+
+    >>> sorted(['f10', 'f9', 'f09'], key=natural_key)
+    ['f09', 'f9', 'f10']
+    """
+    parts = re.split(r'(\d+)', name)
+    return [
+        (int(part), part) if part.isascii() and part.isdigit() else (-1, part) for part in parts
+    ]
+
+
+def check_name(name, where, remedy='give it a shorter, plain name'):
+    """Refuses a name that cannot be that of one file below a folder.
+
+    Args:
+      name: of a sequence, frame or split, as a list or JSON file has it.
+      where: the file that has it.
+      remedy: end of the message.
+
+    Raises:
+      InputError: for an empty name, one with a slash or zero byte, `.`, `..`, or of more than 255
+        bytes with the ending of a file.
+    """
+    shown = repr(name) if len(name) <= 40 else f'{name[:40]!r}...'
+    if not name or name in ('.', '..') or '/' in name or '\0' in name:
+        raise InputError(f'{where}: {shown} is no name of a file; {remedy}')
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        raise InputError(f'{where}: {shown} is no text; {remedy}') from None
+    if size > _LONGEST_NAME - len('.jpeg'):
+        raise InputError(f'{where}: {shown} has {size} bytes, too long for a file; {remedy}')
+
+
+def times(size):
+    """Height and width as people say it, width x height.
+
+    >>> times((480, 854))
+    '854x480'
+    """
+    return f'{size[1]}x{size[0]}'
+
+
+def parse_size(text, flag='--size', least=32):
+    """(height, width) of WIDTHxHEIGHT.
+
+    Raises:
+      InputError: for another form, or a side below `least` or above 16,384.
+
+    >>> parse_size('854x480')
+    (480, 854)
+    """
+    match = re.fullmatch(r'([0-9]{1,5})x([0-9]{1,5})', text)
+    width, height = map(int, match.groups()) if match else (0, 0)
+    if not least <= min(width, height) <= max(width, height) <= 16384:
+        raise InputError(
+            f'{flag}={text[:40]}: needed: WIDTHxHEIGHT, each {least} to 16384, as 854x480'
+        )
+    return height, width
