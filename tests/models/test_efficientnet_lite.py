@@ -5,10 +5,10 @@ import pytest
 
 from tests.models.tiny import clip, fill, giel, quick_jit
 from vos_jax.errors import InputError
-from vos_jax.inference import rollout
 from vos_jax.models import registry
 from vos_jax.models.efficientnet_lite import LiteSpec, QueryEncoder, SupportEncoder
 from vos_jax.ops import aggregation
+from vos_jax.training import unroll
 
 SIZE = (32, 48)
 
@@ -77,7 +77,7 @@ def test_a_clip_is_segmented_and_unused_slots_stay_empty(model):
     )
     variables = fill(shapes)
     outputs, _ = quick_jit(
-        lambda v: rollout.unroll(model, v, batch['frames'], masks, batch['objects'])
+        lambda v: unroll.unroll(model, v, batch['frames'], masks, batch['objects'])
     )(variables)
     probabilities = np.asarray(jax.nn.softmax(outputs['logits'], axis=2))
     assert probabilities.shape == (1, 2, 4, 40, 56)
