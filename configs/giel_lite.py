@@ -160,6 +160,7 @@ def _data(steps, first):
 def _for_gpu(config):
     """Batches that keep a GPU busy; crops at about the scale of the test frames."""
     config.data.update(batch_size=16, crop=(192, 288), num_slots=3, scale=(0.9, 1.7))
+    config.data.paste.update(probability=0.5, objects=2)
     config.data.update(num_threads=12, prefetch=12)
     config.training.update(unrolled=False, checkpoint_every=500)
 
