@@ -100,13 +100,13 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(da
         ('ValueError', 134, 'process 0 of 2: barrier. Where another process has died'),
         ('jax.errors.JaxRuntimeError', 134, 'process 0 of 2: barrier. Where another process'),
         ('FloatingPointError', 1, 'process 0 of 2: barrier\n'),
-        ('distributed.InputError', 2, 'barrier more\n'),
+        ('processes.InputError', 2, 'barrier more\n'),
     ],
 )
 def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error, code, words):
     # Nothing that runs at the regular end may: it would wait for the others.
     program = (
-        'import atexit, jax\nfrom vos_jax.training import distributed\n'
+        'import atexit, jax\nfrom vos_jax.training import processes\n'
         'jax.process_count, processes.GRACE_S = lambda: 2, 0\n'
         "atexit.register(print, 'waits for the others')\n"
         f"with processes.ending_together(): raise {error}('barrier\\nmore')"
