@@ -1,10 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vos_jax.ops.cpu.convolution import conv2d
 from vos_jax.planning import hlo
 from vos_jax.training import flops
+from vos_jax.training.unroll import recomputed
 
 
 def ops_of(function, *arguments):
@@ -24,16 +26,55 @@ def test_a_gradient_takes_twice_the_work_of_its_forward_pass():
     assert ops_of(jax.grad(loss, argnums=(0, 1)), w, x) == 3 * forward
 
 
+def test_what_nobody_uses_is_no_work():
+    x = jnp.ones((4, 4))
+    assert ops_of(lambda x: (x @ x, (x @ x) @ x)[0], x) == 2 * 4**3
+
+
 def test_recomputed_products_are_not_needed_ones():
     w, x = jnp.ones((8, 8)), jnp.ones((4, 8))
     body = lambda x, w: jnp.sin(jnp.sin(x @ w) @ w)  # noqa: E731
-    plain = jax.grad(lambda w, x: body(x, w).sum(), argnums=(0, 1))
-    again = jax.grad(lambda w, x: jax.checkpoint(body)(x, w).sum(), argnums=(0, 1))
+    plain = jax.value_and_grad(lambda w, x: body(x, w).sum(), argnums=(0, 1))
+    again = jax.value_and_grad(lambda w, x: jax.checkpoint(body)(x, w).sum(), argnums=(0, 1))
     expected = flops.tally(jax.make_jaxpr(plain)(w, x))
     found = flops.tally(jax.make_jaxpr(again)(w, x))
-    assert expected.needed == expected.done
-    np.testing.assert_allclose(found.needed, expected.needed)
+    assert expected.needed == expected.done == found.needed
     np.testing.assert_allclose(found.done, expected.done * 4 / 3)
+
+
+CHAIN = jnp.ones((4, 3, 3, 24, 24)), jnp.ones((2, 64, 64, 24))  # kernels, images
+
+
+def gradient_of_chain(remat):
+    """Function (kernels, x) -> loss and gradients of four convolutions, one after the other."""
+
+    def layer(x, kernel):
+        return jnp.sin(conv2d(x, kernel))
+
+    layer = layer if remat == 'none' else recomputed(layer, remat)
+
+    def loss(kernels, x):
+        for kernel in kernels:
+            x = layer(x, kernel)
+        return x.sum()
+
+    return jax.value_and_grad(loss, argnums=(0, 1))
+
+
+@pytest.mark.parametrize('remat', ['none', 'products', 'full'])
+def test_the_needed_work_of_convolutions_is_what_xla_counts(remat):
+    # Their gradients take twice the work of the convolutions.
+    needed = 3 * 4 * (2 * 2 * 64 * 64 * 24 * 24 * 9)
+    assert ops_of(gradient_of_chain(remat), *CHAIN) == needed
+    compiled = jax.jit(gradient_of_chain('none')).lower(*CHAIN).compile()
+    # XLA leaves out products with the zeros around an image, and counts the sines.
+    np.testing.assert_allclose(needed, compiled.cost_analysis()['flops'], rtol=0.05)
+
+
+@pytest.mark.parametrize(('remat', 'count'), [('none', 12), ('products', 12), ('full', 16)])
+def test_only_a_full_recomputation_repeats_convolutions(remat, count):
+    jaxpr = jax.make_jaxpr(gradient_of_chain(remat))(*CHAIN)
+    assert flops.tally(jaxpr).done == count * (2 * 2 * 64 * 64 * 24 * 24 * 9)
 
 
 def test_only_one_branch_counts():

@@ -204,7 +204,9 @@ def loss_and_gradient(remat, unrolled):
     return quick_jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
 
 
-@pytest.mark.parametrize(('remat', 'unrolled'), [('step', False), ('full', False), ('none', True)])
+@pytest.mark.parametrize(
+    ('remat', 'unrolled'), [('step', False), ('products', False), ('full', False), ('none', True)]
+)
 def test_how_steps_are_compiled_changes_neither_loss_nor_gradient(plain_gradient, remat, unrolled):
     (loss, statistics), gradient = loss_and_gradient(remat, unrolled)
     (expected_loss, expected_statistics), expected = plain_gradient

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.interpreters import partial_eval
 
 # bfloat16, dense, per device as JAX counts them (Google Cloud's and NVIDIA's data sheets).
 PEAKS = {
@@ -24,6 +27,8 @@ PEAKS = {
     'NVIDIA H100': 989e12,
     'NVIDIA H200': 989e12,
 }
+
+_REPEATED = 'rematted_computation'  # in the names of equations that rematerialisation repeats
 
 
 class Tally(NamedTuple):
@@ -57,10 +62,10 @@ def count(jaxpr):
 
 
 def tally(jaxpr):
-    """Adds up the products of a program.
+    """Adds up the products of a program, those whose result nobody uses left out.
 
-    A part that is recomputed holds its forward pass and the two products of its backward pass for
-    each; the first is the repeated one.
+    JAX names the part of a backward pass that repeats the forward pass (`_REPEATED`): its products
+    are done, and not needed.
 
     Args:
       jaxpr: ClosedJaxpr of a train step, `jax.jit(step).trace(...).jaxpr`.
@@ -68,45 +73,52 @@ def tally(jaxpr):
     Returns:
       Tally. A loop of unknown length counts once.
     """
-    sums = [0.0] * 5
-    for equation, times, needed in _products(jaxpr, 1, 1.0):
-        is_product = equation.primitive.name == 'dot_general'
-        operations = (_of_product if is_product else _of_convolution)(equation)
-        variables = [*equation.invars, *equation.outvars]
-        halo = 0 if is_product else _halo_bytes(equation)
-        values = (
-            needed * operations,
-            operations,
-            sum(_bytes(variable) for variable in variables),
-            halo,
-            _gathered_bytes(equation) if is_product else 0,
-        )
-        sums = [total + times * value for total, value in zip(sums, values)]
-    return Tally(*sums)
+    live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return Tally(*np.sum([_row(product) for product in _products(live)] or np.zeros((1, 5)), 0))
 
 
-def _products(jaxpr, times, needed):
-    """(equation, how often it runs, needed share) of all products."""
+class _Product(NamedTuple):
+    equation: core.JaxprEqn
+    times: int
+    is_repeated: bool
+
+    def operations(self):
+        is_matrix = self.equation.primitive.name == 'dot_general'
+        return self.times * (_of_product if is_matrix else _of_convolution)(self.equation)
+
+
+def _row(product):
+    """What one product adds to a Tally."""
+    equation, times, is_repeated = product
+    operations = product.operations()
+    variables = [*equation.invars, *equation.outvars]
+    is_matrix = equation.primitive.name == 'dot_general'
+    return (
+        0.0 if is_repeated else operations,
+        operations,
+        times * sum(_bytes(variable) for variable in variables),
+        0.0 if is_matrix else times * _halo_bytes(equation),
+        times * _gathered_bytes(equation) if is_matrix else 0.0,
+    )
+
+
+def _products(jaxpr, times=1, is_repeated=False):
+    """All products of a program, with those of its parts."""
     for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
         name, params = equation.primitive.name, equation.params
+        repeated = is_repeated or _REPEATED in str(equation.source_info.name_stack)
         if name in ('dot_general', 'conv_general_dilated'):
-            yield equation, times, needed
+            yield _Product(equation, times, repeated)
             continue
         parts = [part for value in params.values() for part in _jaxprs(value)]
         if name == 'cond' and parts:  # one branch runs; those for other platforms have as much
             parts = [max(parts, key=_size)]
-        is_recomputed = params.get('differentiated') and params.get('policy', True) is None
         for part in parts:
-            inner_times = times * (params['length'] if name == 'scan' else 1)
-            yield from _products(part, inner_times, needed * (2 / 3 if is_recomputed else 1))
+            yield from _products(part, times * params.get('length', 1), repeated)
 
 
 def _size(jaxpr):
-    found = _products(jaxpr, 1, 1.0)
-    return sum(
-        times * (_of_product(e) if e.primitive.name == 'dot_general' else _of_convolution(e))
-        for e, times, _ in found
-    )
+    return sum(product.operations() for product in _products(jaxpr))
 
 
 def _jaxprs(value):

@@ -64,7 +64,7 @@ def unroll(
     batch, length = frames.shape[:2]
     encode = lambda v, x: apply(model, v, train, 'encode', x, dropout=dropout)  # noqa: E731
     if remat in ('products', 'full'):
-        encode = _recomputed(encode, remat)
+        encode = recomputed(encode, remat)
     features, variables = encode(variables, rows(frames.reshape(-1, *frames.shape[2:]), 1))
     features = rows(features, 1)
     features = jax.tree.map(lambda a: _time_first(a, batch), features)
@@ -106,7 +106,7 @@ def unroll(
         return (memory, masks, _statistics(variables)), outputs
 
     if remat != 'none':
-        body = _recomputed(body, remat)
+        body = recomputed(body, remat)
     truths = None if labels is None else jnp.moveaxis(labels, 1, 0)
     masks = protocol.given_masks(given)
     previous = Previous(frames[0], jax.tree.map(lambda a: a[0], features), masks, times[0])
@@ -133,13 +133,14 @@ def unroll(
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), outputs), {**fixed, **statistics}
 
 
-def _recomputed(function, remat):
+def recomputed(function, remat):
     """The function with its values recomputed in the backward pass, as `remat` says."""
     return jax.checkpoint(function, policy=_is_product if remat == 'products' else None)
 
 
 def _is_product(primitive, *_, **__):
-    return primitive.name in ('dot_general', 'conv_general_dilated')
+    # ops' convolutions have gradients of their own: the policy sees the call, not what is in it.
+    return primitive.name in ('dot_general', 'conv_general_dilated', 'custom_vjp_call')
 
 
 def _statistics(variables):

@@ -53,8 +53,9 @@ def _backward(stride, padding, dilation, residuals, cotangent):
     x, kernel = residuals
     plain = functools.partial(_plain, stride=stride, padding=padding, dilation=dilation)
 
+    # The transposes alone: with `jax.vjp` the program would hold the forward pass again.
     def weight_gradient(x, cotangent):
-        return jax.vjp(lambda k: plain(x, k), kernel)[1](cotangent)[0]
+        return jax.linear_transpose(lambda k: plain(x, k), kernel)(cotangent)[0]
 
     def weight_gradient_by_sample(x, cotangent):
         pieces = min(x.shape[0], MAX_PIECES)
@@ -73,7 +74,8 @@ def _backward(stride, padding, dilation, residuals, cotangent):
         kernel_gradient = lax.platform_dependent(
             x, cotangent, cpu=weight_gradient_by_sample, default=weight_gradient
         )
-    return jax.vjp(lambda a: plain(a, kernel), x)[1](cotangent)[0], kernel_gradient
+    image_gradient = jax.linear_transpose(lambda a: plain(a, kernel), x)(cotangent)[0]
+    return image_gradient, kernel_gradient
 
 
 conv2d.defvjp(_forward, _backward)
