@@ -21,6 +21,7 @@ from absl import flags
 from benchmarks import bars, configs, contestants, measuring
 from benchmarks.contestants import CODES, PARTS, Task
 from vos_jax.errors import InputError, run_main
+from vos_jax.storage.names import parse_size
 
 CONFIGS = {'giel': 'configs/giel_resnet50.py', 'stm': 'configs/stm_resnet50.py'}
 SIZES = {'inference': '854x480', 'training': '384x384', 'cfbi_matching': '849x481'}
@@ -144,7 +145,7 @@ def make_tasks(wanted):
     for part in wanted.parts or parts:
         default = SIZES.get(part) or SIZES['cfbi_matching']
         text = wanted.train_size if part == 'training' else wanted.size
-        size = measuring.parse_size(text or default)
+        size = parse_size(text or default)
         if part == 'training' and wanted.model == 'stm' and any(side % 16 for side in size):
             raise InputError(f"--train_size is '{text}'; STM in PyTorch needs multiples of 16")
         tasks.append(

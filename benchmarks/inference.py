@@ -17,6 +17,7 @@ from vos_jax.errors import run_main
 from vos_jax.inference import memory_policy
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
+from vos_jax.storage.names import parse_size
 
 COLUMNS = {
     'config': ('config', ''),
@@ -120,7 +121,7 @@ def main(argv):
     """Measures and prints; one row per number of objects."""
     del argv
     wanted = flags.FLAGS
-    size = measuring.parse_size(wanted.size)
+    size = parse_size(wanted.size)
     configs.load(wanted.config)  # a wrong name is an error of this process, in one line
     if wanted.compare_pytorch:
         measuring.check_pytorch()

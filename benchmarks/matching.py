@@ -15,6 +15,7 @@ from absl import flags
 from benchmarks import inputs, measuring
 from vos_jax.errors import run_main
 from vos_jax.ops import align, matching
+from vos_jax.storage.names import parse_size
 
 CHANNELS = 100
 COLUMNS = {
@@ -114,7 +115,7 @@ def main(argv):
     """Measures and prints; a row for each matching, part, number of objects and code."""
     del argv
     wanted = flags.FLAGS
-    size = measuring.parse_size(wanted.size)
+    size = parse_size(wanted.size)
     codes = [(measure, (wanted.dtype,))]
     if wanted.compare_pytorch:
         measuring.check_pytorch()

@@ -160,14 +160,3 @@ def write_json(path, figures):
         rounded = json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 4))
         Path(path).write_text(json.dumps(rounded, indent=1) + '\n')
         print(f'figures in {path}')
-
-
-def parse_size(text):
-    """(height, width) of 'WIDTHxHEIGHT', as '854x480'."""
-    try:
-        width, height = (int(part) for part in text.split('x'))
-    except ValueError as error:
-        raise InputError(f"--size is '{text}'; needed: WIDTHxHEIGHT, as 854x480") from error
-    if min(width, height) < 32:
-        raise InputError(f"--size is '{text}'; needed: at least 32x32")
-    return height, width

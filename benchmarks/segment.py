@@ -17,6 +17,7 @@ from benchmarks import inputs, measuring
 from vos_jax.data import masks
 from vos_jax.errors import run_main
 from vos_jax.inference.segmenter import Segmenter
+from vos_jax.storage.names import parse_size
 from vos_jax.video import scaling
 from vos_jax.video.folder import Output
 from vos_jax.video.given import GivenMasks
@@ -114,7 +115,7 @@ def main(argv):
             measuring.in_own_process(
                 measure,
                 wanted.weights,
-                measuring.parse_size(video),
+                parse_size(video),
                 int(size),
                 int(objects),
                 wanted.frames,

@@ -17,6 +17,7 @@ from absl import flags
 from benchmarks import configs, inputs, measuring
 from vos_jax.errors import InputError, run_main
 from vos_jax.models import registry
+from vos_jax.storage.names import parse_size
 from vos_jax.training import step as steps
 from vos_jax.training.unroll import REMAT
 
@@ -111,7 +112,7 @@ def main(argv):
     if unknown := set(wanted.remat) - set(REMAT):
         raise InputError(f"--remat has '{unknown.pop()}'; known: {', '.join(REMAT)}")
     height, width = config['data']['crop']
-    size = measuring.parse_size(wanted.size or f'{width}x{height}')
+    size = parse_size(wanted.size or f'{width}x{height}')
     rows = []
     if unknown := set(wanted.dtype) - {'', *registry.DTYPES}:
         raise InputError(f"--dtype has '{unknown.pop()}'; known: {', '.join(registry.DTYPES)}")

@@ -22,11 +22,11 @@ from data_prep.builders import DATA_SETS
 from data_prep.builders.videos import Object, Video, read_mask
 from data_prep.inspection import Findings, inspect_video
 from data_prep.prepare import find_data_set, find_videos, open_sources
-from data_prep.progress import Progress
 from vos_jax.data import frames as frame_files
 from vos_jax.data import overlay
 from vos_jax.data.shards import prepared, records
 from vos_jax.errors import InputError, run_main
+from vos_jax.storage.progress import Progress
 
 _PREVIEW_FRAMES, _PREVIEW_HEIGHT = 4, 240
 
@@ -108,7 +108,7 @@ def check(data_set, sources, *, splits=(), resolution='', num_processes=1):
     inspect = functools.partial(_inspect, has_ordered_ids=data_set.has_ordered_ids)
     todo = [group for parts in groups.values() for group in parts]
     progress = Progress('videos', sum(group.num_videos for group in todo))
-    done = workers.run_jobs(inspect, todo, max(min(num_processes, len(todo)), 1), progress.show)
+    done = workers.run_jobs(inspect, todo, max(min(num_processes, len(todo)), 1), progress.reach)
     progress.close()
     found, results = {}, iter(done)
     for split, parts in groups.items():

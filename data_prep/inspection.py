@@ -6,8 +6,8 @@ import numpy as np
 
 from data_prep.builders.videos import find_objects, find_problems, read_mask
 from vos_jax.data import frames as frame_files
-from vos_jax.data.masks import VOID
 from vos_jax.errors import InputError
+from vos_jax.storage.palette import VOID
 
 
 @dataclasses.dataclass

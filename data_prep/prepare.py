@@ -24,9 +24,9 @@ from data_prep import download, shards, workers
 from data_prep.builders import DATA_SETS
 from data_prep.builders.files import FileTree
 from data_prep.builders.videos import find_problems
-from data_prep.progress import Progress
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError, run_main
+from vos_jax.storage.progress import Progress
 
 
 def prepare(name, sources, out, *, splits=(), resolution='', num_processes=1, run=None):
@@ -116,7 +116,7 @@ def _write(jobs, num_processes, run):
         run(shards.write_shard, todo)
         return
     progress = Progress('videos', sum(len(job.videos) for job in todo))
-    workers.run_jobs(shards.write_shard, todo, min(num_processes, len(todo)), progress.show)
+    workers.run_jobs(shards.write_shard, todo, min(num_processes, len(todo)), progress.reach)
     progress.close()
 
 
@@ -179,7 +179,7 @@ def _download(name, wanted):
         progress = Progress(f'bytes of {archive}')
         url = f'{wanted.url.rstrip("/")}/{archive}'
         sha256 = wanted.sha256 if archive == archives[0] else None
-        path, found = download.download(url, wanted.download_dir, sha256, progress.show)
+        path, found = download.download(url, wanted.download_dir, sha256, progress.reach)
         print(f'{path}: sha256 {found}', flush=True)
         paths.append(path)
     return paths

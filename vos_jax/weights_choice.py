@@ -2,12 +2,11 @@
 
 import dataclasses
 import functools
-import zlib
-from pathlib import Path
 
 from absl import flags
 
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
 
 
 def define_flags():
@@ -39,10 +38,8 @@ def open_segmenter(wanted):
         source = _read_run(wanted.workdir, wanted.step)
     else:
         source = run.read_weights(wanted.weights or 'giel_small')
-        content = Path(source.about['weights']).read_bytes()
-        source = dataclasses.replace(
-            source, about={**source.about, 'crc32': f'{zlib.crc32(content):08x}'}
-        )
+        crc32 = f'{checksum.of_file(source.about["weights"]):08x}'
+        source = dataclasses.replace(source, about={**source.about, 'crc32': crc32})
     compilation.keep_compilations()
     inference = dict(source.config.get('inference', {}))
     memory = dict(inference.get('memory', {}))

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from data_prep.builders.videos import Object, Video
-from vos_jax.data.masks import VOID
 from vos_jax.data.png import encode_plain
 from vos_jax.errors import InputError
+from vos_jax.storage.palette import VOID
 
 MAX_OBJECTS = 60  # of an image, the largest; what is left over becomes void, as crowds are
 

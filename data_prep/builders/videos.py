@@ -9,9 +9,10 @@ import numpy as np
 
 from vos_jax.data import frames as frame_files
 from vos_jax.data import masks as mask_files
-from vos_jax.data.layouts import natural_key
 from vos_jax.data.png import encode_plain
 from vos_jax.errors import InputError
+from vos_jax.storage.names import natural_key
+from vos_jax.storage.palette import VOID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,7 @@ def read_mask(video, stem, size):
         return _read_soft(file, size)
     labels = mask_files.decode_labels(file.read(), file, size, binary=video.form == 'binary')
     if video.form == 'merged':
-        labels = np.where((labels > 0) & (labels < mask_files.VOID), np.uint8(1), labels)
+        labels = np.where((labels > 0) & (labels < VOID), np.uint8(1), labels)
     return labels
 
 

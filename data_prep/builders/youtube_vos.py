@@ -4,8 +4,8 @@ import json
 
 from data_prep.builders.videos import DataSet, Object, Video, by_stem
 from vos_jax.data.frames import SUFFIXES
-from vos_jax.data.layouts import natural_key
 from vos_jax.errors import InputError
+from vos_jax.storage.names import natural_key
 
 
 def list_split(tree, split, options):

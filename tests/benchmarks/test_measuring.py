@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from benchmarks import measuring
-from vos_jax.errors import InputError
 
 
 def test_a_measured_function_runs_in_another_process():
@@ -33,13 +32,3 @@ def test_a_table_lines_up_and_marks_what_is_missing(capsys):
     columns = {'name': ('name', ''), 'ms': ('ms', '.1f')}
     measuring.print_table([{'name': 'a', 'ms': 12.34}, {'name': 'long'}], columns)
     assert capsys.readouterr().out == 'name    ms\n   a  12.3\nlong     -\n'
-
-
-@pytest.mark.parametrize('text', ['854', '854x', 'axb', '16x480'])
-def test_a_wrong_size_is_refused(text):
-    with pytest.raises(InputError, match='--size is'):
-        measuring.parse_size(text)
-
-
-def test_a_size_is_width_by_height():
-    assert measuring.parse_size('854x480') == (480, 854)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from vos_jax.data import masks
 from vos_jax.errors import InputError
+from vos_jax.storage.palette import PALETTE
 
 
 def test_palette_follows_the_voc_rule():
@@ -20,8 +21,8 @@ def test_palette_follows_the_voc_rule():
         9: (192, 0, 0),
         255: (224, 224, 192),
     }
-    assert masks.PALETTE.shape == (256, 3)
-    assert {i: tuple(map(int, masks.PALETTE[i])) for i in known} == known
+    assert PALETTE.shape == (256, 3)
+    assert {i: tuple(map(int, PALETTE[i])) for i in known} == known
 
 
 def test_writing_then_reading_gives_the_ids_back(tmp_path, rng):
@@ -36,7 +37,7 @@ def test_a_written_file_is_indexed_with_the_palette(tmp_path, draw):
     masks.write_labels(tmp_path / 'mask.png', draw('.1', '2v'))
     with Image.open(tmp_path / 'mask.png') as image:
         assert image.mode == 'P'
-        np.testing.assert_array_equal(image.getpalette(), masks.PALETTE.ravel())
+        np.testing.assert_array_equal(image.getpalette(), PALETTE.ravel())
         assert image.convert('RGB').getpixel((1, 0)) == (128, 0, 0)
 
 
@@ -60,7 +61,7 @@ def test_one_bit_is_id_one(tmp_path, draw):
 @pytest.mark.parametrize('bits', [1, 2, 4])
 def test_ids_of_small_indexed_files(tmp_path, draw, bits):
     image = Image.fromarray(draw('.1', '1.'))
-    image.putpalette(masks.PALETTE.tobytes())
+    image.putpalette(PALETTE.tobytes())
     image.save(tmp_path / 'mask.png', bits=bits)
     np.testing.assert_array_equal(masks.read_labels(tmp_path / 'mask.png'), draw('.1', '1.'))
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from vos_jax.data.masks import PALETTE
 from vos_jax.data.overlay import overlay
+from vos_jax.storage.palette import PALETTE
 
 FRAME = np.full((7, 9, 3), 100, np.uint8)
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import archive, predictions, protocols
+from vos_jax.storage.palette import PALETTE
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_davis_has_its_sequences_at_the_top(test_dev, saved, tmp_path, draw):
         ]
         image = Image.open(io.BytesIO(packed.read('dog/00001.png')))
     np.testing.assert_array_equal(np.array(image), draw(4, ids=(1, 2), speed=3)[1])
-    assert image.getpalette() == masks.PALETTE.ravel().tolist()
+    assert image.getpalette() == PALETTE.ravel().tolist()
 
 
 def test_test_dev_masks_of_another_program_are_packed_whole(saved, test_dev, evaluate, tmp_path):
@@ -77,7 +77,7 @@ def encoded(labels, palette=None):
     return buffer.getvalue()
 
 
-PALETTE = masks.PALETTE.tobytes()
+COLOURS = PALETTE.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ PALETTE = masks.PALETTE.tobytes()
         ('dog/00001.png', None, r'dog/00001\.png is missing'),
         ('results/dog/00001.png', b'', 'does not belong in it'),
         ('dog/00001.png', encoded(np.zeros((48, 64), np.uint8)), 'L image; servers want indexed'),
-        ('dog/00001.png', encoded(np.zeros((4, 6), np.uint8), PALETTE), '6x4, the frame is 64x48'),
-        ('dog/00001.png', encoded(np.full((48, 64), 3, np.uint8), PALETTE), 'id 3 is no object'),
+        ('dog/00001.png', encoded(np.zeros((4, 6), np.uint8), COLOURS), '6x4, the frame is 64x48'),
+        ('dog/00001.png', encoded(np.full((48, 64), 3, np.uint8), COLOURS), 'id 3 is no object'),
         (
             'dog/00001.png',
-            encoded(np.zeros((48, 64), np.uint8), PALETTE[::-1]),
+            encoded(np.zeros((48, 64), np.uint8), COLOURS[::-1]),
             'the palette is not that',
         ),
     ],

@@ -19,6 +19,7 @@ from vos_jax.evaluation.metrics import (
     statistics,
     summarise,
 )
+from vos_jax.storage.palette import VOID
 
 MASKS = hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=24).flatmap(
     lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arrays(bool, shape))
@@ -169,14 +170,14 @@ def test_first_and_last_frame_are_not_scored():
 
 def test_void_is_background_and_a_missing_object_is_empty():
     truth = labels('1120 1120').copy()
-    truth[0, 0] = metrics.VOID
+    truth[0, 0] = VOID
     scores_j, _ = score_frame(labels('1100 1100'), truth, (1, 2))
     assert scores_j == [3 / 4, 0]
 
 
 def test_number_of_objects_is_the_largest_id_without_void():
     first = labels('0130 0130')
-    first[0, 0] = metrics.VOID
+    first[0, 0] = VOID
     assert count_objects(first) == 3
     assert count_objects(np.zeros((2, 2), np.uint8)) == 0
 

@@ -6,6 +6,7 @@ from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import protocols
 from vos_jax.evaluation.predictions import open_results
+from vos_jax.storage.palette import PALETTE
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def save_colours(folder, labels, palette):
 
 
 def test_colours_are_refused_unless_asked_for(protocol, labels, tmp_path):
-    save_colours(tmp_path / 'out/dog', labels, masks.PALETTE)
+    save_colours(tmp_path / 'out/dog', labels, PALETTE)
     with pytest.raises(InputError, match=r'dog/00001\.png: colour image.*--form=rgb'):
         read_all(protocol, tmp_path / 'out')
     read = read_all(protocol, tmp_path / 'out', form='rgb')
@@ -107,7 +108,7 @@ def test_colours_of_the_second_palette_are_ids_too(make_davis, draw, tmp_path):
     protocol = protocols.load('davis2017', make_davis({'dog': draw(3, ids=ids)}))
     labels = draw(3, ids=ids)
     labels[1, 0, :3] = (9, 22, 30)  # where the two palettes differ
-    palette = masks.PALETTE.copy()
+    palette = PALETTE.copy()
     palette[9] = (191, 0, 0)
     palette[22:] = np.arange(22, 256)[:, None]
     save_colours(tmp_path / 'out/dog', labels, palette)
@@ -118,7 +119,7 @@ def test_colours_of_the_second_palette_are_ids_too(make_davis, draw, tmp_path):
 
 
 def test_a_colour_of_no_palette_is_named(protocol, labels, tmp_path):
-    palette = masks.PALETTE.copy()
+    palette = PALETTE.copy()
     palette[2] = (0, 129, 0)
     save_colours(tmp_path / 'out/dog', labels, palette)
     with pytest.raises(InputError, match=r'1 colours are not in the palette \(#008100\)'):

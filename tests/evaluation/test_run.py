@@ -57,7 +57,7 @@ def test_an_evaluation_leaves_masks_scores_zip_and_report(root, flags, evaluate,
     assert (tmp_path / 'out/report/index.html').is_file()
     assert zipfile.is_zipfile(tmp_path / 'out/davis2017-val-480p.zip')
     assert '[3/3]' in result.stdout
-    assert 'ETA 0:00' in result.stdout
+    assert 'ETA 0 s' in result.stdout
 
 
 def test_scoring_the_written_masks_again_gives_the_same_files(root, flags, evaluate, tmp_path):

@@ -11,8 +11,9 @@ from vos_jax.errors import InputError
 from vos_jax.evaluation import protocols
 from vos_jax.evaluation.ledger import Ledger
 from vos_jax.evaluation.pipeline import Lane, segment_all
-from vos_jax.evaluation.progress import Progress
-from vos_jax.evaluation.segmenting import MaskWriter, checksum, read_ahead, segment
+from vos_jax.evaluation.progress import SequenceProgress
+from vos_jax.evaluation.segmenting import MaskWriter, read_ahead, segment
+from vos_jax.storage import checksum
 
 
 class CopyFirst:
@@ -46,7 +47,7 @@ def test_masks_lie_on_the_disk_with_their_checksums(tasks, tmp_path, draw):
     assert sorted(checksums) == [f'{t:05d}' for t in range(7)]
     for stem, value in checksums.items():
         path = tmp_path / f'{stem}.png'
-        assert checksum(path) == value
+        assert checksum.of_file(path) == value
         np.testing.assert_array_equal(masks.read_labels(path), draw(1, ids=(1, 2))[0])
 
 
@@ -108,7 +109,7 @@ def test_a_failure_keeps_the_sequences_that_were_finished(tasks, tmp_path):
     ledger = Ledger(tmp_path)
     (tmp_path / 'masks').mkdir()
     (tmp_path / 'masks/eel').write_text('')  # the shortest sequence comes last
-    progress = Progress(3, 18)
+    progress = SequenceProgress(3, 18)
     with pytest.raises(OSError, match='eel'):
         list(segment_all([Lane(CopyFirst())], tasks, ledger, progress))
     done = [task.name for task in tasks if ledger.read(task) is not None]
@@ -120,7 +121,7 @@ def test_several_lanes_give_what_one_gives(tasks, tmp_path):
     for count in (1, 3):
         lanes = [Lane(CopyFirst()) for _ in range(count)]
         ledger = Ledger(tmp_path / str(count))
-        records = segment_all(lanes, tasks, ledger, Progress(3, 18))
+        records = segment_all(lanes, tasks, ledger, SequenceProgress(3, 18))
         results.append({record.result.name: record for record in records})
     assert results[0].keys() == {'dog', 'owl', 'eel'}
     for name, record in results[0].items():
@@ -130,7 +131,7 @@ def test_several_lanes_give_what_one_gives(tasks, tmp_path):
 
 def test_a_record_is_of_the_masks_that_are_there(tasks, tmp_path):
     ledger = Ledger(tmp_path)
-    list(segment_all([Lane(CopyFirst())], tasks, ledger, Progress(3, 18)))
+    list(segment_all([Lane(CopyFirst())], tasks, ledger, SequenceProgress(3, 18)))
     assert ledger.read(tasks[0]) is not None
     labels = np.array(Image.open(tmp_path / 'masks/dog/00004.png'))
     labels[0, 0] = 1
@@ -141,9 +142,9 @@ def test_a_record_is_of_the_masks_that_are_there(tasks, tmp_path):
 
 
 def test_progress_shows_sequence_rate_and_remaining_time(tasks, tmp_path, capsys):
-    list(segment_all([Lane(CopyFirst())], tasks, Ledger(tmp_path), Progress(3, 18)))
+    list(segment_all([Lane(CopyFirst())], tasks, Ledger(tmp_path), SequenceProgress(3, 18)))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith('[1/3] dog: J&F ')
     assert 'FPS' in lines[2]
-    assert lines[2].endswith('ETA 0:00')
+    assert lines[2].endswith('ETA 0 s')

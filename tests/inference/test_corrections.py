@@ -118,7 +118,7 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(tmp_path):
 def test_states_that_do_not_belong_are_refused_and_the_video_goes_on(tmp_path):
     video, path = segmenter(), tmp_path / 'state.npz'
     play(video, frames=VIDEO[:3])
-    with pytest.raises(InputError, match='no such state'):
+    with pytest.raises(InputError, match='no such file; write one'):
         video.load(path)
     changed = {**runner().variables, 'more': {'x': np.ones(1, np.float32)}}
     other = Segmenter(runner().model, changed)

@@ -22,7 +22,8 @@ def test_other_digits_than_ours_are_letters():
 
 
 @pytest.mark.parametrize(
-    'text', ['', '854', '31x480', '²x²', '-40x40', '99999999x99999999', '40x40x3']
+    'text',
+    ['', '854', '854x', 'axb', '16x480', '31x480', '²x²', '-40x40', f'{10**8}x{10**8}'],
 )
 def test_a_wrong_size_is_refused(text):
     with pytest.raises(InputError, match='needed: WIDTHxHEIGHT'):

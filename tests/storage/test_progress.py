@@ -22,7 +22,7 @@ class Clock:
 
 def test_a_file_gets_a_line_now_and_then():
     stream, clock = io.StringIO(), Clock()
-    progress = Progress('frames', 100, stream, clock)
+    progress = Progress('frames', 100, stream=stream, clock=clock)
     for number in range(25):
         clock.now_s += 1
         progress.advance(f'frame {number:05d}')
@@ -36,7 +36,7 @@ def test_a_file_gets_a_line_now_and_then():
 
 def test_a_terminal_gets_one_line_that_changes():
     stream, clock = Terminal(), Clock()
-    progress = Progress('frames', 3, stream, clock)
+    progress = Progress('frames', 3, stream=stream, clock=clock)
     for _ in range(3):
         clock.now_s += 1
         progress.advance()
@@ -48,7 +48,7 @@ def test_a_terminal_gets_one_line_that_changes():
 
 def test_a_line_of_its_own_ends_with_the_speed():
     stream, clock = io.StringIO(), Clock()
-    progress = Progress('frames', 20, stream, clock)
+    progress = Progress('frames', 20, stream=stream, clock=clock)
     clock.now_s = 5
     progress.advance('dog', count=10)
     progress.line('[1/2] dog: J&F 80.0')
@@ -67,7 +67,7 @@ def test_what_was_done_before_does_not_count_as_speed():
 
 def test_an_unknown_total_has_no_remaining_time():
     stream, clock = io.StringIO(), Clock()
-    progress = Progress('frames', None, stream, clock)
+    progress = Progress('frames', None, stream=stream, clock=clock)
     clock.now_s = 2
     progress.advance()
     progress.close()
@@ -83,9 +83,13 @@ def test_speed_since_the_start(count, text):
 
 
 def test_speed_since_the_last_time():
-    clock = Clock()
-    speed = Speed(100, done=10, clock=clock)
-    clock.now_s = 10
-    assert speed.since_last(20) == '1 steps/s  ETA 1 min 20 s'
-    clock.now_s = 15
-    assert speed.since_last(40) == '4 steps/s  ETA 15 s'
+    times = iter([0.0, 10.0, 15.0])
+    speed = Speed(1000, done=100, clock=lambda: next(times))
+    assert speed.since_last(120) == '2 steps/s  ETA 7 min 20 s'
+    assert speed.since_last(140) == '4 steps/s  ETA 3 min 35 s'
+
+
+@pytest.mark.parametrize('step', [5, 9])
+def test_where_there_is_nothing_to_measure_the_time_is_unknown(step):
+    times = iter([0.0, 1.0])
+    assert Speed(9, done=step, clock=lambda: next(times)).since_last(step) == '0 steps/s  ETA ?'

@@ -85,7 +85,8 @@ def test_a_damaged_state_is_refused(tmp_path):
     output.save_state(2, make_state())
     path = tmp_path / 'state' / 'entry-3-1.npz'
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=r'state: damaged .* --overwrite'):
+    words = r'entry-3-1\.npz: not a whole state of this run .* --overwrite'
+    with pytest.raises(InputError, match=words):
         output.load_state()
 
 

@@ -12,6 +12,7 @@ from absl import flags, logging
 from vos_jax import weights_choice
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation.output_files import explain_disk_errors, prepare_folder
+from vos_jax.storage.names import parse_size
 
 
 def define_flags():
@@ -33,7 +34,7 @@ def main(argv):
         if wanted[name].value is None:
             raise InputError(f'--{name} is missing; see docs/own_video.md#elsewhere')
     weights_choice.check_flags(wanted)
-    size = _parse_size(wanted.size)
+    size = parse_size(wanted.size)
     folder = Path(wanted.out)
     if folder.exists() and not (folder / 'about.json').is_file() and any(folder.iterdir()):
         raise InputError(f'{folder}: holds something else; name another --out')
@@ -54,14 +55,6 @@ def _export(wanted, folder, size):
     size_mb = sum(path.stat().st_size for path in folder.glob('*')) / 2**20
     print(f'{about["slots"]} objects, {about["memory"]["size"]} frames read; {size_mb:.1f} MB')
     print(f'try it: PYTHONPATH={folder} python -m vos_loader FRAMES.npy FIRST.npy LABELS.npy')
-
-
-def _parse_size(text):
-    """(height, width) of WIDTHxHEIGHT."""
-    width, _, height = text.partition('x')
-    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 32):
-        raise InputError(f'--size={text}: needed: WIDTHxHEIGHT of at least 32x32, as 854x480')
-    return int(height), int(width)
 
 
 if __name__ == '__main__':

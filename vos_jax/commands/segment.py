@@ -14,10 +14,10 @@ from absl import flags
 from vos_jax import weights_choice
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation.output_files import explain_disk_errors, prepare_folder
+from vos_jax.storage.progress import Progress
 from vos_jax.video import scaling
 from vos_jax.video.folder import Output
 from vos_jax.video.given import find_masks
-from vos_jax.video.progress import Progress
 from vos_jax.video.propagate import segment_video
 from vos_jax.video.reader import Range, open_video
 
@@ -82,7 +82,7 @@ def _segment(path, wanted):
         f'{path}: {video.size[1]}x{video.size[0]}, {num_frames or "unknown number of"} frames, '
         f'{len(ids)} objects, model at {size[1]}x{size[0]}; {about["device"]}'
     )
-    progress = Progress(num_frames)
+    progress = Progress('frames', num_frames)
     record = segment_video(
         segmenter,
         video,
@@ -93,11 +93,11 @@ def _segment(path, wanted):
         ids=ids,
         draw=wanted.overlay,
         state_every_s=wanted.state_every,
-        on_frame=progress.frame,
+        on_frame=lambda name: progress.advance(f'frame {name}'),
     )
     if not record.names:
         raise InputError(record.damage)
-    progress.close(record.names[-1])
+    progress.close()
     output.write_summary(record.summary() | about | {'settings': settings})
     if record.damage:
         raise InputError(f'{record.damage}. The frames before are in {wanted.out}')

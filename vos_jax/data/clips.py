@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vos_jax.data.masks import VOID
+from vos_jax.storage.palette import VOID
 
 _FEW_IDS = 16  # up to here one comparison per id is faster than a histogram
 

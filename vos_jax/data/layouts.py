@@ -6,7 +6,6 @@ Nothing is decoded here but the head of a file, so listing takes milliseconds pe
 import dataclasses
 import functools
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import numpy as np
 from vos_jax.data import frames as frame_files
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
+from vos_jax.storage.names import natural_key
+from vos_jax.storage.palette import VOID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,15 +343,8 @@ def _check_pairs(masks, stems, images):
         raise InputError(f'{masks[stray[0]]}: mask without a frame in {images}; names must agree')
 
 
-def natural_key(stem):
-    """Sorts frame 10 after frame 9 where names have no leading zeros."""
-    return [
-        (int(part), part) if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', stem)
-    ]
-
-
 def _why_empty(labels):
-    if np.any(labels == mask_files.VOID):
+    if np.any(labels == VOID):
         return (
             'no object in it, only 0 and 255 (void); if 255 means the object here, '
             'the whole data set must be in 0/255 form'

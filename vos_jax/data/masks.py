@@ -10,8 +10,9 @@ from PIL import Image, UnidentifiedImageError
 from vos_jax.data.png import decode_plain
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.names import times
+from vos_jax.storage.palette import PALETTE, VOID
 
-VOID = 255
 MAX_VALUES = 64
 
 _REFUSED = {
@@ -26,21 +27,6 @@ _REFUSED = {
 }
 # Pillow stretches grey PNGs of 2 and 4 bits to 0..255; the ids are the values before that.
 _STRETCH = {'L;2': 85, 'L;4': 17}
-
-
-def _voc_palette():
-    """Colour of index i by the PASCAL VOC rule: bit 3k + c of i is bit 7 - k of channel c."""
-    index = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for channel in range(3):
-        for k in range(3):
-            bit = (index >> (3 * k + channel)) & 1
-            palette[:, channel] |= (bit << (7 - k)).astype(np.uint8)
-    return palette
-
-
-PALETTE = _voc_palette()
-"""u8[256, 3]: RGB colour of each id, as the DAVIS tools write it."""
 
 
 def read_labels(path, size=None, *, binary=False):
@@ -72,7 +58,7 @@ def decode_labels(data, name, size=None, *, binary=False):
     labels = _decode(data, name)
     if size is not None and labels.shape != tuple(size):
         raise InputError(
-            f'{name}: mask of size {_times(labels.shape)}, its frame is {_times(size)}; '
+            f'{name}: mask of size {times(labels.shape)}, its frame is {times(size)}; '
             'resize the mask by nearest neighbour'
         )
     return _as_binary(labels, name) if binary else labels
@@ -182,8 +168,3 @@ def _as_binary(labels, path):
 def _counts(labels):
     # OpenCV's histogram takes a tenth of the time of np.bincount, which widens to int64 first.
     return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
-
-
-def _times(size):
-    """Height and width as people say it: width x height."""
-    return f'{size[1]}x{size[0]}'

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vos_jax.data.masks import PALETTE
+from vos_jax.storage.palette import PALETTE
 
 _COLOURS = np.asarray(PALETTE, np.uint8).reshape(256, 3)
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vos_jax.data.masks import VOID
+from vos_jax.storage.palette import VOID
 
 
 def paste_object(frames, labels, donor_frames, donor_masks, new_id, *, behind=False):

@@ -13,6 +13,7 @@ from pathlib import Path
 from vos_jax.data import layouts, masks
 from vos_jax.data.frames import SUFFIXES
 from vos_jax.errors import InputError
+from vos_jax.storage.names import natural_key
 
 
 def list_davis(root: Path, split: str, year: str, resolution: str | None) -> list[layouts.Sequence]:
@@ -58,10 +59,10 @@ def hint_near(root: Path, content: str) -> str:
 
 def _list_video(folder, objects):
     named = {stem for fields in objects.values() for stem in fields['frames']}
-    stems = tuple(sorted(named, key=layouts.natural_key))
+    stems = tuple(sorted(named, key=natural_key))
     first_ids = {}
     for object_id, fields in objects.items():
-        first = min(fields['frames'], key=layouts.natural_key)
+        first = min(fields['frames'], key=natural_key)
         first_ids[first] = (*first_ids.get(first, ()), int(object_id))
     files = {stem: folder / f'{stem}.png' for stem in stems}
     by_stem = {stem: path for stem, path in files.items() if path.is_file()}
@@ -71,7 +72,7 @@ def _list_video(folder, objects):
             f'{files[missing[0]]}: this mask is missing; meta.json says that an object appears '
             'there'
         )
-    given = tuple(sorted(first_ids, key=layouts.natural_key))
+    given = tuple(sorted(first_ids, key=natural_key))
     return layouts.Sequence(folder.name, tuple(files.values()), by_stem, given, stems, first_ids)
 
 
@@ -122,7 +123,7 @@ def _list_sequence(folder, images):
 def _list_files(folder, suffixes):
     """{stem: file} in time order."""
     found = (p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != '.')
-    return {p.stem: p for p in sorted(found, key=lambda path: layouts.natural_key(path.stem))}
+    return {p.stem: p for p in sorted(found, key=lambda path: natural_key(path.stem))}
 
 
 def _check_first(folder, annotations, frames):

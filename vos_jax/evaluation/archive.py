@@ -1,18 +1,17 @@
 """Packs masks for a server and checks the zip before it is called done."""
 
 import io
-import os
-import uuid
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol, Task
+from vos_jax.storage.atomic import replacing
+from vos_jax.storage.palette import PALETTE
 
 
 def write_zip(protocol: Protocol, predictions: Predictions, folder: Path) -> Path:
@@ -22,9 +21,7 @@ def write_zip(protocol: Protocol, predictions: Predictions, folder: Path) -> Pat
     is written with the usual palette, whatever its form was.
     """
     path = Path(folder) / f'{protocol.label}.zip'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
-    try:
+    with replacing(path) as temporary:
         # Stored: a PNG is compressed already.
         with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:
             for task in protocol.tasks:
@@ -32,9 +29,6 @@ def write_zip(protocol: Protocol, predictions: Predictions, folder: Path) -> Pat
                     name = _name(protocol, task, stem)
                     archive.writestr(name, _encode(predictions.read(task, stem)))
         check_zip(temporary, protocol)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -54,7 +48,7 @@ def check_zip(path: Path, protocol: Protocol) -> None:
 
 def _encode(labels):
     image = Image.fromarray(labels)
-    image.putpalette(masks.PALETTE.tobytes())
+    image.putpalette(PALETTE.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, format='PNG', compress_level=3)
     return buffer.getvalue()
@@ -85,7 +79,7 @@ def _check_mask(data, task, where):
     if size != tuple(task.sequence.size):
         height, width = task.sequence.size
         raise InputError(f'{where}: {size[1]}x{size[0]}, the frame is {width}x{height}')
-    if palette != masks.PALETTE.ravel().tolist():
+    if palette != PALETTE.ravel().tolist():
         raise InputError(f'{where}: the palette is not that of the data set')
     extra = np.setdiff1d(np.unique(labels), (0, *task.ids))
     if len(extra):

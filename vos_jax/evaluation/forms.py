@@ -13,6 +13,7 @@ from PIL import Image
 
 from vos_jax.data import masks
 from vos_jax.errors import InputError
+from vos_jax.storage.palette import PALETTE, VOID
 
 
 def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -24,11 +25,11 @@ def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
     codes = _codes(_open_colours(path))
     _check_size(path, codes.shape, size)
     used = np.unique(codes)
-    for palette in (masks.PALETTE, _second_palette()):
+    for palette in (PALETTE, _second_palette()):
         colour_codes, ids = np.unique(_codes(palette), return_index=True)
         if np.isin(used, colour_codes).all():
             return ids[np.searchsorted(colour_codes, codes)].astype(np.uint8)
-    strange = [f'#{code:06x}' for code in np.setdiff1d(used, _codes(masks.PALETTE))]
+    strange = [f'#{code:06x}' for code in np.setdiff1d(used, _codes(PALETTE))]
     raise InputError(
         f'{path}: {len(strange)} colours are not in the palette ({", ".join(strange[:4])}); '
         'write object ids in place of colours'
@@ -77,7 +78,7 @@ def read_array(path: Path, stem: str, stems: tuple[str, ...], size: tuple[int, i
         raise InputError(f'{path}: no mask named {stem}; add it')
     _check_size(path, labels.shape[1:], size)
     frame = labels[names.index(stem)]
-    if frame.min() < 0 or frame.max() > masks.VOID:
+    if frame.min() < 0 or frame.max() > VOID:
         raise InputError(f'{path}: ids must lie in 0..255, frame {stem} has others; correct it')
     return frame.astype(np.uint8)
 
@@ -111,7 +112,7 @@ def _codes(colours):
 
 
 def _second_palette():
-    palette = masks.PALETTE.copy()
+    palette = PALETTE.copy()
     palette[palette == 192] = 191
     palette[22:] = np.arange(22, 256)[:, None]
     return palette

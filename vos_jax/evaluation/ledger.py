@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import shutil
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol, Task
 from vos_jax.evaluation.results import sequence_from_json, sequence_to_json
 from vos_jax.evaluation.scoring import SequenceResult
-from vos_jax.evaluation.segmenting import Timing, checksum
+from vos_jax.evaluation.segmenting import Timing
+from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import write_json
 
@@ -92,11 +92,8 @@ class Ledger:
         result = record.result
         if (result.ids, result.stems, set(record.checksums)) != wanted:
             return False
-        folder = self.masks / task.name
-        return all(
-            (folder / f'{stem}.png').is_file() and checksum(folder / f'{stem}.png') == expected
-            for stem, expected in record.checksums.items()
-        )
+        files = {self.masks / task.name / f'{stem}.png': n for stem, n in record.checksums.items()}
+        return all(path.is_file() and checksum.of_file(path) == n for path, n in files.items())
 
     def _failure(self, process):
         return self.out / f'failed-{process}.txt'
@@ -141,10 +138,10 @@ class KeptScores:
         """CRC-32 of the bytes of all masks and annotations, and of the rules, as one text."""
         task, predictions = self._tasks[name], self._predictions
         rules = (task.ids, list(task.scored.items()), task.merged)
-        value = zlib.crc32(repr((rules, dataclasses.astuple(predictions))).encode())
+        value = checksum.of_bytes(repr((rules, dataclasses.astuple(predictions))).encode())
         files = {task.sequence.masks[stem] for stem in task.scored}
         for path in (*sorted(files), *predictions.files(name)):
-            value = zlib.crc32(path.read_bytes(), zlib.crc32(str(path).encode(), value))
+            value = checksum.of_file(path, checksum.of_bytes(str(path).encode(), value))
         return value
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-VOID = 255
+from vos_jax.storage.palette import VOID
+
 TOLERANCE = 0.008  # of the image diagonal, rounded up to pixels
 
 

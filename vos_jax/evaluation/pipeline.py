@@ -9,7 +9,7 @@ from typing import Any
 
 from vos_jax.evaluation.ledger import Ledger, Record
 from vos_jax.evaluation.predictions import Predictions
-from vos_jax.evaluation.progress import Progress
+from vos_jax.evaluation.progress import SequenceProgress
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import make_workers, score_task
 from vos_jax.evaluation.segmenting import segment
@@ -43,7 +43,7 @@ class _Segmented:
 
 
 def segment_all(
-    lanes: Sequence[Lane], tasks: Sequence[Task], ledger: Ledger, progress: Progress
+    lanes: Sequence[Lane], tasks: Sequence[Task], ledger: Ledger, progress: SequenceProgress
 ) -> Iterator[Record]:
     """Segments, writes, scores and records sequences; yields records in the order they are done.
 

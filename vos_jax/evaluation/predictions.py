@@ -10,6 +10,7 @@ from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import forms
 from vos_jax.evaluation.protocols import Protocol, Task
+from vos_jax.storage.palette import VOID
 
 FORMS = ('ids', 'binary', 'rgb', 'objects', 'arrays')
 OVERLAPS = ('error', 'first', 'last')
@@ -113,7 +114,7 @@ def _refuse_extra(labels, task, path):
     if not len(extra):
         return
     ids = f'objects of {task.name}: {", ".join(map(str, task.ids)) or "none"}'
-    if extra[0] == masks.VOID:
+    if extra[0] == VOID:
         raise InputError(
             f'{path}: value 255 is no object ({ids}); read 0/255 masks with --form=binary, '
             'or leave 255 out with --extra-ids=drop'

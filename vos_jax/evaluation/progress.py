@@ -1,57 +1,31 @@
-"""The progress line: sequence, frame, FPS, remaining time."""
-
-import sys
-import threading
-import time
+"""The progress of an evaluation: a line that changes with each frame, one for each sequence."""
 
 from vos_jax.evaluation import results as results_files
 from vos_jax.evaluation.scoring import SequenceResult
+from vos_jax.storage.progress import Progress
 
-_REFRESH_S = 0.2
 
-
-class Progress:
+class SequenceProgress:
     """Counts frames and sequences; a terminal gets a line that changes, a file one per sequence."""
 
-    def __init__(self, num_sequences: int, num_frames: int, done: int = 0, stream=None):
+    def __init__(self, num_sequences: int, num_frames: int, done: int = 0):
         """
         Args:
           num_sequences: of the whole run.
           num_frames: still to segment.
           done: sequences that were finished before.
         """
-        self._num_sequences, self._num_frames = num_sequences, num_frames
-        self._done, self._frames = done, 0
-        self._stream = stream or sys.stdout
-        self._changes = self._stream.isatty()
-        self._start_s = self._shown_s = time.monotonic()
-        self._lock = threading.Lock()
+        self._num_sequences, self._done = num_sequences, done
+        self._line = Progress('frames', num_frames, line_every_s=None)
 
     def frame(self, name: str, index: int, total: int) -> None:
         """One more frame is segmented: number `index` of `total` of the sequence `name`."""
-        with self._lock:
-            self._frames += 1
-            now_s = time.monotonic()
-            if self._changes and now_s - self._shown_s > _REFRESH_S:
-                self._shown_s = now_s
-                self._show(f'{name}  frame {index + 1}/{total}  {self._rate()}', end='\r')
+        self._line.advance(f'{name}  frame {index + 1}/{total}')
 
     def sequence(self, result: SequenceResult) -> None:
         """One more sequence is scored and recorded."""
-        with self._lock:
-            self._done += 1
-            line = format_sequence(result, self._done, self._num_sequences)
-            self._show(f'{line}  {self._rate()}', end='\n')
-
-    def _rate(self):
-        fps = self._frames / max(time.monotonic() - self._start_s, 1e-9)
-        remaining_s = (self._num_frames - self._frames) / fps if fps else 0
-        minutes, seconds = divmod(round(max(remaining_s, 0)), 60)
-        return f'{fps:.1f} FPS  ETA {minutes}:{seconds:02d}'
-
-    def _show(self, text, end):
-        clear = '\x1b[K' if self._changes else ''
-        print(f'{clear}{text}', end=end, file=self._stream, flush=True)
+        self._done += 1
+        self._line.line(format_sequence(result, self._done, self._num_sequences))
 
 
 def format_sequence(result: SequenceResult, done: int, total: int) -> str:

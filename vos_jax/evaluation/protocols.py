@@ -14,6 +14,7 @@ from vos_jax.data import layouts, masks
 from vos_jax.data.frames import read_size
 from vos_jax.errors import InputError
 from vos_jax.evaluation import annotations
+from vos_jax.storage.palette import VOID
 
 DAVIS = ('davis2016', 'davis2017')
 YOUTUBE = ('youtube_vos2018', 'youtube_vos2019')
@@ -47,7 +48,7 @@ class Task:
     def read_truth(self, stem: str) -> np.ndarray:
         """Reads an annotation as u8[H, W]: void is background, as the official task has it."""
         labels = self.sequence.read_labels(stem)
-        labels[labels == masks.VOID] = 0
+        labels[labels == VOID] = 0
         return _merge(labels, self.merged)
 
     def check_truth(self, stem: str) -> None:

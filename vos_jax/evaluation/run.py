@@ -6,12 +6,10 @@ import math
 import resource
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from vos_jax import compilation, weights
@@ -23,6 +21,7 @@ from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol, Task
 from vos_jax.evaluation.results import Results, global_scores, table
 from vos_jax.inference.segmenter import PRETRAINED, Segmenter
+from vos_jax.storage import checksum
 
 _POLL_S = 1.0
 _compilations = threading.local()
@@ -157,7 +156,7 @@ def _segment_share(source, share, ledger, devices):
         return records
     lanes = [_make_lane(source, device) for device in devices[: len(todo)]]
     num_frames = sum(len(task.sequence.frames) for task in todo)
-    line = progress.Progress(len(share), num_frames, done=len(records))
+    line = progress.SequenceProgress(len(share), num_frames, done=len(records))
     return records + list(segment_all(lanes, todo, ledger, line))
 
 
@@ -195,7 +194,7 @@ def _open_ledger(source, protocol, out, options):
     identity = {
         'protocol': protocol.label,
         'data': str(protocol.root.resolve()),
-        'weights': f'crc32 {_digest(source.variables):08x}',
+        'weights': f'crc32 {checksum.fingerprint(weights.named(source.variables))}',
         'settings': _settings(source),
     }
     if jax.process_index() == 0:
@@ -203,15 +202,6 @@ def _open_ledger(source, protocol, out, options):
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices('output folder is ready')
     return ledger
-
-
-def _digest(variables):
-    """CRC-32 of all weights, by name."""
-    value = 0
-    for name, array in sorted(weights.named(variables).items()):
-        host = np.ascontiguousarray(np.asarray(array))
-        value = zlib.crc32(host.reshape(-1).view(np.uint8), zlib.crc32(name.encode(), value))
-    return value
 
 
 def _settings(source):

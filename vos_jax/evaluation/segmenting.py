@@ -4,7 +4,6 @@ import dataclasses
 import queue
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from vos_jax.data import masks
 from vos_jax.evaluation.protocols import Task
+from vos_jax.storage import checksum
 
 _READ_AHEAD = 4
 _WRITE_BEHIND = 32
@@ -161,11 +161,6 @@ class MaskWriter:
             path = self._folder / f'{stem}.png'
             try:
                 masks.write_labels(path, labels)
-                self.checksums[stem] = checksum(path)
+                self.checksums[stem] = checksum.of_file(path)
             except Exception as error:  # raised in the thread that hands over
                 self._error = error
-
-
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    return zlib.crc32(path.read_bytes())

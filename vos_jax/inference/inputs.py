@@ -3,8 +3,7 @@
 import numpy as np
 
 from vos_jax.errors import InputError
-
-VOID = 255
+from vos_jax.storage.palette import VOID
 
 
 def checked_frame(frame):

@@ -10,6 +10,8 @@ from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.inference import inputs, memory_policy, states, steps, temporal, views
 from vos_jax.models import protocol, registry
+from vos_jax.storage import checksum
+from vos_jax.storage.palette import VOID
 
 PRETRAINED = Path(__file__).resolve().parents[2] / 'pretrained'
 
@@ -132,9 +134,9 @@ class Segmenter:
         if self.model.memorises_features:
             features = steps.encode(self.model, self.variables, frame[None])
         time = np.zeros(1, np.int32)
-        given = self._over(empty, masks, masks != inputs.VOID)
+        given = self._over(empty, masks, masks != VOID)
         self._previous = temporal.Previous(frame[None], features, given, time)
-        self._labels = np.where(masks == inputs.VOID, 0, masks).astype(np.uint8)
+        self._labels = np.where(masks == VOID, 0, masks).astype(np.uint8)
         return self._labels
 
     def segment(self, frames, masks, *, num_objects=None, probabilities=False):
@@ -192,7 +194,7 @@ class Segmenter:
           u8[H, W] ids of the merged result; the frame enters the memory with it.
         """
         masks = self._checked_given(masks)
-        return self._give(masks, (masks > 0) & (masks != inputs.VOID))
+        return self._give(masks, (masks > 0) & (masks != VOID))
 
     def correct(self, masks):
         """Puts given masks in place of the result of the current frame, background included.
@@ -204,7 +206,7 @@ class Segmenter:
           u8[H, W] ids of the corrected frame, which enters the memory so.
         """
         masks = self._checked_given(masks)
-        return self._give(masks, masks != inputs.VOID)
+        return self._give(masks, masks != VOID)
 
     def observe(self, frame, masks, *, after=1, given=True):
         """Takes a later frame whose masks are known: it is remembered, nothing is segmented.
@@ -235,7 +237,7 @@ class Segmenter:
             features = steps.encode(self.model, self.variables, frame[None])
         time = np.full(1, self._time, np.int32)
         self._previous = self._previous.replace(frame=frame[None], features=features, time=time)
-        known = np.where(masks == inputs.VOID, 0, masks).astype(np.uint8)
+        known = np.where(masks == VOID, 0, masks).astype(np.uint8)
         labels = self._give(known, np.ones(masks.shape, bool), given=given)
         return labels
 
@@ -296,7 +298,7 @@ class Segmenter:
 
     @functools.cached_property
     def _fingerprint(self):
-        return states.fingerprint(self.variables)
+        return checksum.fingerprint(weights.named(self.variables))
 
     def _inputs(self, frame):
         """What `steps.advance` is called with for the next frame, after model and variables."""

@@ -1,28 +1,15 @@
 """What a segmenter remembers between two frames of a video: as plain arrays, and as one file."""
 
-import os
-import uuid
-import zipfile
-import zlib
-from pathlib import Path
-
 import jax
 import numpy as np
 
-from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.inference import steps, temporal
 from vos_jax.models import protocol
+from vos_jax.storage.damage import reading
+from vos_jax.storage.npz_files import read_npz, write_npz
 
 _PLAIN = ('time', 'slots', 'given', 'ids', 'labels')
-
-
-def fingerprint(variables):
-    """CRC-32 of all variables: a state goes on only with the weights that it was made by."""
-    crc = 0
-    for name, array in sorted(weights.named(variables).items()):
-        crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(name.encode(), crc))
-    return f'{crc:08x}'
 
 
 def rebuild(model, variables, state):
@@ -79,15 +66,7 @@ def write(path, state, made_by):
     arrays |= {f'previous/{i:03d}': leaf for i, leaf in enumerate(state['previous'])}
     for time, leaves in state['entries'].items():
         arrays |= {f'entries/{time}/{i:03d}': leaf for i, leaf in enumerate(leaves)}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
-    try:
-        with open(temporary, 'wb') as file:  # not in memory first: it may be some hundred MB
-            np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_npz(path, arrays)
 
 
 def read(path, made_by):
@@ -96,17 +75,12 @@ def read(path, made_by):
     Raises:
       InputError: where it is missing, damaged, or made by other weights.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f'{path}: no such state; write one with Segmenter.save')
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
+    what, remedy = 'a whole state of a segmenter', 'write one with Segmenter.save'
+    arrays = read_npz(path, what, remedy)
+    with reading(path, what, remedy):
         stored = str(arrays['weights'])
         state = {name: arrays[name] for name in _PLAIN} | {'entries': {}}
         state['previous'] = [arrays[n] for n in sorted(arrays) if n.startswith('previous/')]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path}: not a whole state of a segmenter; write it again') from error
     if stored != made_by:
         raise InputError(f'{path}: made by other weights; load those it was made by')
     for name in sorted(n for n in arrays if n.startswith('entries/')):

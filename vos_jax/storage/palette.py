@@ -18,3 +18,9 @@ def _voc_palette():
 
 PALETTE = _voc_palette()
 """u8[256, 3]: RGB colour of each id, as the DAVIS tools write it."""
+# For the pages: of object 1, 2, ... in turn, in pictures, curves and the studio alike; apart from
+# each other, on dark and on light ground.
+COLOURS = (
+    *('#ff5252', '#2bb673', '#4d8dff', '#e0b000', '#b964f0', '#ff8a1f'),
+    *('#17b5d1', '#f05fb4', '#86b81f', '#b08356', '#7c8cf5', '#98a3b0'),
+)

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 
-_TERMINAL_S, _FILE_S = 0.2, 10.0
+_TERMINAL_S = 0.2
 
 
 class Progress:
@@ -13,17 +13,19 @@ class Progress:
     Its methods may be called by several threads.
     """
 
-    def __init__(self, unit, total=None, stream=None, clock=time.monotonic):
+    def __init__(self, unit, total=None, *, line_every_s=10.0, stream=None, clock=time.monotonic):
         """
         Args:
           unit: what is counted, such as 'videos'; the speed of 'frames' is in FPS.
           total: of them, where known.
+          line_every_s: how often a file gets a line; None: only those of `line` and `close`.
           stream: default stdout.
           clock: function that gives seconds.
         """
         self._unit, self._total, self._count = unit, total, 0
         self._stream, self._clock = stream or sys.stdout, clock
         self._changes = self._stream.isatty()
+        self._every_s = _TERMINAL_S if self._changes else line_every_s
         self._speed = Speed(total, unit, clock=clock)
         self._shown_s, self._note = clock(), ''
         self._lock = threading.Lock()
@@ -63,7 +65,7 @@ class Progress:
     def _reach(self, count, note):
         self._count, self._note = count, note
         now_s = self._clock()
-        if now_s - self._shown_s >= (_TERMINAL_S if self._changes else _FILE_S):
+        if self._every_s is not None and now_s - self._shown_s >= self._every_s:
             self._shown_s = now_s
             self._show(self._text(), end='\r' if self._changes else '\n')
 
@@ -95,15 +97,15 @@ class Speed:
 
     def since_start(self, count):
         """For work of which `count` is done, as '31.2 FPS  ETA 1 min 02 s'."""
-        return self._between(self._first, count)
+        return self._between(self._first, count, self._clock())
 
     def since_last(self, count):
         """The same since the call before, or the start."""
         last, self._last = self._last, (count, self._clock())
-        return self._between(last, count)
+        return self._between(last, *self._last)
 
-    def _between(self, before, count):
-        rate = (count - before[0]) / max(self._clock() - before[1], 1e-9)
+    def _between(self, before, count, now_s):
+        rate = (count - before[0]) / max(now_s - before[1], 1e-9)
         text = f'{rate:,.0f}' if rate >= 1000 else f'{rate:.3g}'
         if not self.total:
             return f'{text} {self._unit}'

@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from vos_jax.errors import InputError
+from vos_jax.storage.palette import COLOURS
 from vos_jax.studio import saving, worker
 from vos_jax.studio.tracking import Tracking, prepare
 
@@ -98,6 +99,7 @@ class Studio:
             'video_size': list(project.video.size),
             'rate': float(project.video.rate),
             'objects': project.objects,
+            'colours': COLOURS,
             'sizes': [s for s in SIZES if s < min(project.size)] + [0],
         }
 

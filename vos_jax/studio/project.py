@@ -9,16 +9,13 @@ import numpy as np
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
 from vos_jax.storage.json_files import write_json
+from vos_jax.storage.palette import COLOURS, VOID
 from vos_jax.studio.frames import FrameStore
 from vos_jax.video.reader import open_video
 
 FILE = 'project.json'
 MAX_OBJECTS = 60  # a mask with more values than masks.MAX_VALUES is taken for an anti-aliased one
 _FORMAT = 1
-_COLOURS = (
-    *('#ff5252', '#3ddc84', '#4da3ff', '#ffd43b', '#d277ff', '#ff922b'),
-    *('#22d3ee', '#ff7ac6', '#a3e635', '#c9a27a', '#8c9eff', '#f4f4f5'),
-)
 
 
 class Project:
@@ -99,7 +96,7 @@ class Project:
             raise InputError(f'frame {number}: the video has {self.frames.count} frames so far')
         ids = set(mask_files.object_ids(labels).tolist())
         unknown = ids - set(self.ids())
-        if unknown or np.any(labels == mask_files.VOID):
+        if unknown or np.any(labels == VOID):
             raise InputError(f'mask with ids {sorted(unknown) or [255]}, which are no objects here')
         with self._lock:
             before = self.mask(number)
@@ -184,7 +181,7 @@ def read_file(folder):
 
 def new_object(number):
     """An object with the next colour."""
-    colour = _COLOURS[(number - 1) % len(_COLOURS)]
+    colour = COLOURS[(number - 1) % len(COLOURS)]
     return {'id': number, 'name': f'Object {number}', 'colour': colour}
 
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from vos_jax.data import masks as mask_files
 from vos_jax.data.clips import count_pixels
-from vos_jax.data.masks import PALETTE
 from vos_jax.data.overlay import overlay
 from vos_jax.errors import InputError
 from vos_jax.storage.json_files import write_json
+from vos_jax.storage.palette import PALETTE
 from vos_jax.video import scaling
 from vos_jax.video.writer import VideoWriter
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
+from vos_jax.storage.palette import VOID
 from vos_jax.video import scaling
 
 
@@ -104,7 +104,7 @@ class Tracking:
         small = scaling.shrink_labels(painted[0], self._size)
         found = result[0] if is_scaled else result
         decided = (small > 0) | np.isin(found, painted[1])
-        segmenter.correct(np.where(decided, small, mask_files.VOID).astype(np.uint8))
+        segmenter.correct(np.where(decided, small, VOID).astype(np.uint8))
         return project.corrected(number, labels)
 
 

@@ -5,9 +5,10 @@ import time
 import jax
 import numpy as np
 
+from vos_jax.storage.progress import Speed
 from vos_jax.training import flops, health, processes
 from vos_jax.training.follower import Follower
-from vos_jax.training.metric_writer import Progress
+from vos_jax.training.metric_writer import step_line
 
 
 class RunLog:
@@ -15,7 +16,8 @@ class RunLog:
 
     def __init__(self, config, workdir, writer, program, start):
         self._writer, self._program = writer, program
-        self._progress = Progress(config.training.steps, start)
+        self._steps = config.training.steps
+        self._speed = Speed(self._steps, done=start)
         self._nonfinite = health.NonFinite(config, workdir, processes.is_writer())
         self._follower, self._finished, self._waits_s = Follower(), [], []
         self._flops, self._peak = None, None
@@ -53,8 +55,9 @@ class RunLog:
         means['learning_rate'] = float(self._program.rate(step - 1))
         self._writer.write_scalars(step, {**means, **self._machine(step)})
         shown = [name for name in means if name not in ('weight_norm', 'finite', 'learning_rate')]
-        shown = {name: means[name] for name in shown}
-        processes.say(self._progress.line(step, {**shown, 'lr': means['learning_rate']}))
+        scalars = {**{name: means[name] for name in shown}, 'lr': means['learning_rate']}
+        speed = self._speed.since_last(step)  # the first includes compilation
+        processes.say(step_line(step, self._steps, scalars, speed))
         self._finished, self._waits_s = [], []
         self._written = step, time.perf_counter()
 

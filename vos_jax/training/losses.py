@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.ops import aggregation
+from vos_jax.storage.palette import VOID
 from vos_jax.training.unroll import label_cells
-
-VOID = 255
 
 
 class Totals(NamedTuple):

@@ -127,53 +127,17 @@ def _png(image):
     return buffer.getvalue()
 
 
-class Progress:
-    """Makes the line of a log step: step, loss terms, speed, remaining time."""
+def step_line(step, steps, scalars, speed):
+    """The line of a log step: step, loss terms, speed and remaining time.
 
-    def __init__(self, steps, start_step=0, clock=time.monotonic):
-        """
-        Args:
-          steps: number of steps of the run.
-          start_step: step from which the run goes on.
-          clock: function that gives seconds.
-        """
-        self._steps, self._clock = steps, clock
-        self._last = (start_step, clock())
-
-    def line(self, step, scalars):
-        """The line for a step.
-
-        Speed is that since the line before, so the first line's includes compilation.
-
-        Args:
-          step: number of steps done.
-          scalars: {name: number}, printed in this order.
-        """
-        now = self._clock()
-        last_step, last_time = self._last
-        self._last = (step, now)
-        rate_hz = (step - last_step) / max(now - last_time, 1e-9)
-        terms = ''.join(f'  {name} {float(value):.4g}' for name, value in scalars.items())
-        eta = duration((self._steps - step) / rate_hz) if rate_hz else '?'
-        width = len(str(self._steps))
-        return f'step {step:{width}d}/{self._steps}{terms}  {rate_hz:.3g} steps/s  ETA {eta}'
-
-
-def duration(time_s):
-    """Seconds as text with two units at most.
-
-    >>> [duration(x) for x in (7.4, 61, 3 * 3600 + 300, 30 * 3600)]
-    ['7 s', '1 min 01 s', '3 h 05 min', '1 d 06 h']
+    Args:
+      step: number of steps done.
+      steps: of the run.
+      scalars: {name: number}, printed in this order.
+      speed: text of `storage.progress.Speed`.
     """
-    time_s = round(time_s)
-    for big, small, name, part in (
-        (86400, 3600, 'd', 'h'),
-        (3600, 60, 'h', 'min'),
-        (60, 1, 'min', 's'),
-    ):
-        if time_s >= big:
-            return f'{time_s // big} {name} {time_s % big // small:02d} {part}'
-    return f'{time_s} s'
+    terms = ''.join(f'  {name} {float(value):.4g}' for name, value in scalars.items())
+    return f'step {step:{len(str(steps))}d}/{steps}{terms}  {speed}'
 
 
 def parameter_overview(variables):

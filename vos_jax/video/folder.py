@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,12 @@ import numpy as np
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.damage import reading
+from vos_jax.storage.npz_files import read_npz, write_npz
 
 _RUN = 'run.json'
 _STATE = 'state'
+_WHAT, _REMEDY = 'a whole state of this run', 'start anew with --overwrite'
 
 
 class Output:
@@ -80,11 +82,11 @@ class Output:
         files = {time: f'entry-{state["slots"]}-{time}.npz' for time in state['entries']}
         for time, leaves in state['entries'].items():
             if not (self._states / files[time]).is_file():
-                _write_arrays(self._states / files[time], enumerate(leaves))
+                write_npz(self._states / files[time], dict(enumerate(leaves)))
         arrays = {name: state[name] for name in state if name not in ('entries', 'previous')}
         arrays |= {f'previous/{i}': leaf for i, leaf in enumerate(state['previous'])}
         arrays |= {'number': number, 'times': np.array([*files], np.int64)}
-        _write_arrays(self._states / 'state.npz', arrays.items())
+        write_npz(self._states / 'state.npz', arrays)
         for path in self._states.glob('entry-*.npz'):
             if path.name not in files.values():
                 path.unlink()
@@ -93,16 +95,12 @@ class Output:
         """(number, state) as they were saved, or None."""
         if not (self._states / 'state.npz').is_file():
             return None
-        try:
-            arrays = _read_arrays(self._states / 'state.npz')
+        arrays = read_npz(self._states / 'state.npz', _WHAT, _REMEDY)
+        with reading(self._states, _WHAT, _REMEDY):
             number, times = int(arrays.pop('number')), arrays.pop('times').tolist()
             names = sorted((n for n in arrays if n.startswith('previous/')), key=_index)
             state = {'previous': [arrays.pop(name) for name in names], **arrays}
             state['entries'] = {time: self._read_entry(state['slots'], time) for time in times}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f'{self._states}: damaged ({error}); start anew with --overwrite'
-            ) from None
         return number, state
 
     def clear_state(self):
@@ -110,7 +108,8 @@ class Output:
         shutil.rmtree(self._states, ignore_errors=True)
 
     def _read_entry(self, slots, time):
-        arrays = _read_arrays(self._states / f'entry-{slots}-{time}.npz')
+        path = self._states / f'entry-{slots}-{time}.npz'
+        arrays = read_npz(path, _WHAT, _REMEDY)
         return [arrays[name] for name in sorted(arrays, key=int)]
 
     def _check(self, identity):
@@ -138,19 +137,6 @@ def _write_json(path, values):
     """One line for each name: a list of a number for each frame is not read line by line."""
     lines = (f'{json.dumps(name)}: {json.dumps(value)}' for name, value in values.items())
     write_bytes(path, ('{\n ' + ',\n '.join(lines) + '\n}\n').encode())
-
-
-def _write_arrays(path, items):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.tmp')
-    with open(temporary, 'wb') as file:  # not in memory first: it may be some hundred MB
-        np.savez(file, **{str(name): np.asarray(array) for name, array in items})
-    temporary.replace(path)
-
-
-def _read_arrays(path):
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
 
 
 def _index(name):

@@ -1,7 +1,6 @@
 """The masks that a user gives for a video: found and checked before anything is computed."""
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import numpy as np
 
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
+from vos_jax.storage.palette import VOID
 from vos_jax.video import scaling
 
 
@@ -36,7 +37,7 @@ class GivenMasks:
         if number not in self.files:
             return None
         labels = mask_files.read_labels(self.files[number], self.size, binary=self.binary)
-        return np.where(labels == mask_files.VOID, np.uint8(0), labels)
+        return np.where(labels == VOID, np.uint8(0), labels)
 
     def check(self, working_size):
         """Reads all masks; gives the ids of all objects, rising.
@@ -63,13 +64,10 @@ class GivenMasks:
 
     def identity(self):
         """CRC-32 of each file by the number of its frame, as plain values."""
-        return {
-            str(number): f'{zlib.crc32(path.read_bytes()):08x}'
-            for number, path in self.files.items()
-        }
+        return {str(number): f'{checksum.of_file(path):08x}' for number, path in self.files.items()}
 
     def _why_empty(self, path):
-        if np.any(mask_files.read_labels(path) == mask_files.VOID):
+        if np.any(mask_files.read_labels(path) == VOID):
             return 'only 0 and 255 (void) in it; if 255 means the object, add --binary'
         return 'no object in it; draw one, with ids 1..254'
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from vos_jax.data import frames as frame_files
 from vos_jax.errors import InputError
+from vos_jax.storage.names import natural_key, times
 
 _DEFAULT_RATE = Fraction(25)
 # What a header may promise beyond the last frame: a longer sound track, or rounding alone.
@@ -201,8 +201,8 @@ class VideoFile:
         image = self._upright(picture)
         if image.shape[:2] != self.size:
             raise InputError(
-                f'{self.path}: the picture changes from {_times(self.size)} to '
-                f'{_times(image.shape)}; convert the video to one size'
+                f'{self.path}: the picture changes from {times(self.size)} to '
+                f'{times(image.shape)}; convert the video to one size'
             )
         return image
 
@@ -223,7 +223,9 @@ class FrameFolder:
         if self.rate <= 0:
             raise InputError(f'--fps={rate}: frames per second must be above 0')
         files = [p for p in self.path.iterdir() if p.suffix.lower() in frame_files.SUFFIXES]
-        self._files = sorted((p for p in files if p.name[0] != '.'), key=_natural_key)
+        self._files = sorted(
+            (p for p in files if p.name[0] != '.'), key=lambda p: natural_key(p.stem)
+        )
         if not self._files:
             raise InputError(f'{path}: no frames in it; JPEG and PNG files are read')
         self._numbers = {file.stem: number for number, file in enumerate(self._files)}
@@ -253,7 +255,7 @@ class FrameFolder:
             image = frame_files.read_frame(file)
             if image.shape[:2] != self.size:
                 raise InputError(
-                    f'{file}: frame of {_times(image.shape)}, the first is {_times(self.size)}; '
+                    f'{file}: frame of {times(image.shape)}, the first is {times(self.size)}; '
                     'scale the frames to one size'
                 )
             yield Frame(number, file.stem, number / self.rate, image)
@@ -323,13 +325,3 @@ def _turn_of(picture, path):
         raise InputError(f'{path}: turned by an odd angle; convert the video so that it is upright')
     x, y = (c, b) if b else (a, d)
     return bool(b), (1 if y > 0 else -1, 1 if x > 0 else -1)
-
-
-def _natural_key(path):
-    """Sorts frame 10 after frame 9 where names have no leading zeros."""
-    parts = re.split(r'(\d+)', path.stem)
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
-
-
-def _times(size):
-    return f'{size[1]}x{size[0]}'

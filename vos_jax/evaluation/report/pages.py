@@ -1,5 +1,6 @@
 """Writes report/index.html of an evaluation, and the page of a comparison."""
 
+import html
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ from vos_jax.evaluation.compare import Comparison, comparison_to_json
 from vos_jax.evaluation.report import pictures
 from vos_jax.evaluation.results import Results, global_scores, missing_objects, object_rows, plain
 from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.palette import COLOURS
 
 NUM_WORST = 12
 # Shares of the frame in percent; objects of DAVIS lie between a thousandth and a half of it.
@@ -49,7 +51,7 @@ def write_comparison(comparison: Comparison, folder: Path, kinds: list[str]) -> 
         'sequences_of_runs': runs,
         'shown': [_shown(one, folder / 'pictures/run0') for one in comparison.runs[0].sequences],
         'kinds': kinds,
-        'colours': pictures.COLOURS,
+        'colours': COLOURS,
     }
     title = ' vs. '.join(comparison.names)
     return _write_page(folder / 'index.html', 'comparison', title, data)
@@ -73,7 +75,7 @@ def report_data(results: Results) -> dict:
         'worst': worst_frames(results),
         'by_size': scores_by_size(results),
         'by_frame': scores_by_frame(results),
-        'colours': pictures.COLOURS,
+        'colours': COLOURS,
     }
 
 
@@ -187,13 +189,9 @@ def _write_page(path, name, title, data):
         '/*data*/': encoded,
         '/*parts*/': text['parts.js'],
         '/*script*/': script,
-        '<!--title-->': _escape(title),
+        '<!--title-->': html.escape(title, quote=False),
     }
     # In one pass, so that nothing that is put in is searched for the next field.
     page = re.sub('|'.join(map(re.escape, fields)), lambda match: fields[match[0]], page)
     write_bytes(path, page.encode())
     return path
-
-
-def _escape(text):
-    return text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')

@@ -12,18 +12,14 @@ import simplejpeg
 from PIL import Image
 
 from vos_jax.data.frames import read_frame
-from vos_jax.data.layouts import natural_key
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import choose_workers, make_workers
 from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.names import natural_key
+from vos_jax.storage.palette import COLOURS
 
 WIDTH_PX = 480
-# One colour for each id, the same in masks and curves; apart from each other on any background.
-COLOURS = (
-    '#e6194b', '#1f9d3a', '#4363d8', '#f58231', '#911eb4',
-    '#17a2b8', '#f032e6', '#8a9a00', '#7a4a1e', '#000075',
-)  # fmt: skip
 MISSED, FALSE_ALARM, CONFUSED = 1, 2, 3
 ERROR_COLOURS = {MISSED: '#ffd000', FALSE_ALARM: '#ff2020', CONFUSED: '#00c8ff'}
 KINDS = ('frames', 'truth', 'prediction', 'errors')

@@ -1,7 +1,6 @@
 """Writes the frame step of a model as StableHLO, for `vos_loader` and for other runtimes."""
 
 import dataclasses
-import io
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from vos_jax.inference.program import vos_loader
 from vos_jax.inference.segmenter import num_slots_for
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import write_json
+from vos_jax.storage.npz_files import write_npz
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 _GROWING = 10  # memory slots of 'every_n', which has no number of its own
@@ -60,7 +60,7 @@ def export_step(segmenter, folder, size, num_objects, *, num_memory=None, platfo
         files['encode'] = programs.encode(platforms)
     for name, program in files.items():
         write_bytes(folder / f'{name}.jax_export', program.serialize())
-    _write_weights(folder / 'weights.npz', segmenter.variables)
+    write_npz(folder / 'weights.npz', weights.named(segmenter.variables))
     for source in sorted(Path(vos_loader.__file__).parent.glob('*.py')):
         (folder / 'vos_loader').mkdir(exist_ok=True)
         shutil.copyfile(source, folder / 'vos_loader' / source.name)
@@ -121,9 +121,3 @@ class _Programs:
 
 def _leaves(tree):
     return tuple(jax.tree.leaves(tree))
-
-
-def _write_weights(path, variables):
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(a) for name, a in weights.named(variables).items()})
-    write_bytes(path, buffer.getvalue())

@@ -63,7 +63,7 @@ async function openProject() {
   project = await api.get('project');
   store.clear(project.size[0] * project.size[1]);
   painter.setSize(...project.size);
-  objects.take(project.objects);
+  objects.take(project.objects, project.colours);
   toolbar.update();
   status = null;
   ended = 0;

@@ -1,7 +1,5 @@
 // The objects: names, colours, which one is being painted.
 
-const COLOURS = ['#ff5252', '#3ddc84', '#4da3ff', '#ffd43b', '#d277ff', '#ff922b', '#22d3ee', '#ff7ac6', '#a3e635', '#c9a27a', '#8c9eff', '#f4f4f5'];
-
 const $ = (id) => document.getElementById(id);
 
 export class Objects {
@@ -9,11 +7,14 @@ export class Objects {
   constructor(painter, onChange, onRemoved) {
     Object.assign(this, { painter, onChange, onRemoved });
     this.list = [];
+    this.colours = [];
     $('add').onclick = () => this.add();
   }
 
-  take(list) {
+  // A project's objects, and the colours that new ones get in turn.
+  take(list, colours) {
     this.list = list;
+    this.colours = colours;
     this.painter.setColours(list);
     this.choose(list[0]?.id ?? 1);
   }
@@ -34,8 +35,8 @@ export class Objects {
     const ids = this.list.map((one) => one.id);
     let id = 1;
     while (ids.includes(id)) id++;  // a removed one is in no mask any more
-    const used = this.list.map((one) => one.colour), free = COLOURS.find((colour) => !used.includes(colour));
-    this.list.push({ id, name: `Object ${id}`, colour: free ?? COLOURS[(id - 1) % COLOURS.length] });
+    const used = this.list.map((one) => one.colour), free = this.colours.find((colour) => !used.includes(colour));
+    this.list.push({ id, name: `Object ${id}`, colour: free ?? this.colours[(id - 1) % this.colours.length] });
     this.changed();
     this.choose(id);
     $('objects').lastElementChild?.scrollIntoView({ block: 'nearest' });
@@ -44,7 +45,7 @@ export class Objects {
   async remove(one) {
     if (!confirm(`Remove ${one.name} and its masks from all frames?`)) return;
     this.list = this.list.filter((other) => other !== one);
-    if (!this.list.length) this.list = [{ id: one.id % 254 + 1, name: `Object ${one.id % 254 + 1}`, colour: COLOURS[one.id % COLOURS.length] }];
+    if (!this.list.length) this.list = [{ id: one.id % 254 + 1, name: `Object ${one.id % 254 + 1}`, colour: this.colours[one.id % this.colours.length] }];
     if (this.painter.id === one.id) this.painter.id = this.list[0].id;
     this.draw();
     await this.onChange();

@@ -1,7 +1,6 @@
 const page = document.getElementById('page');
 const runs = DATA.runs;
 const chosen = {sequence: 0, frame: 0};
-const lineColours = ['#4363d8', '#e6194b', '#1f9d3a', '#f58231', '#911eb4'];
 const hasPictures = DATA.kinds.includes('run0');
 
 page.append(el('h1', {}, runs.join(' vs. ')));
@@ -58,7 +57,7 @@ function show(name, stem) {
   const plots = (sequence.stems.length ? sequence.ids : []).map((id, row) => el('figure', {},
     el('figcaption', {}, `J&F of object ${id}`),
     chart({label: 'scored frame', title: `J&F of object ${id}`,
-      series: runs.map((run, index) => ({name: run, colour: lineColours[index % lineColours.length],
+      series: runs.map((run, index) => ({name: run, colour: colour(index + 1),
         points: jf(all[index][chosen.sequence], row)})),
       choose: frame => showFrame(Math.min(Math.max(frame - 1, 0), frames().length - 1))})));
   curves.replaceChildren(...plots);
@@ -100,7 +99,7 @@ function label(name, index) {
   return `${name}. J&F of object ${values.join(', ')}`;
 }
 
-curves.before(legend(runs.map((run, index) => [run, lineColours[index % lineColours.length]])));
+curves.before(legend(runs.map((run, index) => [run, colour(index + 1)])));
 section('Sequences', 'J&F. Click a heading to sort, a row to see its sequence.',
   sortableTable('sequences', changeColumns('sequence'), DATA.sequences, row => jump(row[0])));
 section('Objects', 'J&F. Click a heading to sort, a row to see its sequence.', sortableTable('objects', changeColumns('object'), DATA.objects,
