@@ -1,0 +1,130 @@
+"""How large functions may get: lines, positional arguments, levels of nesting."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FOLDERS = ('vos_jax', 'data_prep', 'benchmarks')
+MOST_LINES, MOST_ARGUMENTS, MOST_LEVELS = 60, 6, 3
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+BLOCKS = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.Match)
+
+
+def functions_of(tree, path=()):
+    """('Class.method', node) of all functions of a module, nested ones included."""
+    for node in ast.iter_child_nodes(tree):
+        inner = path
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            inner = (*path, node.name)
+        if isinstance(node, FUNCTIONS):
+            yield '.'.join(inner), node
+        yield from functions_of(node, inner)
+
+
+def num_lines(function):
+    return function.end_lineno - function.lineno + 1
+
+
+def num_arguments(function):
+    """Positional ones, without the object itself."""
+    names = [argument.arg for argument in function.args.posonlyargs + function.args.args]
+    return len(names) - (names[:1] in (['self'], ['cls']))
+
+
+def num_levels(node):
+    """Blocks and functions inside one another; `elif` goes on with its `if`."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        is_elif = isinstance(node, ast.If) and node.orelse == [child] and isinstance(child, ast.If)
+        own = isinstance(child, (*BLOCKS, *FUNCTIONS)) and not is_elif
+        deepest = max(deepest, own + num_levels(child))
+    return deepest
+
+
+def faults_of(source):
+    """One line for each limit that a function of a module passes."""
+    for name, function in functions_of(ast.parse(source)):
+        for what, found, most in (
+            ('lines', num_lines(function), MOST_LINES),
+            ('positional arguments', num_arguments(function), MOST_ARGUMENTS),
+            ('levels', num_levels(function), MOST_LEVELS),
+        ):
+            if found > most:
+                yield f'{name}: {found} {what}, at most {most}'
+
+
+# To be mended, not to be added to.
+KNOWN = {
+    'vos_jax/data/made_up/dataset.py write_dataset',
+    'vos_jax/evaluation/archive.py write_zip',
+    'vos_jax/evaluation/pipeline.py _run_lane',
+    'vos_jax/evaluation/segmenting.py read_ahead',
+    'vos_jax/inference/program/stablehlo.py _Programs.step.call',
+    'vos_jax/inference/steps.py advance',
+    'vos_jax/inference/temporal.py temporal_step',
+    'vos_jax/planning/hlo.py collectives',
+    'vos_jax/studio/app.py _upload',
+    'vos_jax/studio/saving.py save_results',
+    'vos_jax/training/loop.py train',
+    'vos_jax/training/losses.py clip_loss',
+    'vos_jax/training/unroll.py unroll',
+    'data_prep/builders/files.py FileTree._add_tar',
+    'data_prep/download.py _fetch',
+    'data_prep/shards.py _find_parts',
+    'benchmarks/matching.py runner',
+    'benchmarks/matching.py main',
+    'benchmarks/pytorch/matching.py runner',
+    'benchmarks/train_step.py measure',
+}
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_functions_are_short_flat_and_take_few_arguments(folder):
+    files = sorted((REPOSITORY / folder).rglob('*.py'))
+    assert files
+    faults = [
+        f'{path.relative_to(REPOSITORY)} {fault}'
+        for path in files
+        for fault in faults_of(path.read_text())
+    ]
+    new = [fault for fault in faults if fault.partition(':')[0] not in KNOWN]
+    assert not new, '\n'.join(new)
+
+
+DEEP = """
+class Reader:
+    def read(self, a, b, c, d, e, f, *, g):
+        for x in a:
+            if x:
+                pass
+            elif b:
+                pass
+            else:
+                with c:
+                    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ('body', 'fault'),
+    [
+        ('pass', []),
+        ('return [x for x in d if x]', []),
+        ('while d: pass', ['Reader.read: 4 levels, at most 3']),
+        ('def inner(): pass', ['Reader.read: 4 levels, at most 3']),
+        ('pass' + '\n' * 52 + ' ' * 20 + 'pass', ['Reader.read: 61 lines, at most 60']),
+    ],
+    ids=['as much as may be', 'a comprehension', 'a loop', 'a function', 'many lines'],
+)
+def test_what_counts_as_a_fault(body, fault):
+    assert list(faults_of(DEEP.format(body=body))) == fault
+
+
+def test_the_object_of_a_method_is_no_argument():
+    method = DEEP.format(body='pass')
+    assert list(faults_of(method.replace('self, a', 'self, z, a'))) == [
+        'Reader.read: 7 positional arguments, at most 6'
+    ]
