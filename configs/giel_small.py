@@ -3,14 +3,14 @@
 The same graph as `giel_resnet50.py` with a narrow GroupNorm encoder and memory cells of 8 pixels.
 
   python train.py --config=configs/giel_small.py --workdir=runs/giel_small
-  python -m vos_jax.commands.export_weights --workdir=runs/giel_small --out=runs/giel_small.npz
+  vos-export --workdir=runs/giel_small --out=runs/giel_small.npz
   python train.py --config=configs/giel_small.py:refine --config.init=runs/giel_small.npz \
       --workdir=runs/giel_small_refine
 
 2,500 steps, 113 CPU minutes on two cores that had other work too: J&F 57.2 on the val sequences
 with one object, 59.7 on those with several (2026-11-21). 600 more steps of `:refine`, 97 CPU
 minutes: 59.7 and 58.9, and 60.2 and 59.0 with 8 frames of memory in place of 5 (2026-11-25).
-See pretrained/README.md.
+See vos_jax/pretrained/README.md.
 """
 
 from ml_collections import ConfigDict

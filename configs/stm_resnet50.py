@@ -12,7 +12,7 @@ Here: not yet measured.
 
 2. Video, from the weights of stage 1:
 
-  python -m vos_jax.commands.export_weights --workdir=runs/stm_stills --out=stm_stills.npz
+  vos-export --workdir=runs/stm_stills --out=stm_stills.npz
   python train.py --config=configs/stm_resnet50.py --workdir=runs/stm --config.init=stm_stills.npz
 
 The authors needed 4 and 3 days on four GTX 1080 Ti. Released weights need no training:

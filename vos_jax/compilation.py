@@ -1,4 +1,4 @@
-"""JAX's compilation cache, on by default: a second run of the same program starts at once."""
+"""JAX's compilation cache, on by default, and what it compiles for."""
 
 import os
 from pathlib import Path
@@ -16,3 +16,12 @@ def keep_compilations():
         root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
         jax.config.update('jax_compilation_cache_dir', str(root / 'vos_jax' / 'compilations'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def describe_device():
+    """Device and software of this process, as plain values."""
+    device = jax.local_devices()[0]
+    return {
+        'device': f'{device.device_kind} ({device.platform})',
+        'software': f'jax {jax.__version__}',
+    }

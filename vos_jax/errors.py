@@ -29,20 +29,52 @@ _DISK_WORDS = re.compile(
     'No space left on device|Disk quota exceeded|File too large|Read-only file system'
     '|Permission denied|File name too long|Input/output error'
 )
+# Packages that are not needed by everybody -> the extra of pyproject.toml that has them.
+EXTRAS = {
+    'optax': 'train',
+    'orbax': 'train',
+    'grain': 'train',
+    'ml_collections': 'train',
+    'clu': 'train',
+    'tensorboard': 'train',
+    'simplejpeg': 'train',
+    'zlib_ng': 'train',
+    'av': 'video',
+    'flatbuffers': 'export',
+    'starlette': 'studio',
+    'uvicorn': 'studio',
+    'tensorflow_datasets': 'prepare',
+    'array_record': 'prepare',
+    'scipy': 'prepare',
+    'libtpu': 'plan',
+    'gcsfs': 'gcs',
+    'torch': 'torch',
+}
 
 
 class InputError(ValueError):
     """Something the user gave is wrong: one line that says what, where, and what to do about it."""
 
 
-def run_main(main):
+def run_main(main, define_flags=lambda: None):
     """Runs a command's `main(argv)`; wrong input becomes one line on stderr and exit code 2.
 
     Flags are parsed here, so an unknown flag or setting ends in the same way, and so does what the
-    disk refuses, of an input or an output. Any other exception is a defect and keeps its traceback
-    (exit code 1).
+    disk refuses, of an input or an output, and a package that is not installed. Any other exception
+    is a defect and keeps its traceback (exit code 1).
+
+    Args:
+      main: function of what is left of the command line; what it returns is the exit code.
+      define_flags: defines the command's flags. Not when its module is imported: two commands have
+        flags of the same names.
     """
     try:
+        before = set(flags.FLAGS)
+        define_flags()
+        _list_in_help(set(flags.FLAGS) - before)
+        if {'--help', '-h', '-help'} & set(sys.argv[1:]):
+            _print_help(main)
+            return
         app.run(main, flags_parser=_parse_flags)
     except InputError as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
@@ -55,6 +87,26 @@ def run_main(main):
         place = place if isinstance(place, str | os.PathLike) else 'a file'
         print(f'error: {place}: {reason}; check its path, rights and space', file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = (error.name or '').partition('.')[0]
+        if package not in EXTRAS:
+            raise
+        print(
+            f"error: {package} is not installed: pip install 'vos_jax[{EXTRAS[package]}]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def _list_in_help(names):
+    """absl's --help lists what the program's own file defines; ours is defined in modules."""
+    for name in names:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def _print_help(main):
+    print((sys.modules[main.__module__].__doc__ or '').strip())
+    print(flags.FLAGS.main_module_help())
 
 
 def _parse_flags(argv):

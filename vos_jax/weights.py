@@ -1,9 +1,11 @@
 """Weights as one file: arrays by name, the config they belong to, and what else should be known.
 
 The file is a NumPy archive (.npz) without pickled objects. Checkpoints of a run, with the optimizer
-and the step, are `vos_jax.training.checkpoints`.
+and the step, are `vos_jax.checkpoint_files`.
 """
 
+import difflib
+import importlib.resources
 import io
 import zipfile
 from pathlib import Path
@@ -88,6 +90,36 @@ def load_weights(path):
         for name, array in arrays.items()
     }
     return Weights(traverse_util.unflatten_dict(arrays, sep='/'), config, extra)
+
+
+def pretrained() -> dict[str, Path]:
+    """Files of the weights that come with the package, by name."""
+    folder = Path(str(importlib.resources.files('vos_jax') / 'pretrained'))
+    return {path.stem: path for path in sorted(folder.glob('*.npz'))}
+
+
+def find(name_or_path) -> Path:
+    """The file of weights that a path, or the name of weights of the package, stands for.
+
+    What has an ending or lies in a folder is a path, and so is what is a file.
+
+    >>> find('giel_small').name
+    'giel_small.npz'
+
+    Raises:
+      InputError: for a name that the package does not have; it names the nearest.
+    """
+    path = Path(name_or_path)
+    if path.suffix or path.parent != Path() or path.is_file():
+        return path
+    known = pretrained()
+    if path.name not in known:
+        near = difflib.get_close_matches(path.name, known, n=1, cutoff=0)
+        nearest = f'; nearest name: {near[0]}' if near else ''
+        raise InputError(
+            f'{name_or_path}: no such file, and no weights of that name come with vos_jax{nearest}'
+        )
+    return known[path.name]
 
 
 def named(variables):

@@ -1,6 +1,6 @@
 """Makes the pictures with masks: PYTHONPATH=. python docs/pictures/make_segmented.py [--data=...]
 
-Those of the README and of docs/own_video.md. The data are those of pretrained/README.md.
+Those of the README and of docs/own_video.md. The data are those of vos_jax/pretrained/README.md.
 --only=NAME makes one of them; studio.jpg is made by docs/pictures/make_studio.py.
 """
 

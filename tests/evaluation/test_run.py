@@ -139,7 +139,7 @@ def run_two_processes(*flags):
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
     command = [sys.executable, EVALUATE, *flags, '--noreport']
-    command += [f'--coordinator=127.0.0.1:{port}', '--num_processes=2']
+    command += [f'--coordinator_address=127.0.0.1:{port}', '--num_processes=2']
     processes = [
         subprocess.Popen(
             [*command, f'--process_id={index}'],
@@ -233,10 +233,9 @@ def test_an_empty_first_mask_is_found_before_work_starts(
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.slow
-def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
-    root, tiny_weights, evaluate, tmp_path
-):
+@pytest.fixture
+def training_run(tiny_weights, tmp_path):
+    """Workdir of a run with checkpoints of steps 10, 20 and 30, of which 20 is the best."""
     from vos_jax import weights
     from vos_jax.config import recipe
     from vos_jax.training import checkpoints
@@ -246,7 +245,15 @@ def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
     with checkpoints.Checkpoints(tmp_path / 'run', keep=3) as saved:
         for step in (10, 20, 30):
             saved.save(step, loaded.variables)
-    where = (f'--workdir={tmp_path}/run', '--protocol=davis2017', f'--data={root}', '--noreport')
+        saved.save_best(20, loaded.variables, 0.9)
+    return tmp_path / 'run'
+
+
+@pytest.mark.slow
+def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
+    root, training_run, evaluate, tmp_path
+):
+    where = (f'--workdir={training_run}', '--protocol=davis2017', f'--data={root}', '--noreport')
     result = evaluate(*where, '--last=2', f'--out={tmp_path}/out')
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['step-20', 'step-30']
@@ -254,6 +261,23 @@ def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
     refused = evaluate(*where, '--step=11', f'--out={tmp_path}/out11')
     assert refused.returncode == 2
     assert 'no checkpoint of step 11; steps there: 10, 20, 30' in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('chosen', 'folders', 'step'),
+    [((), ('',), 20), (('--step=latest',), ('',), 30), (('--last=2',), ('step-20', 'step-30'), 30)],
+)
+def test_two_processes_evaluate_a_run(root, training_run, tmp_path, chosen, folders, step):
+    out = tmp_path / 'out'
+    where = (f'--workdir={training_run}', '--protocol=davis2017', f'--data={root}', f'--out={out}')
+    codes, texts, errors = run_two_processes(*where, *chosen)
+    assert codes == [0, 0], errors
+    for folder in folders:
+        assert len(read_masks(out / folder)) == 15
+    results = json.loads((out / folders[-1] / 'results.json').read_text())
+    assert results['step'] == step
+    assert sum(text.count('FPS') for text in texts) == 3 * len(folders)
 
 
 def test_output_that_cannot_be_written_is_refused_first(root, flags, evaluate, tmp_path):

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 from tests.conftest import REPOSITORY, xla_flags
+from vos_jax.checkpoint_files import read_variables
 from vos_jax.compilation import RUN_ONCE
 from vos_jax.data.made_up import dataset
-from vos_jax.training.checkpoints import read_variables
 from vos_jax.training.metric_writer import read_metrics
 from vos_jax.weights import named
 

@@ -1,4 +1,6 @@
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +14,9 @@ import numpy as np
 import optax
 import pytest
 
+from vos_jax.checkpoint_files import list_steps, read_variables
 from vos_jax.errors import InputError
-from vos_jax.training.checkpoints import Checkpoints, read_variables, restore_or_init
+from vos_jax.training.checkpoints import Checkpoints, restore_or_init
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
 
@@ -199,7 +202,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, capl
     state, record = restore(tmp_path)
     assert_same(state, make_state(1))
     assert record['step'] == 1
-    assert re.search(r'latest/2 cannot be read.*going on from step 1', caplog.text, re.DOTALL)
+    assert re.search(r'latest/2 cannot be read.*resuming from step 1', caplog.text, re.DOTALL)
 
 
 def test_one_changed_bit_in_the_data_is_noticed(tmp_path):
@@ -224,6 +227,113 @@ def test_after_falling_back_the_damaged_step_is_saved_anew(tmp_path):
         checkpoints.save(2, make_state(20))
     assert_same(restore(tmp_path)[0], make_state(20))
     assert (folder(tmp_path, 2).parent / '2.damaged').is_dir()
+
+
+def change_record(checkpoint, **values):
+    path = checkpoint / 'record' / 'metadata'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def replace_by_another_step(checkpoint):
+    shutil.rmtree(checkpoint)
+    shutil.copytree(checkpoint.with_name('1'), checkpoint)
+
+
+def lower_the_step(checkpoint):
+    change_record(checkpoint, step=1)
+
+
+def negate_the_step(checkpoint):
+    change_record(checkpoint, step=-2)
+
+
+def state_another_shape(checkpoint):
+    leaves = json.loads((checkpoint / 'record' / 'metadata').read_text())['leaves']
+    leaves['params/key/kernel']['shape'] = [4, 2]
+    change_record(checkpoint, leaves=leaves)
+
+
+@pytest.mark.parametrize(
+    'harm', [replace_by_another_step, lower_the_step, negate_the_step, state_another_shape]
+)
+def test_a_checkpoint_that_is_not_what_its_record_says_is_damaged(tmp_path, caplog, harm):
+    write_run(tmp_path, [1, 2])
+    harm(folder(tmp_path, 2))
+    with Checkpoints(tmp_path) as checkpoints:
+        state, record = checkpoints.restore(jax.eval_shape(make_state))
+        assert_same(state, make_state(1))
+        assert record['step'] == 1
+        checkpoints.save(2, make_state(2))
+    assert re.search(r'latest/2 cannot be read: the record', caplog.text)
+    assert_same(restore(tmp_path)[0], make_state(2))
+
+
+@pytest.mark.parametrize('kind', ['latest', 'best'])
+def test_a_step_that_holds_another_state_is_not_taken_for_saved(tmp_path, caplog, kind):
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        checkpoints.save(1, make_state(1))
+        checkpoints.save(2, make_state(2))
+        checkpoints.save_best(2, {'params': make_state(2).params}, 0.5)
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        checkpoints.save(2, make_state(20))
+        checkpoints.save_best(2, {'params': make_state(20).params}, 0.5)
+    assert f'{kind}/2 is of another state' in caplog.text
+    variables, _ = read_variables(tmp_path, kind)
+    assert_same(variables['params'], make_state(20).params)
+
+
+def test_the_last_save_is_read_back(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, make_state(1))
+    checkpoints.save(2, make_state(2))
+    checkpoints.wait()
+    change_data(folder(tmp_path, 2))
+    with pytest.raises(InputError, match='latest/2: what was saved last cannot be read back'):
+        checkpoints.close()
+
+
+def lay_a_file(path):
+    path.write_text('')
+
+
+def lay_an_empty_folder(path):
+    path.mkdir()
+
+
+def lay_a_folder_of_another_name(path):
+    shutil.copytree(path.with_name('1'), path.with_name(f'00{path.name}'))
+
+
+STRAYS = [lay_a_file, lay_an_empty_folder, lay_a_folder_of_another_name]
+
+
+@pytest.mark.parametrize('lay', STRAYS)
+def test_what_is_no_checkpoint_is_reported_and_gives_way(tmp_path, caplog, lay):
+    write_run(tmp_path, [1])
+    lay(folder(tmp_path, 2))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        assert checkpoints.restore(make_state())[1]['step'] == 1
+        checkpoints.save(2, make_state(2))
+    assert re.search(r'latest/(00)?2 was (removed|renamed)', caplog.text)
+    assert_same(restore(tmp_path)[0], make_state(2))
+
+
+@pytest.mark.parametrize('lay', STRAYS)
+def test_what_is_no_checkpoint_is_reported_where_weights_are_read(tmp_path, caplog, lay):
+    write_run(tmp_path, [1])
+    lay(folder(tmp_path, 2))
+    assert read_variables(tmp_path, 'latest')[1]['step'] == 1
+    assert re.search(r'latest/(00)?2 is left out', caplog.text)
+    assert list_steps(tmp_path) == [1]
+
+
+def test_a_damaged_record_of_the_best_is_one_line(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_best(3, {'params': make_state(3).params}, 0.5)
+    empty_record(tmp_path / 'checkpoints' / 'best' / '3')
+    with pytest.raises(InputError, match='best/3: damaged'):
+        read_variables(tmp_path, 'best')
 
 
 def test_where_none_can_be_read_nothing_is_started_or_renamed(tmp_path):

@@ -1,10 +1,12 @@
 """Several real processes on one machine train one model; one is killed, one gets SIGTERM."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -154,3 +156,69 @@ def test_the_variables_of_jax_are_read(monkeypatch):
     monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:1')
     with pytest.raises(InputError, match='--process_id is 5'):
         processes.initialize()
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """Returns a function: environment -> the arguments that JAX is started with, by keyword."""
+
+    def join(**environment):
+        for name in list(os.environ):
+            if name.startswith(('SLURM_', 'CUDA_', 'JAX_NUM', 'JAX_PROCESS', 'TPU_', 'OMPI_')):
+                monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        given = {}
+        monkeypatch.setattr(jax.distributed, 'initialize', lambda **values: given.update(values))
+        processes.initialize()
+        return given
+
+    return join
+
+
+def slurm(local, tasks, visible, **more):
+    """Environment of a task of srun on the second of two nodes."""
+    return {
+        'SLURM_JOB_ID': '7',
+        'SLURM_STEP_NODELIST': 'node[1-2]',
+        'SLURM_NTASKS': str(2 * tasks),
+        'SLURM_PROCID': str(tasks + local),
+        'SLURM_LOCALID': str(local),
+        'SLURM_NODEID': '1',
+        'SLURM_STEP_TASKS_PER_NODE': f'{tasks}(x2)',
+        'CUDA_VISIBLE_DEVICES': visible,
+        **more,
+    }
+
+
+ALL = '0,1,2,3,4,5,6,7'
+
+
+@pytest.mark.parametrize(
+    ('environment', 'devices'),
+    [
+        # srun --ntasks-per-node=8 --gpus-per-node=8: each task sees the GPUs of all.
+        (slurm(5, 8, ALL), [5]),
+        # srun --ntasks-per-node=8 --gpus-per-task=1: each task sees its own, as number 0.
+        (slurm(5, 8, '0', SLURM_GPUS_PER_TASK='1'), [0]),
+        (slurm(5, 8, '5', SLURM_GPUS_PER_TASK='1'), [0]),
+        # srun --ntasks-per-node=1 --gpus-per-node=8: one process has all.
+        (slurm(0, 1, ALL), [0, 1, 2, 3, 4, 5, 6, 7]),
+        # Two tasks that share eight, and two that have two each.
+        (slurm(1, 2, ALL), [4, 5, 6, 7]),
+        (slurm(1, 2, '2,3', SLURM_GPUS_PER_TASK='2'), [0, 1]),
+        (slurm(1, 2, ALL) | {'SLURM_STEP_TASKS_PER_NODE': '1,2'}, [4, 5, 6, 7]),
+    ],
+)
+def test_a_task_of_slurm_takes_the_gpus_that_are_its_own(joined, environment, devices):
+    assert joined(**environment)['local_device_ids'] == devices
+
+
+def test_a_task_of_slurm_without_gpus_leaves_the_devices_to_jax(joined):
+    environment = slurm(1, 2, '')
+    assert 'local_device_ids' not in joined(**environment)
+    assert joined(**environment)['heartbeat_timeout_seconds'] == processes.HEARTBEAT_TIMEOUT_S
+
+
+def test_a_shell_inside_of_an_allocation_of_slurm_is_alone(joined):
+    assert joined(SLURM_JOB_ID='7', SLURM_NTASKS='16') == {}

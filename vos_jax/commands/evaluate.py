@@ -1,199 +1,220 @@
-"""The flags of evaluate.py and what they choose. Scoring masks loads neither jax nor flax."""
+"""Segments and scores videos, scores masks of any program, compares runs.
 
-import dataclasses
+  vos-evaluate --weights=FILE_OR_NAME --protocol=davis2017 --data=ROOT
+  vos-evaluate --workdir=RUN --protocol=davis2017 --data=ROOT [--step=N | --last=N]
+  vos-evaluate --results=MASKS --protocol=davis2017 --data=ROOT
+  vos-evaluate --compare=A,B
+
+Protocols, forms of masks and several processes: docs/evaluation.md. Scoring masks loads neither jax
+nor flax.
+"""
+
 import functools
 from pathlib import Path
 
-from absl import flags
+from absl import flags as absl_flags
 
-from vos_jax.errors import InputError
+from vos_jax.commands import flags
+from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation import output_files, protocols
 from vos_jax.evaluation.predictions import EXTRA_IDS, FORMS, OVERLAPS, open_results
 
-# What is evaluated: one of these.
-WEIGHTS = flags.DEFINE_string('weights', None, 'file of weights (with its config): segment, score')
-WORKDIR = flags.DEFINE_string('workdir', None, 'folder of a training run: segment, score')
-RESULTS = flags.DEFINE_string('results', None, 'folder of masks of any program: score')
-COMPARE = flags.DEFINE_list('compare', None, 'folders of finished evaluations: A,B[,C]')
-
-PROTOCOL = flags.DEFINE_enum('protocol', None, protocols.NAMES, 'rules of the evaluation')
-DATA = flags.DEFINE_string('data', None, 'folder of the data set')
-SPLIT = flags.DEFINE_string('split', None, 'list of sequences; default val, valid or train')
-RESOLUTION = flags.DEFINE_string('resolution', None, 'DAVIS: folder of frames, such as 480p')
-DENSE = flags.DEFINE_bool('dense', False, 'YouTube-VOS: predict on all frames, not each fifth')
-VIDEOS = flags.DEFINE_string('videos', None, 'local hold-out: file of video names')
-UNSEEN = flags.DEFINE_string('unseen', None, 'local hold-out: file of unseen categories')
-
-OUT = flags.DEFINE_string('out', None, 'folder of the results; default runs/evaluation/...')
-ZIP = flags.DEFINE_bool('zip', False, 'pack the masks for the server of the protocol')
-REPORT = flags.DEFINE_bool('report', True, 'write report/index.html')
-WORKERS = flags.DEFINE_integer('workers', None, 'scoring processes; default one per core')
-
-FORM = flags.DEFINE_enum('form', 'ids', FORMS, '--results: how the masks are written')
-OVERLAP = flags.DEFINE_enum('overlap', 'error', OVERLAPS, '--form=objects: who keeps a pixel')
-EXTRA = flags.DEFINE_enum('extra-ids', 'error', EXTRA_IDS, '--results: ids that are no object')
-
-SCALES = flags.DEFINE_list('scales', None, 'CFBI: average results at these scales, as 1.0,1.3')
-FLIP = flags.DEFINE_bool('flip', None, 'average with the result of mirrored frames')
-MAX_EDGE = flags.DEFINE_integer('max_edge', None, 'CFBI: longest edge of a frame at scale 1')
-ATROUS = flags.DEFINE_integer('atrous', None, 'CFBI: match each N-th row, column of references')
-MATCHING = flags.DEFINE_enum(
-    'matching_dtype', None, ('float32', 'bfloat16', 'float16'), 'CFBI: precision of the matching'
-)
-
-STEP = flags.DEFINE_string('step', None, '--workdir: latest (default), best, or a step')
-LAST = flags.DEFINE_integer('last', None, '--workdir: the last N checkpoints')
-COORDINATOR = flags.DEFINE_string('coordinator', None, "several processes: HOST:PORT, or 'auto'")
-NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'with --coordinator=HOST:PORT')
-PROCESS_ID = flags.DEFINE_integer('process_id', None, 'with --coordinator=HOST:PORT')
-OVERWRITE = flags.DEFINE_bool('overwrite', False, 'segment again what is finished in --out')
+_SOURCES = ('weights', 'workdir', 'results', 'compare')
+# A process that is done waits for the others, whatever they still have to do.
+_DAY_S = 24 * 3600
+_DTYPES = ('float32', 'bfloat16', 'float16')
 
 
-def main(argv, open_run):
-    """Does what the flags say; raises InputError for what is wrong in them or in the files.
+def define_flags():
+    """What is evaluated, by which rules, and where to."""
+    flags.define_model()
+    absl_flags.DEFINE_integer('last', None, '--workdir: the last N checkpoints')
+    absl_flags.DEFINE_string('results', None, 'folder of masks of any program: score')
+    absl_flags.DEFINE_list('compare', None, 'folders of finished evaluations: A,B[,C]')
+    _define_protocol()
+    _define_output()
+    _define_masks()
+    _define_views()
+    flags.define_processes()
 
-    Args:
-      argv: what is left of the command line.
-      open_run: function of a workdir that gives the config, the steps and a reader of variables of
-        a training run. It comes from outside, since evaluation does not import training.
-    """
-    if len(argv) > 1:
-        raise InputError(f'{argv[1]}: unexpected argument; all arguments are --flags')
-    chosen = [flag for flag in (WEIGHTS, WORKDIR, RESULTS, COMPARE) if flag.value]
+
+def _define_protocol():
+    define = absl_flags.DEFINE_string
+    absl_flags.DEFINE_enum('protocol', None, protocols.NAMES, 'rules of the evaluation')
+    define('data', None, 'folder of the data set')
+    define('split', None, 'list of sequences; default val, valid or train')
+    define('resolution', None, 'DAVIS: folder of frames, such as 480p')
+    absl_flags.DEFINE_bool('dense', False, 'YouTube-VOS: predict on all frames, not each fifth')
+    define('videos', None, 'local hold-out: file of video names')
+    define('unseen', None, 'local hold-out: file of unseen categories')
+
+
+def _define_output():
+    flags.define_out('folder of the results; default runs/evaluation/...')
+    absl_flags.DEFINE_bool('zip', False, 'pack the masks for the server of the protocol')
+    absl_flags.DEFINE_bool('report', True, 'write report/index.html')
+    absl_flags.DEFINE_integer('workers', None, 'processes that score; default one per core', 1)
+    absl_flags.DEFINE_bool('overwrite', False, 'start again what is finished in --out')
+
+
+def _define_masks():
+    define = absl_flags.DEFINE_enum
+    define('form', 'ids', FORMS, '--results: how the masks are written')
+    define('overlap', 'error', OVERLAPS, '--form=objects: who keeps a pixel')
+    define('extra-ids', 'error', EXTRA_IDS, '--results: ids that are no object')
+
+
+def _define_views():
+    absl_flags.DEFINE_list('scales', None, 'CFBI: average results at these scales, as 1.0,1.3')
+    absl_flags.DEFINE_bool('flip', None, 'average with the result of mirrored frames')
+    absl_flags.DEFINE_integer('max_edge', None, 'CFBI: longest edge of a frame at scale 1')
+    absl_flags.DEFINE_integer('atrous', None, 'CFBI: match each N-th row, column of references')
+    absl_flags.DEFINE_enum('matching_dtype', None, _DTYPES, 'CFBI: precision of the matching')
+
+
+def main(argv):
+    """Does what the flags say; raises InputError for what is wrong in them or in the files."""
+    wanted = absl_flags.FLAGS
+    flags.refuse_arguments(argv)
+    chosen = [name for name in _SOURCES if wanted[name].value]
     if len(chosen) != 1:
-        given = ', '.join(f'--{flag.name}' for flag in chosen) or 'none'
+        given = ', '.join(f'--{name}' for name in chosen) or 'none'
         raise InputError(
             f'need one of --weights, --workdir, --results, --compare; given: {given}. '
             'See docs/evaluation.md'
         )
     with output_files.explain_disk_errors():
-        if COMPARE.value:
-            _compare()
-        elif RESULTS.value:
-            _score()
+        if wanted.compare:
+            _compare(wanted)
+        elif wanted.results:
+            _score(wanted)
         else:
-            _segment(open_run)
+            _segment(wanted)
 
 
-def _compare():
-    names = '-'.join(Path(folder).resolve().name for folder in COMPARE.value)
-    out = Path(OUT.value or f'runs/evaluation/compare/{names}')
+def _compare(wanted):
+    names = '-'.join(Path(folder).resolve().name for folder in wanted.compare)
+    out = Path(wanted.out or f'runs/evaluation/compare/{names}')
     output_files.prepare_folder(out)
     with output_files.explain_disk_errors(out):
-        output_files.compare(COMPARE.value, out)
+        output_files.compare(wanted.compare, out)
 
 
-def _score():
-    if not Path(RESULTS.value).is_dir():
-        raise InputError(f'{RESULTS.value}: no such folder; --results is a folder of masks')
-    protocol = load_protocol(need_frames=False)
+def _score(wanted):
+    if not Path(wanted.results).is_dir():
+        raise InputError(f'{wanted.results}: no such folder; --results is a folder of masks')
+    protocol = _load_protocol(wanted, need_frames=False)
     predictions = open_results(
-        RESULTS.value, form=FORM.value, overlap=OVERLAP.value, extra_ids=EXTRA.value
+        wanted.results,
+        form=wanted.form,
+        overlap=wanted.overlap,
+        extra_ids=wanted['extra-ids'].value,
     )
-    out = output_folder(protocol, _stem(RESULTS.value))
+    out = _output_folder(wanted, protocol, wanted.results)
     output_files.prepare_folder(out)
     with output_files.explain_disk_errors(out):
         output_files.score_results(
             protocol,
             predictions,
             out,
-            zipped=ZIP.value,
-            report=REPORT.value,
-            num_workers=WORKERS.value,
+            zipped=wanted.zip,
+            report=wanted.report,
+            num_workers=wanted.workers,
         )
 
 
-def _segment(open_run):
+def _segment(wanted):
+    flags.check_model(wanted)
+    _check_last(wanted)
+    protocol = _load_protocol(wanted, need_frames=True)
+    # Before anything is read onto a device.
+    processes = flags.join_processes(wanted, shutdown_timeout_s=_DAY_S)
+    with processes.ending_together():
+        _segment_share(wanted, protocol)
+
+
+def _segment_share(wanted, protocol):
     # Here and not above: this loads jax, which scoring and comparing do without.
     from vos_jax.evaluation import run
 
-    protocol = load_protocol(need_frames=True)
     options = run.Options(
-        zipped=ZIP.value,
-        report=REPORT.value,
-        num_workers=WORKERS.value,
-        overwrite=OVERWRITE.value,
-        coordinator=COORDINATOR.value,
-        num_processes=NUM_PROCESSES.value,
-        process_id=PROCESS_ID.value,
+        zipped=wanted.zip,
+        report=wanted.report,
+        num_workers=wanted.workers,
+        overwrite=wanted.overwrite,
     )
-    out = output_folder(protocol, _stem(WEIGHTS.value or WORKDIR.value))
+    out = _output_folder(wanted, protocol, wanted.weights or wanted.workdir)
     with output_files.explain_disk_errors(out):
-        if WEIGHTS.value:
-            run.evaluate(_as_chosen(run.read_weights(WEIGHTS.value)), protocol, out, options)
+        if wanted.last:
+            run.evaluate_steps(_last_models(wanted), protocol, out, options)
         else:
-            _segment_run(run, open_run(WORKDIR.value), protocol, out, options)
+            run.evaluate(_as_chosen(wanted, flags.open_model(wanted)), protocol, out, options)
 
 
-def _segment_run(run, opened, protocol, out, options):
-    config, steps, read = opened
-
-    def read_source(step):
-        return _as_chosen(run.read_checkpoint(config, read, WORKDIR.value, step))
-
-    sources = {step: functools.partial(read_source, step) for step in _choose_steps(steps)}
-    if LAST.value:
-        run.evaluate_steps(sources, protocol, out, options)
-    else:
-        (source,) = sources.values()
-        run.evaluate(source(), protocol, out, options)
+def _check_last(wanted):
+    if wanted.last is None:
+        return
+    if not wanted.workdir or wanted.last < 1 or not wanted['step'].using_default_value:
+        raise InputError('--last=N needs --workdir, N of 1 or more, and no --step')
 
 
-def _as_chosen(source):
-    """The source with the settings of the flags that say how frames are seen."""
-    changes = {
-        'model': {'global_atrous': ATROUS.value, 'matching_dtype': MATCHING.value},
-        'inference': {'scales': _scales(), 'flip': FLIP.value, 'max_edge': MAX_EDGE.value},
-    }
-    config = dict(source.config.items())
-    for group, settings in changes.items():
-        chosen = {name: value for name, value in settings.items() if value is not None}
-        if chosen:
-            config[group] = {**dict(config.get(group, {}).items()), **chosen}
-    return dataclasses.replace(source, config=config)
+def _last_models(wanted):
+    """For each of the last steps of a run a function that opens it."""
+    from vos_jax import checkpoint_files, trained
 
+    def open_step(step):
+        return _as_chosen(wanted, trained.open_run(wanted.workdir, step))
 
-def _scales():
-    try:
-        return SCALES.value and tuple(float(scale) for scale in SCALES.value)
-    except ValueError:
-        raise InputError(f'--scales={",".join(SCALES.value)}: needs numbers, as 1.0,1.3') from None
-
-
-def _choose_steps(steps):
-    """Gives what --step or --last name: steps, 'best' or 'latest'."""
-    if LAST.value is None:
-        step = STEP.value or 'latest'
-        return [int(step) if step.isdigit() else step]
-    if STEP.value is not None or LAST.value < 1:
-        raise InputError('--last=N needs N of 1 or more, and no --step')
+    steps = checkpoint_files.list_steps(wanted.workdir)
     if not steps:
-        raise InputError(f'{WORKDIR.value}: no checkpoint; --workdir is a run of train.py')
-    return steps[-LAST.value :]
+        raise InputError(f'{wanted.workdir}: no checkpoint; --workdir is a run of train.py')
+    return {step: functools.partial(open_step, step) for step in steps[-wanted.last :]}
 
 
-def _stem(path):
-    path = Path(path).resolve()
-    return path.name if path.is_dir() else path.stem
-
-
-def load_protocol(need_frames):
-    """Lists the sequences that the flags name."""
-    for flag in (PROTOCOL, DATA):
-        if not flag.value:
-            raise InputError(f'--{flag.name} is missing; see docs/evaluation.md')
-    return protocols.load(
-        PROTOCOL.value,
-        DATA.value,
-        SPLIT.value,
-        resolution=RESOLUTION.value,
-        dense=DENSE.value,
-        need_frames=need_frames,
-        videos=VIDEOS.value,
-        unseen=UNSEEN.value,
+def _as_chosen(wanted, model):
+    """The model with the settings of the flags that say how frames are seen."""
+    model = model.with_memory(wanted.memory)
+    model = model.with_settings(
+        'model', global_atrous=wanted.atrous, matching_dtype=wanted.matching_dtype
+    )
+    return model.with_settings(
+        'inference', scales=_scales(wanted), flip=wanted.flip, max_edge=wanted.max_edge
     )
 
 
-def output_folder(protocol, name):
-    """Gives --out, or a folder named for the protocol and what is evaluated."""
-    return Path(OUT.value or f'runs/evaluation/{protocol.label}/{name}')
+def _scales(wanted):
+    try:
+        return tuple(float(scale) for scale in wanted.scales) if wanted.scales else None
+    except ValueError:
+        raise InputError(f'--scales={",".join(wanted.scales)}: needs numbers, as 1.0,1.3') from None
+
+
+def _load_protocol(wanted, need_frames):
+    """Lists the sequences that the flags name."""
+    flags.require(wanted, ('protocol', 'data'), 'docs/evaluation.md')
+    return protocols.load(
+        wanted.protocol,
+        wanted.data,
+        wanted.split,
+        resolution=wanted.resolution,
+        dense=wanted.dense,
+        need_frames=need_frames,
+        videos=wanted.videos,
+        unseen=wanted.unseen,
+    )
+
+
+def _output_folder(wanted, protocol, source):
+    """--out, or a folder named for the protocol and what is evaluated."""
+    path = Path(source).resolve()
+    name = path.name if path.is_dir() else path.stem
+    return Path(wanted.out or f'runs/evaluation/{protocol.label}/{name}')
+
+
+def run():
+    """The command."""
+    run_main(main, define_flags)
+
+
+if __name__ == '__main__':
+    run()

@@ -1,62 +1,112 @@
-"""Writes a model as StableHLO: python -m vos_jax.commands.export --size=854x480 --out=DIR
+"""Writes a model for elsewhere: as one file of weights, or as a program.
 
-One program for CPU, GPU and TPU with fixed shapes, its weights, and a loader that needs jax and
-NumPy alone. All flags: --help. More: docs/own_video.md. Weights as a file are written by
-vos_jax.commands.export_weights.
+  vos-export --workdir=RUN --out=FILE.npz           the weights of a run, with its config
+  vos-export --size=854x480 --out=DIR               StableHLO, with a loader
+
+FILE.npz holds the averaged weights where the run keeps an average, and its config: it is all that
+`vos-evaluate --weights=FILE.npz` and `open_model('FILE.npz')` need. DIR holds one program for CPU,
+GPU and TPU with fixed shapes, its weights, and a loader that needs jax and NumPy alone:
+docs/own_video.md.
 """
 
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags as absl_flags
+from absl import logging
 
-from vos_jax import weights_choice
+from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation.output_files import explain_disk_errors, prepare_folder
 from vos_jax.storage.names import parse_size
 
+_SEE = 'docs/own_video.md#elsewhere'
+_PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
+# Flags of one form that mean nothing to the other.
+_OF_PROGRAM = ('size', 'objects', 'platforms', 'memory', 'weights')
+_OF_WEIGHTS = ('dtype', 'note')
+
 
 def define_flags():
-    # Not at the top: other commands have flags of the same names.
-    weights_choice.define_flags()
-    flags.DEFINE_string('out', None, 'folder of the exported model')
-    flags.DEFINE_string('size', None, 'frames, WIDTHxHEIGHT')
-    flags.DEFINE_integer('objects', 1, 'most objects', lower_bound=1, upper_bound=254)
-    flags.DEFINE_list('platforms', ['cpu', 'cuda', 'tpu'], 'where it shall run; also rocm')
+    """Which model, what of it, and where to."""
+    flags.define_model()
+    flags.define_out('file of weights, *.npz, or folder of the program')
+    absl_flags.DEFINE_string('size', None, 'program: size of the frames, WIDTHxHEIGHT')
+    absl_flags.DEFINE_integer('objects', 1, 'program: most objects', 1, 254)
+    absl_flags.DEFINE_list(
+        'platforms', ['cpu', 'cuda', 'tpu'], f'program: where it runs; of {", ".join(_PLATFORMS)}'
+    )
+    absl_flags.DEFINE_enum('dtype', 'float32', ('float32', 'float16'), 'weights: as stored')
+    absl_flags.DEFINE_string('note', '', 'weights: what else should be known: data, terms, figures')
 
 
 def main(argv):
-    """Does what the flags say; what is wrong with the input is told before the model is loaded."""
-    wanted = flags.FLAGS
+    """Does what the flags say; what is wrong with the input is reported before the model loads."""
+    wanted = absl_flags.FLAGS
     logging.set_verbosity(logging.WARNING)
-    if len(argv) != 1:
-        raise InputError(f"'{argv[1]}' is no flag; see docs/own_video.md#elsewhere")
-    for name in ('out', 'size'):
-        if wanted[name].value is None:
-            raise InputError(f'--{name} is missing; see docs/own_video.md#elsewhere')
-    weights_choice.check_flags(wanted)
+    flags.refuse_arguments(argv, f'see {_SEE}')
+    flags.require(wanted, ('out',), _SEE)
+    flags.check_model(wanted)
+    if wanted.out.endswith('.npz'):
+        _refuse(wanted, _OF_PROGRAM, '--out=FILE.npz writes the weights of a run')
+        flags.require(wanted, ('workdir',), 'docs/weights.md')
+        with explain_disk_errors():
+            _export_weights(wanted)
+        return
+    flags.require(wanted, ('size',), _SEE)
+    _refuse(wanted, _OF_WEIGHTS, '--out=FOLDER writes a program')
     size = parse_size(wanted.size)
+    _check_platforms(wanted.platforms)
     folder = Path(wanted.out)
-    if folder.exists() and not (folder / 'about.json').is_file() and any(folder.iterdir()):
+    if folder.is_dir() and not (folder / 'about.json').is_file() and any(folder.iterdir()):
         raise InputError(f'{folder}: holds something else; name another --out')
     with explain_disk_errors():
         prepare_folder(folder)
-        _export(wanted, folder, size)
+        _export_program(wanted, folder, size)
 
 
-def _export(wanted, folder, size):
-    segmenter, source = weights_choice.open_segmenter(wanted)
+def _refuse(wanted, names, reason):
+    for name in names:
+        if not wanted[name].using_default_value:
+            raise InputError(f'--{name} does not fit: {reason}; see {_SEE}')
+
+
+def _check_platforms(names):
+    unknown = [name for name in names if name not in _PLATFORMS]
+    if unknown or not names:
+        found = f"'{unknown[0]}'" if unknown else 'nothing'
+        raise InputError(f'--platforms has {found}; some of {", ".join(_PLATFORMS)}')
+
+
+def _export_weights(wanted):
+    target = Path(wanted.out)
+    prepare_folder(target.parent)
+    model = flags.open_model(wanted)
+    from vos_jax import weights
+
+    step = model.about['step']
+    extra = {'step': step, 'note': wanted.note}
+    weights.export_weights(target, model.variables, model.config, extra, wanted.dtype)
+    count = sum(array.size for array in weights.named(model.variables).values())
+    print(f'{wanted.out}: {count:,} values of step {step}, {wanted.dtype}')
+
+
+def _export_program(wanted, folder, size):
+    model = flags.open_model(wanted)
     from vos_jax.inference.program import stablehlo
 
-    name = source.get('weights') or f'{source["workdir"]} step {source["step"]}'
-    print(f'{name}: frames of {wanted.size}, {", ".join(wanted.platforms)}', flush=True)
+    print(f'{model.name}: frames of {wanted.size}, {", ".join(wanted.platforms)}', flush=True)
     about = stablehlo.export_step(
-        segmenter, folder, size, wanted.objects, platforms=tuple(wanted.platforms)
+        model.segmenter(), folder, size, wanted.objects, platforms=tuple(wanted.platforms)
     )
     size_mb = sum(path.stat().st_size for path in folder.glob('*')) / 2**20
     print(f'{about["slots"]} objects, {about["memory"]["size"]} frames read; {size_mb:.1f} MB')
     print(f'try it: PYTHONPATH={folder} python -m vos_loader FRAMES.npy FIRST.npy LABELS.npy')
 
 
+def run():
+    """The command."""
+    run_main(main, define_flags)
+
+
 if __name__ == '__main__':
-    define_flags()
-    run_main(main)
+    run()

@@ -1,17 +1,18 @@
-"""Segments your own video: python -m vos_jax.commands.segment VIDEO --masks=first.png --out=DIR
+"""Segments your own video: vos-segment VIDEO --masks=first.png --out=DIR
 
 VIDEO is a video file or a folder of frames; --masks is the mask of its first frame, or a folder of
-masks named as their frames (00012.png). The same command again goes on where a run was interrupted.
-All flags: --help. More: docs/own_video.md.
+masks named as their frames (00012.png). The same command again resumes where a run stopped.
+More: docs/own_video.md.
 """
 
 import dataclasses
 import sys
 from pathlib import Path
 
-from absl import flags
+from absl import flags as absl_flags
 
-from vos_jax import weights_choice
+from vos_jax.commands import flags
+from vos_jax.config import plain
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation.output_files import explain_disk_errors, prepare_folder
 from vos_jax.storage.progress import Progress
@@ -23,30 +24,30 @@ from vos_jax.video.reader import Range, open_video
 
 
 def define_flags():
-    # Not at the top: other commands have flags of the same names.
-    flags.DEFINE_string('masks', None, 'PNG of object ids for the first frame, or a folder')
-    flags.DEFINE_string('out', None, 'folder of the results')
-    weights_choice.define_flags()
-    flags.DEFINE_integer('size', 480, 'shorter side at which the model works; 0: that of the video')
-    flags.DEFINE_integer('start', 0, 'first frame')
-    flags.DEFINE_integer('stop', None, 'frame after the last')
-    flags.DEFINE_integer('stride', 1, 'take each so-manieth frame')
-    flags.DEFINE_float('fps', None, 'frames per second of a folder of frames; default 25')
-    flags.DEFINE_bool('binary', False, 'in the masks 255 means the object')
-    flags.DEFINE_bool('overlay', True, 'write overlay.mp4')
-    flags.DEFINE_float('state_every', 15, 'seconds of work that a killed run may do again')
-    flags.DEFINE_bool('overwrite', False, 'start anew what --out holds')
+    """The video's masks, the model, and what of the video is segmented."""
+    flags.define_model()
+    flags.define_out('folder of the results')
+    absl_flags.DEFINE_string('masks', None, 'PNG of object ids for the first frame, or a folder')
+    absl_flags.DEFINE_integer(
+        'size', 480, 'shorter side of the frames for the model; 0: as they are'
+    )
+    absl_flags.DEFINE_integer('start', 0, 'first frame')
+    absl_flags.DEFINE_integer('stop', None, 'frame after the last')
+    absl_flags.DEFINE_integer('stride', 1, 'take every N-th frame')
+    absl_flags.DEFINE_float('fps', None, 'frames per second of a folder of frames; default 25')
+    absl_flags.DEFINE_bool('binary', False, 'in the masks 255 means the object')
+    absl_flags.DEFINE_bool('overlay', True, 'write overlay.mp4')
+    absl_flags.DEFINE_float('state_every', 15, 'seconds of work that a killed run may do again')
+    absl_flags.DEFINE_bool('overwrite', False, 'start again what is finished in --out')
 
 
 def main(argv):
     """Does what the flags say; what is wrong with the input is told before the model is loaded."""
-    wanted = flags.FLAGS
+    wanted = absl_flags.FLAGS
     if len(argv) != 2:
-        raise InputError('name one video: vos_jax.commands.segment VIDEO --masks=PNG --out=DIR')
-    for name in ('masks', 'out'):
-        if wanted[name].value is None:
-            raise InputError(f'--{name} is missing; see docs/own_video.md')
-    weights_choice.check_flags(wanted)
+        raise InputError('name one video: vos-segment VIDEO --masks=PNG --out=DIR')
+    flags.require(wanted, ('masks', 'out'), 'docs/own_video.md')
+    flags.check_model(wanted)
     try:
         with explain_disk_errors():
             _segment(argv[1], wanted)
@@ -68,7 +69,9 @@ def _segment(path, wanted):
             'choose another --start, --stop or mask'
         )
     prepare_folder(Path(wanted.out).parent)
-    segmenter, settings = weights_choice.open_segmenter(wanted)
+    model = flags.open_model(wanted)
+    settings = {**model.about, 'weights_crc32': model.fingerprint}
+    settings |= {'inference': plain.to_plain(model.config.get('inference', {}))}
     settings |= video.identity | dataclasses.asdict(chosen)
     settings |= {'masks': given.identity(), 'binary': wanted.binary}
     settings |= {'size': list(size), 'overlay': wanted.overlay}
@@ -77,14 +80,17 @@ def _segment(path, wanted):
     if finished and not finished['damage']:
         print(f'finished already: {wanted.out}')
         return
-    about = weights_choice.describe_device()
+    # Here: jax takes its time, and what is wrong with the input is reported before.
+    from vos_jax import compilation
+
+    about = compilation.describe_device()
     print(
         f'{path}: {video.size[1]}x{video.size[0]}, {num_frames or "unknown number of"} frames, '
         f'{len(ids)} objects, model at {size[1]}x{size[0]}; {about["device"]}'
     )
     progress = Progress('frames', num_frames)
     record = segment_video(
-        segmenter,
+        model.segmenter(),
         video,
         given,
         chosen,
@@ -105,6 +111,10 @@ def _segment(path, wanted):
     print(f'masks, overlay and summary: {wanted.out}')
 
 
+def run():
+    """The command."""
+    run_main(main, define_flags)
+
+
 if __name__ == '__main__':
-    define_flags()
-    run_main(main)
+    run()

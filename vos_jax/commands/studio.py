@@ -1,55 +1,55 @@
-"""Marks, follows and corrects objects on a local page: python -m vos_jax.commands.studio [VIDEO]
+"""Marks, follows and corrects objects on a local page: vos-studio [VIDEO]
 
 VIDEO is a video file, a folder of frames, or the folder of a project; without it the page asks.
-The page is served on this machine alone, at an address with a random token. All flags: --help.
-More: docs/own_video.md.
+The page is served on this machine alone, at an address with a random token. More:
+docs/own_video.md.
 """
 
 import socket
 import webbrowser
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags as absl_flags
+from absl import logging
 
-from vos_jax import weights_choice
+from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation.output_files import explain_disk_errors, prepare_folder
-from vos_jax.studio import guard, project
-from vos_jax.studio.library import Library
-from vos_jax.studio.worker import Worker
 
 
 def define_flags():
-    # Not at the top: other commands have flags of the same names.
-    weights_choice.define_flags()
-    flags.DEFINE_string('folder', 'vos_studio', 'where uploaded videos and projects are kept')
-    flags.DEFINE_integer('port', 0, 'port of the page; 0: any that is free', 0, 65535)
-    flags.DEFINE_bool('browser', True, 'open the page in the browser')
-    flags.DEFINE_float('max_upload_mb', 2048, 'largest video that the page takes', 1)
-    flags.DEFINE_integer(
+    """The model, the page, and where its projects are kept."""
+    flags.define_model()
+    absl_flags.DEFINE_string('folder', 'vos_studio', 'where uploaded videos and projects are kept')
+    absl_flags.DEFINE_integer('port', 0, 'port of the page; 0: any that is free', 0, 65535)
+    absl_flags.DEFINE_bool('browser', True, 'open the page in the browser')
+    absl_flags.DEFINE_float('max_upload_mb', 2048, 'largest video that the page takes', 1)
+    absl_flags.DEFINE_integer(
         'size',
         None,
-        'shorter side at which the model works at first; default 240 on CPUs, 480 else',
+        'shorter side of the frames for the model, at first; default 240 on CPUs, 480 else',
     )
 
 
 def main(argv):
     """Serves until Ctrl+C; what is wrong with the input is told before."""
-    wanted = flags.FLAGS
+    wanted = absl_flags.FLAGS
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 2:
-        raise InputError('name one video, or none: python -m vos_jax.commands.studio [VIDEO]')
-    weights_choice.check_flags(wanted)
+        raise InputError('name one video, or none: vos-studio [VIDEO]')
+    flags.check_model(wanted)
     with explain_disk_errors():
         prepare_folder(Path(wanted.folder))
         _serve(wanted, argv[1] if len(argv) == 2 else None)
 
 
 def _serve(wanted, path):
-    # Here: it takes its time, and what is wrong with the input is told before.
+    # Here: they need packages that other commands do without, and take their time.
     import uvicorn
 
-    from vos_jax.studio import app
+    from vos_jax.studio import app, guard
+    from vos_jax.studio.library import Library
+    from vos_jax.studio.worker import Worker
 
     library = Library(wanted.folder, wanted.max_upload_mb)
     opened = _open(library, path) if path else None
@@ -80,6 +80,8 @@ def _serve(wanted, path):
 
 def _open(library, path):
     """The project of a video, of a project folder or of its project.json."""
+    from vos_jax.studio import project
+
     wanted = Path(path)
     folder = wanted.parent if wanted.name == project.FILE else wanted
     if (folder / project.FILE).is_file():
@@ -100,10 +102,15 @@ def _listen(port):
 
 
 def _open_segmenter(wanted):
-    segmenter, _ = weights_choice.open_segmenter(wanted)
-    return segmenter, weights_choice.describe_device()['device']
+    from vos_jax import compilation
+
+    return flags.open_model(wanted).segmenter(), compilation.describe_device()['device']
+
+
+def run():
+    """The command."""
+    run_main(main, define_flags)
 
 
 if __name__ == '__main__':
-    define_flags()
-    run_main(main)
+    run()

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 from jax.experimental import multihost_utils
 
-from vos_jax import compilation, weights
+from vos_jax import compilation
 from vos_jax.errors import InputError
 from vos_jax.evaluation import output_files, progress
 from vos_jax.evaluation.ledger import Ledger
@@ -20,8 +20,7 @@ from vos_jax.evaluation.pipeline import Lane, segment_all
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol, Task
 from vos_jax.evaluation.results import Results, global_scores, table
-from vos_jax.inference.segmenter import PRETRAINED, Segmenter
-from vos_jax.storage import checksum
+from vos_jax.trained import TrainedModel
 
 _POLL_S = 1.0
 _compilations = threading.local()
@@ -35,61 +34,28 @@ class Options:
       zipped, report: whether to write them.
       num_workers: processes for the report; None takes one per core.
       overwrite: start anew what is finished.
-      coordinator: 'host:port' of process 0, or 'auto' on a cluster that says; None is one process.
-      num_processes, process_id: with a coordinator that is an address.
     """
 
     zipped: bool = False
     report: bool = True
     num_workers: int | None = None
     overwrite: bool = False
-    coordinator: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What is evaluated: a model with its weights.
-
-    Attributes:
-      config: nested dict; `config['model']` is the model's.
-      variables: of the model.
-      about: plain values that say where they come from.
-    """
-
-    config: Mapping
-    variables: Mapping
-    about: Mapping
-
-
-def read_weights(path: str) -> Source:
-    """Reads a weights file; a bare name is one that comes with the project."""
-    file = Path(path)
-    if not file.suffix and not file.exists():
-        file = PRETRAINED / f'{path}.npz'
-    loaded = weights.load_weights(file)
-    return Source(loaded.config, loaded.variables, {'weights': str(file.resolve())})
-
-
-def read_checkpoint(config, read_variables, workdir: str, step: int | str) -> Source:
-    """Reads a checkpoint of a training run: a step, 'best' or 'latest'."""
-    variables, record = read_variables(step)
-    about = {'workdir': str(Path(workdir).resolve()), 'step': record['step']}
-    return Source(config, variables, about)
 
 
 def evaluate_steps(
-    sources: Mapping[int, Callable[[], Source]], protocol: Protocol, out: Path, options: Options
+    models: Mapping[int, Callable[[], TrainedModel]],
+    protocol: Protocol,
+    out: Path,
+    options: Options,
 ) -> None:
     """Evaluates several checkpoints of a run, each into a folder of its own, and names the best.
 
     Args:
-      sources: for each step a function that reads its checkpoint.
+      models: for each step a function that opens its checkpoint.
     """
     rows = []
-    for step, read in sources.items():
-        results = evaluate(read(), protocol, out / f'step-{step}', options)
+    for step, open_step in models.items():
+        results = evaluate(open_step(), protocol, out / f'step-{step}', options)
         if results is not None:
             rows.append((str(step), *global_scores(results).values()))
             names = tuple(global_scores(results))
@@ -100,23 +66,25 @@ def evaluate_steps(
     print(f'best: step {best[0]}, J&F {100 * best[1]:.1f}, {out / f"step-{best[0]}"}')
 
 
-def evaluate(source: Source, protocol: Protocol, out: Path, options: Options) -> Results | None:
-    """Segments, scores and reports; goes on where an earlier run of the same ended.
+def evaluate(
+    model: TrainedModel, protocol: Protocol, out: Path, options: Options
+) -> Results | None:
+    """Segments, scores and reports; resumes where an earlier run of the same ended.
 
-    With several processes each takes its share of the sequences, on all its devices, and process 0
-    puts the results together; the others return None. They share the folder `out`.
+    With several processes, which have joined before, each takes its share of the sequences, on all
+    its devices, and process 0 puts the results together; the others return None. They share the
+    folder `out`.
     """
     start_s = time.monotonic()
     compilation.keep_compilations()
-    _join_processes(options)
     devices = jax.local_devices()
     _check_inputs(protocol)
     output_files.prepare_folder(out)
-    ledger = _open_ledger(source, protocol, out, options)
+    ledger = _open_ledger(model, protocol, out, options)
     share = distribute(protocol.tasks, jax.process_count())[jax.process_index()]
     _announce(protocol, devices)
     try:
-        records = _segment_share(source, share, ledger, devices)
+        records = _segment_share(model, share, ledger, devices)
     except Exception as error:
         if jax.process_count() > 1:
             ledger.report_failure(jax.process_index(), error)
@@ -124,7 +92,7 @@ def evaluate(source: Source, protocol: Protocol, out: Path, options: Options) ->
     if jax.process_index() != 0:
         return None  # process 0 puts the results together
     records += _wait_for(ledger, [task for task in protocol.tasks if task not in share])
-    header = source.about | _describe_run(source, records, devices, time.monotonic() - start_s)
+    header = model.about | _describe_run(model, records, devices, time.monotonic() - start_s)
     return output_files.finish(
         protocol,
         Predictions(ledger.masks),
@@ -147,14 +115,14 @@ def _announce(protocol, devices):
     )
 
 
-def _segment_share(source, share, ledger, devices):
+def _segment_share(model, share, ledger, devices):
     """Records of all sequences of this process; those that are finished are not made again."""
     records, todo = _split(ledger, share)
     if records:
         print(f'{len(records)} of {len(share)} sequences are finished already')
     if not todo:
         return records
-    lanes = [_make_lane(source, device) for device in devices[: len(todo)]]
+    lanes = [_make_lane(model, device) for device in devices[: len(todo)]]
     num_frames = sum(len(task.sequence.frames) for task in todo)
     line = progress.SequenceProgress(len(share), num_frames, done=len(records))
     return records + list(segment_all(lanes, todo, ledger, line))
@@ -171,15 +139,6 @@ def distribute(tasks: Sequence[Task], num_parts: int) -> list[list[Task]]:
     return parts
 
 
-def _join_processes(options):
-    if options.coordinator is None or jax.distributed.is_initialized():
-        return
-    if options.coordinator == 'auto':
-        jax.distributed.initialize()
-    else:
-        jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)
-
-
 def _check_inputs(protocol):
     """Reads the masks given and the heads of the annotations: better now than in an hour."""
     for task in protocol.tasks:
@@ -189,13 +148,13 @@ def _check_inputs(protocol):
             task.check_truth(stem)
 
 
-def _open_ledger(source, protocol, out, options):
+def _open_ledger(model, protocol, out, options):
     ledger = Ledger(out)
     identity = {
         'protocol': protocol.label,
         'data': str(protocol.root.resolve()),
-        'weights': f'crc32 {checksum.fingerprint(weights.named(source.variables))}',
-        'settings': _settings(source),
+        'weights': f'crc32 {model.fingerprint}',
+        'settings': _settings(model),
     }
     if jax.process_index() == 0:
         ledger.open(identity, options.overwrite)
@@ -204,9 +163,9 @@ def _open_ledger(source, protocol, out, options):
     return ledger
 
 
-def _settings(source):
+def _settings(model):
     """What decides the masks beside the weights, as text by dotted name."""
-    chosen = {key: source.config[key] for key in ('model', 'inference') if key in source.config}
+    chosen = {key: model.config[key] for key in ('model', 'inference') if key in model.config}
     return dict(_flat(chosen))
 
 
@@ -237,8 +196,8 @@ def _wait_for(ledger, tasks):
     return records
 
 
-def _make_lane(source, device):
-    segmenter = Segmenter.from_config(source.config, source.variables, device=device)
+def _make_lane(model, device):
+    segmenter = model.segmenter(device=device)
     _listen()
     return Lane(segmenter, functools.partial(jax.default_device, device), _count_compilations)
 
@@ -265,7 +224,7 @@ def _describe_devices(devices):
     return f'{text} in each of {count} processes' if count > 1 else text
 
 
-def _describe_run(source, records, devices, elapsed_s):
+def _describe_run(model, records, devices, elapsed_s):
     """Device, speed and memory, for results.json and the report."""
     frames = sum(record.timing.frames for record in records)
     seconds = sum(record.timing.seconds for record in records)
@@ -280,5 +239,5 @@ def _describe_run(source, records, devices, elapsed_s):
         'seconds_of_this_command': elapsed_s,
         'peak_host_memory_gb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         'peak_device_memory_gb': max(device_peaks) / 2**30 if all(device_peaks) else None,
-        'settings': _settings(source),
+        'settings': _settings(model),
     }

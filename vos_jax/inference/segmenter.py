@@ -1,7 +1,6 @@
 """Segmenting a video frame by frame: the Python API, and what `evaluate.py` itself runs."""
 
 import functools
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,8 +11,6 @@ from vos_jax.inference import inputs, memory_policy, states, steps, temporal, vi
 from vos_jax.models import protocol, registry
 from vos_jax.storage import checksum
 from vos_jax.storage.palette import VOID
-
-PRETRAINED = Path(__file__).resolve().parents[2] / 'pretrained'
 
 
 def num_slots_for(num_objects):
@@ -70,10 +67,7 @@ class Segmenter:
         Raises:
           InputError: where there is no such file, or it holds something else.
         """
-        path = Path(name)
-        if not path.suffix and not path.exists():
-            path = PRETRAINED / f'{name}.npz'
-        loaded = weights.load_weights(path)
+        loaded = weights.load_weights(weights.find(name))
         return cls.from_config(loaded.config, loaded.variables, memory=memory, device=device)
 
     @classmethod

@@ -60,7 +60,7 @@ def write(path, state, made_by):
     Args:
       path: the file; it appears whole or not at all.
       state: as `Segmenter.state` gives it.
-      made_by: `fingerprint` of the weights.
+      made_by: `weights.fingerprint` of the variables.
     """
     arrays = {name: state[name] for name in _PLAIN} | {'weights': made_by}
     arrays |= {f'previous/{i:03d}': leaf for i, leaf in enumerate(state['previous'])}

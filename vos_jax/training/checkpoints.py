@@ -1,22 +1,18 @@
-"""Checkpoints of a run: the newest ones, to go on from, and the best by J&F.
+"""Saves and restores the state of a run: the newest checkpoints, and the best by J&F.
 
-`WORKDIR/checkpoints/latest/STEP` holds the whole training state, `.../best/STEP` what was
-evaluated. Each holds a record as well: the step, which is the position in the data too (batch i is
-a function of the seed and i), and shape, dtype and checksum of each array. Orbax writes under a
-temporary name and renames; what it does not see, a damaged or half-copied file, the checksums do.
+What is stored, and how it is read and verified, is `vos_jax.checkpoint_files`.
 """
 
 import shutil
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from flax import traverse_util
 from jax.experimental import multihost_utils
 
+from vos_jax import checkpoint_files as files
 from vos_jax.errors import InputError, first_line
 from vos_jax.weights import check
 
@@ -67,8 +63,9 @@ class Checkpoints:
         self._workdir = Path(workdir)
         root = self._workdir.absolute() / 'checkpoints'
         if jax.process_index() == 0:
-            _remove_unfinished(root)
-        _wait_for_all('unfinished checkpoints removed')
+            _clean(self._workdir)
+        _wait_for_all('folders of checkpoints are clean')
+        self._last = None  # folder, record and structs of the newest that was saved
         self._latest = ocp.CheckpointManager(
             root / 'latest', options=ocp.CheckpointManagerOptions(max_to_keep=keep)
         )
@@ -87,29 +84,28 @@ class Checkpoints:
           state: pytree of arrays.
           extra: dict of JSON values for the record.
         """
-        _save(self._latest, step, state, extra)
+        self._save('latest', step, state, extra)
 
     def save_best(self, step, variables, jf, extra=None):
         """Saves what was evaluated; it stays while its J&F is among the best.
 
         Args:
           step: number of steps done.
-          variables: pytree of arrays, for `read_variables`: {'params': ..., 'batch_stats': ...}.
+          variables: pytree of arrays, as `checkpoint_files.read_variables` gives them back:
+            {'params': ..., 'batch_stats': ...}.
           jf: J&F, a fraction.
           extra: dict of JSON values for the record.
         """
-        _save(self._best, step, variables, {**(extra or {}), 'jf': jf}, metrics={'jf': float(jf)})
+        self._save('best', step, variables, {**(extra or {}), 'jf': jf}, {'jf': float(jf)})
 
     def latest_step(self):
         """Step of the newest checkpoint, or None. It may turn out damaged when it is restored."""
-        steps = [step for step in self._latest.all_steps() if not self._is_empty(step)]
-        return max(steps, default=None)
+        return max(self._latest.all_steps(), default=None)
 
     def restore(self, target):
         """Restores the newest checkpoint that can be read.
 
-        A damaged one is said loudly and renamed to STEP.damaged once an older one has been read.
-        An empty folder, as a copy that was broken off leaves it, is removed.
+        A damaged one is reported and renamed to STEP.damaged once an older one has been read.
 
         Args:
           target: pytree of arrays or ShapeDtypeStructs; where these have a sharding, the arrays
@@ -123,9 +119,6 @@ class Checkpoints:
         """
         damaged = []
         for step in sorted(self._latest.all_steps(), reverse=True):
-            if self._is_empty(step):
-                self._set_aside([step])
-                continue
             found, error = None, None
             try:
                 found = self._read(step, target)
@@ -135,18 +128,18 @@ class Checkpoints:
                 error = raised
             if not _is_true_for_all(found is not None):
                 reason = first_line(error) if error else 'another process found it damaged'
-                logging.error('%s cannot be read: %s', self._folder(step), reason)
+                logging.error('%s cannot be read: %s', self._folder('latest', step), reason)
                 damaged.append(step)
                 continue
             state, record = found
             if damaged:
-                logging.error('going on from step %d, the newest that can be read', step)
-                self._set_aside(damaged)
+                logging.error('resuming from step %d, the newest that can be read', step)
+                self._set_aside('latest', damaged)
             return state, record
         if damaged:
             raise InputError(
-                f'{self._folder(damaged[0])}: damaged, and there is no older checkpoint that can '
-                'be read; copy it again, or train in a new --workdir'
+                f'{self._folder("latest", damaged[0])}: damaged, and there is no older checkpoint '
+                'that can be read; copy it again, or train in a new --workdir'
             )
         return None
 
@@ -155,138 +148,98 @@ class Checkpoints:
         self._latest.wait_until_finished()
         self._best.wait_until_finished()
 
-    def close(self):
-        """Waits, then ends the threads that save."""
+    def close(self, verify=True):
+        """Waits, then ends the threads that save; compares the last save with what was saved.
+
+        Raises:
+          InputError: where it cannot be read back.
+        """
         self._latest.close()
         self._best.close()
+        if not verify or self._last is None:
+            return
+        folder, record, structs = self._last
+        try:
+            files.verify_files(folder, record, structs)
+        except Exception as error:  # what Orbax raises for damaged files is a plain Exception
+            raise InputError(
+                f'{folder}: what was saved last cannot be read back ({first_line(error)}); check '
+                'the disk; the same command resumes from the checkpoint before'
+            ) from error
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
-        self.close()
+    def __exit__(self, kind, *exception):
+        self.close(verify=kind is None)
 
-    def _folder(self, step):
-        return self._workdir / 'checkpoints' / 'latest' / str(step)
+    def _manager(self, kind):
+        return {'latest': self._latest, 'best': self._best}[kind]
 
-    def _is_empty(self, step):
-        return not any(self._folder(step).iterdir())
+    def _folder(self, kind, step):
+        return files.folder_of(self._workdir, kind, step)
+
+    def _save(self, kind, step, tree, extra, metrics=None):
+        manager = self._manager(kind)
+        leaves = files.named_leaves(tree)
+        record, structs = files.make_record(step, leaves, extra), _structs(leaves)
+        if step in manager.all_steps():
+            manager.wait_until_finished()
+            if self._holds(kind, step, record, structs):
+                return  # the same run came by here before: the same state
+            logging.error('%s is of another state, or damaged', self._folder(kind, step))
+            self._set_aside(kind, [step])
+        if kind == 'latest':
+            self._last = self._folder(kind, step), record, structs
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(leaves), record=ocp.args.JsonSave(record)
+            ),
+            metrics=metrics,
+            force=True,  # when to save is decided by the loop
+        )
+
+    def _holds(self, kind, step, record, structs):
+        """Whether a checkpoint is there, whole, and of the same arrays."""
+        folder = self._folder(kind, step)
+        try:
+            stored = files.read_record(folder)
+            is_same = stored['leaves'] == record['leaves']
+            if is_same:
+                files.verify_files(folder, stored, structs)
+        except Exception:  # what Orbax raises for damaged files is a plain Exception
+            is_same = False
+        return _is_true_for_all(is_same)
 
     def _read(self, step, target):
-        record = _read_record(self._folder(step))
-        needed = _named_leaves(target)
+        folder = self._folder('latest', step)
+        record = files.read_record(folder)
+        needed = files.named_leaves(target)
         check(
-            _described(record),
+            files.described(record),
             needed,
-            f'checkpoint {self._folder(step)}',
+            f'checkpoint {folder}',
             f'use the config stored in {self._workdir}, or a new --workdir',
         )
-        leaves = _read_arrays(self._folder(step), needed)
-        _verify(leaves, record)
+        leaves = files.read_arrays(folder, needed)
+        files.verify(leaves, record)
         ordered = [leaves[name] for name in needed]
         return jax.tree.unflatten(jax.tree.structure(target), ordered), record
 
-    def _set_aside(self, steps):
+    def _set_aside(self, kind, steps):
         if jax.process_index() == 0:
             for step in steps:
-                folder = self._folder(step)
-                if self._is_empty(step):
-                    folder.rmdir()
-                else:
-                    shutil.rmtree(folder.with_name(f'{step}.damaged'), ignore_errors=True)
-                    folder.rename(folder.with_name(f'{step}.damaged'))
+                _set_aside(self._folder(kind, step))
         _wait_for_all('damaged checkpoints set aside')
-        self._latest.reload()
+        self._manager(kind).reload()
 
 
-def read_variables(workdir, which='best'):
-    """Reads the variables of a run's checkpoint for evaluation, onto the first local device.
-
-    Args:
-      workdir: folder of the run.
-      which: 'best' (by J&F on the held-out split; the newest where none was evaluated), 'latest',
-        or a step, one of `list_steps`.
-
-    Returns:
-      variables: {'params': ..., 'batch_stats': ...}; the averaged weights stand for `params` where
-      the state has them (as `ema`). And the record (dict).
-
-    Raises:
-      InputError: where there is no checkpoint or it is damaged.
-    """
-    folder = _find(Path(workdir) / 'checkpoints', which)
-    try:
-        record = _read_record(folder)
-        needed = {
-            name: leaf
-            for name, leaf in _described(record).items()
-            if name.split('/')[0] in ('params', 'batch_stats', 'ema')
-        }
-        leaves = _read_arrays(folder, needed)
-        _verify(leaves, record)
-    except Exception as error:  # what Orbax raises for damaged files is a plain Exception
-        raise InputError(
-            f'{folder}: damaged ({first_line(error)}); copy it again, or use another checkpoint'
-        ) from error
-    variables = traverse_util.unflatten_dict(leaves, sep='/')
-    averaged = variables.pop('ema', None)
-    return {**variables, 'params': averaged or variables['params']}, record
-
-
-def list_steps(workdir):
-    """Lists the steps of which a run has a checkpoint, ascending."""
-    return sorted({int(path.name) for path in _folders(Path(workdir) / 'checkpoints')})
-
-
-def _folders(root):
-    """Folders of all checkpoints; an empty one is a copy that was broken off."""
-    found = [path for path in root.glob('*/*') if path.name.isdigit()]
-    return [path for path in found if any(path.iterdir())]
-
-
-def _find(root, which):
-    if isinstance(which, int):
-        found = [path for path in _folders(root) if int(path.name) == which]
-        if found:
-            return found[0]
-        there = ', '.join(sorted({path.name for path in _folders(root)}, key=int)) or 'none'
-        raise InputError(f'{root}: no checkpoint of step {which}; steps there: {there}')
-    folders = {'best': ('best', 'latest'), 'latest': ('latest',)}
-    if which not in folders:
-        raise InputError(f"checkpoint '{which}' is not one of {', '.join(folders)}")
-    for name in folders[which]:
-        steps = [path for path in root.glob(f'{name}/*') if path.name.isdigit()]
-        steps = [path for path in steps if any(path.iterdir())]
-        if name == 'best' and steps:
-            return max(steps, key=lambda path: (_read_record(path)['jf'], int(path.name)))
-        if steps:
-            return max(steps, key=lambda path: int(path.name))
-    raise InputError(f'{root}: no checkpoint; --workdir names the folder of a run of train.py')
-
-
-def _save(manager, step, tree, extra, metrics=None):
-    if step in manager.all_steps():
-        return  # the same run came by here before: the same state
-    leaves = _named_leaves(tree)
-    record = {**(extra or {}), 'step': int(step), 'leaves': _describe(leaves)}
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(leaves), record=ocp.args.JsonSave(record)
-        ),
-        metrics=metrics,
-        force=True,  # when to save is decided by the loop
-    )
-
-
-def _named_leaves(tree):
-    """Dict of leaves by '/'-joined name, in the order in which the tree has them."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+def _structs(leaves):
+    """Shape, dtype and place of each array, to read it back."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator='/'): (
-            leaf if hasattr(leaf, 'shape') else jnp.asarray(leaf)
-        )
-        for path, leaf in leaves
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, 'sharding', None))
+        for name, leaf in leaves.items()
     }
 
 
@@ -302,101 +255,23 @@ def _is_true_for_all(value):
     return bool(multihost_utils.process_allgather(np.array([value])).all())
 
 
-def _describe(leaves):
-    sums = checksums(leaves)
-    return {
-        name: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype), 'sum': sums[name]}
-        for name, leaf in leaves.items()
-    }
-
-
-def _described(record):
-    return {
-        name: jax.ShapeDtypeStruct(about['shape'], about['dtype'])
-        for name, about in record['leaves'].items()
-    }
-
-
-def checksums(leaves):
-    """A checksum of each array, the same however it lies on devices and processes.
-
-    The bits of value i count 2 i + 1 times, modulo 2^64: a value that changes changes the sum, and
-    so does a swap; parts on other devices or processes are simply added.
-
-    Args:
-      leaves: dict of arrays, jax or NumPy; all processes call this alike.
-
-    Returns:
-      dict of int.
-    """
-    sums = np.array([_local_sum(leaf) for leaf in leaves.values()], np.uint64)
-    if jax.process_count() > 1 and len(sums):
-        # As 32-bit words: jax has no 64-bit integers by default.
-        words = multihost_utils.process_allgather(sums.view(np.uint32))
-        sums = words.reshape(jax.process_count(), -1).view(np.uint64).sum(axis=0, dtype=np.uint64)
-    return dict(zip(leaves, map(int, sums)))
-
-
-def _local_sum(leaf):
-    """The part of a checksum that this process holds."""
-    if not isinstance(leaf, jax.Array):
-        return _sum_of(np.asarray(leaf), leaf.shape, ())
-    if leaf.is_fully_addressable and leaf.is_fully_replicated:
-        return _sum_of(np.asarray(leaf), leaf.shape, ())
-    # Of parts that several devices hold, one counts.
-    shards = [shard for shard in leaf.addressable_shards if shard.replica_id == 0]
-    sums = [_sum_of(np.asarray(shard.data), leaf.shape, shard.index) for shard in shards]
-    return np.array(sums, np.uint64).sum(dtype=np.uint64)
-
-
-def _sum_of(part, shape, index):
-    """Sum of a part of an array of the given shape, at `index` (slices) in it."""
-    bits = np.ascontiguousarray(part).reshape(part.shape).view(f'u{part.dtype.itemsize}')
-    place = np.zeros((1,) * part.ndim, np.uint64)
-    for axis, size in enumerate(part.shape):
-        start = index[axis].indices(shape[axis])[0] if index else 0
-        stride = np.prod(shape[axis + 1 :], dtype=np.uint64)
-        steps = (np.arange(start, start + size, dtype=np.uint64) * stride).reshape(
-            [-1 if other == axis else 1 for other in range(part.ndim)]
-        )
-        place = place + steps
-    weights = 2 * place + np.uint64(1)
-    return (bits.astype(np.uint64) * weights).sum(dtype=np.uint64)
-
-
-def _verify(leaves, record):
-    expected = {name: record['leaves'][name] for name in leaves}
-    sums = checksums(leaves)
-    for name in leaves:
-        if sums[name] != expected[name]['sum']:
-            raise ValueError(f"'{name}' differs from its checksum")
-
-
-def _read_record(folder):
-    checkpointer = ocp.Checkpointer(ocp.JsonCheckpointHandler())
-    return checkpointer.restore(folder.absolute() / 'record', args=ocp.args.JsonRestore())
-
-
-def _read_arrays(folder, needed):
-    """Reads the arrays that `needed` names; others are left where they are."""
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = {
-        name: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=getattr(leaf, 'sharding', None) or here
-        )
-        for name, leaf in needed.items()
-    }
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
-        folder.absolute() / 'state',
-        args=ocp.args.PyTreeRestore(
-            target,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-            partial_restore=True,
-        ),
-    )
-
-
-def _remove_unfinished(root):
-    """Removes what saves that were killed have left behind."""
-    for folder in root.glob('*/*.orbax-checkpoint-tmp*'):
+def _clean(workdir):
+    """Removes what killed saves have left; sets aside, and reports, what is no checkpoint."""
+    for folder in (workdir / 'checkpoints').glob('*/*.orbax-checkpoint-tmp*'):
         shutil.rmtree(folder, ignore_errors=True)
+    for kind in files.KINDS:
+        for path, reason in files.find_strays(workdir, kind):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+                logging.error('%s was removed: %s, no checkpoint', path, reason)
+            else:
+                _set_aside(path)
+                logging.error('%s was renamed to %s.damaged: %s', path, path.name, reason)
+
+
+def _set_aside(path):
+    """Renames what is no checkpoint, or none that can be read."""
+    other = path.with_name(f'{path.name}.damaged')
+    if other.is_dir():
+        shutil.rmtree(other, ignore_errors=True)
+    path.replace(other)

@@ -1,4 +1,4 @@
-"""Several processes that train one model: how they find each other, and what is said when one dies.
+"""Several processes of one command: how they find each other, and what is said when one dies.
 
 Each process sees its own devices and reads its own clips; the arrays are global. Process 0 alone
 writes logs; checkpoints are written by all, each its parts, so the workdir is one that all see.
@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import time
@@ -40,15 +41,22 @@ if not os.read(0, 1):
 _witness = None
 
 
-def initialize(coordinator_address=None, num_processes=None, process_id=None):
-    """Joins the processes of a run, where there are several; to be called before JAX computes.
+def initialize(
+    coordinator_address=None,
+    num_processes=None,
+    process_id=None,
+    *,
+    shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
+):
+    """Joins the processes of a command, where there are several; to be called before JAX computes.
 
     Args:
       coordinator_address: HOST:PORT of process 0; with the other two, or all None. Then the
-        environment tells: JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; SLURM;
+        environment says: JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; SLURM;
         Open MPI; Cloud TPU and TPUs of GKE. Where there is none of these, this is the only process.
       num_processes: of the run.
       process_id: of this process, from 0.
+      shutdown_timeout_s: so long a process that has come to its end waits for the others.
 
     Raises:
       InputError: for incomplete arguments, or where the others do not come within five minutes.
@@ -66,7 +74,7 @@ def initialize(coordinator_address=None, num_processes=None, process_id=None):
         jax.distributed.initialize(
             **values,
             heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_S,
-            shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_S,
+            shutdown_timeout_seconds=shutdown_timeout_s,
         )
     except (RuntimeError, ValueError) as error:
         about = ', '.join(f'{name}={value}' for name, value in values.items()) or 'this environment'
@@ -119,10 +127,12 @@ def say(text):
 
 
 def _check(values):
+    if not values.keys() & set(NAMES):
+        return
     missing = [name for name in NAMES if values.get(name) is None]
-    if values and missing:
+    if missing:
         raise InputError(f'--{missing[0]} is missing; all of {", ".join(NAMES)}, or none')
-    if values and not 0 <= values['process_id'] < values['num_processes']:
+    if not 0 <= values['process_id'] < values['num_processes']:
         raise InputError(
             f'--process_id is {values["process_id"]}; needed: 0 to num_processes - 1 = '
             f'{values["num_processes"] - 1}'
@@ -145,7 +155,39 @@ def _from_environment():
         or 'MEGASCALE_COORDINATOR_ADDRESS' in environment
         or any(',' in environment.get(f'TPU_{name}', '') for name in _TPU_HOSTS)
     )
-    return {} if is_several or _is_tpu_vm() else None
+    if not is_several:
+        return {} if _is_tpu_vm() else None
+    devices = _slurm_devices(environment) if in_slurm_step else None
+    return {} if devices is None else {'local_device_ids': devices}
+
+
+def _slurm_devices(environment):
+    """Which of the GPUs that this task of SLURM sees are its own; None where JAX is to choose.
+
+    JAX takes the one of the number SLURM_LOCALID, which is right only where a task sees the GPUs of
+    all tasks of its node and each has one. The numbers count within CUDA_VISIBLE_DEVICES.
+    """
+    visible = environment.get('CUDA_VISIBLE_DEVICES', '').split(',')
+    num_visible = len([name for name in visible if name])
+    if not num_visible:
+        return None
+    num_tasks = _slurm_tasks(environment)
+    share, left = divmod(num_visible, num_tasks)
+    is_bound = environment.get('SLURM_GPUS_PER_TASK') == str(num_visible)
+    if is_bound or left or not share:  # all that this task sees is its own
+        return list(range(num_visible))
+    first = int(environment['SLURM_LOCALID']) * share
+    return list(range(first, first + share))
+
+
+def _slurm_tasks(environment):
+    """Tasks of this step on this node; SLURM_STEP_TASKS_PER_NODE is as '8(x2),4'."""
+    text = environment.get('SLURM_STEP_TASKS_PER_NODE', '')
+    counts = []
+    for count, times in re.findall(r'(\d+)(?:\(x(\d+)\))?', text):
+        counts += [int(count)] * int(times or 1)
+    node = int(environment.get('SLURM_NODEID', 0))
+    return counts[node] if node < len(counts) else int(environment['SLURM_LOCALID']) + 1
 
 
 _TPU_HOSTS = ('WORKER_HOSTNAMES', 'PROCESS_ADDRESSES')
@@ -164,7 +206,7 @@ def _start_witness():
         f'error: process {jax.process_index()} of {jax.process_count()} has ended before the run '
         'did. Either it was killed itself, or another process has died or lost its network, and '
         f'after {HEARTBEAT_TIMEOUT_S} s without a sign of it this one gave up (JAX names it above, '
-        'exit code 134). The same command in all processes goes on from the last checkpoint.\n'
+        'exit code 134). The same command in all processes goes on from what is finished.\n'
     )
     global _witness
     _witness = subprocess.Popen(

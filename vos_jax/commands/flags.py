@@ -1,0 +1,88 @@
+"""Flags that several commands have, each with one meaning and one default."""
+
+from absl import flags
+
+from vos_jax.errors import InputError
+
+PRETRAINED = 'giel_small'
+PROCESSES = ('coordinator_address', 'num_processes', 'process_id')
+
+
+def define_run():
+    """--workdir and --step: a training run, and which of its checkpoints."""
+    flags.DEFINE_string('workdir', None, 'folder of a training run')
+    flags.DEFINE_string('step', 'best', '--workdir: best, latest, or a step')
+
+
+def define_model():
+    """--weights, --workdir, --step and --memory: which model, and what it remembers."""
+    flags.DEFINE_string('weights', None, f"file of weights, or a name as '{PRETRAINED}'")
+    define_run()
+    flags.DEFINE_integer('memory', None, 'frames read at once; default: as the weights say', 1)
+
+
+def define_out(text):
+    """--out: where the results go."""
+    flags.DEFINE_string('out', None, text)
+
+
+def define_processes():
+    """Flags by which several processes find each other."""
+    flags.DEFINE_string(
+        'coordinator_address', None, 'HOST:PORT of process 0, where the environment does not say'
+    )
+    flags.DEFINE_integer('num_processes', None, 'processes in all', lower_bound=1)
+    flags.DEFINE_integer('process_id', None, 'number of this process, from 0', lower_bound=0)
+
+
+def require(wanted, names, see):
+    """Refuses a command line without one of the flags; `see` says where to read on."""
+    for name in names:
+        if not wanted[name].value:
+            raise InputError(f'--{name} is missing; see {see}')
+
+
+def refuse_arguments(argv, remedy='all arguments are --flags'):
+    """Refuses arguments that are no flags."""
+    if len(argv) > 1:
+        raise InputError(f'{argv[1]}: unexpected argument; {remedy}')
+
+
+def check_model(wanted):
+    """Refuses what contradicts, before anything is loaded."""
+    if wanted.weights and wanted.workdir:
+        raise InputError('--weights and --workdir are both given; choose one')
+    if not wanted.workdir and not wanted['step'].using_default_value:
+        raise InputError('--step is of a run; name one by --workdir')
+
+
+def parse_step(text):
+    """'best', 'latest' or a number."""
+    return int(text) if text.isdecimal() else text
+
+
+def open_model(wanted):
+    """The TrainedModel that --weights, or --workdir and --step, and --memory name."""
+    # Here: jax takes its time, and what is wrong with the input is reported before.
+    from vos_jax import compilation, trained
+
+    compilation.keep_compilations()
+    if wanted.workdir:
+        model = trained.open_run(wanted.workdir, parse_step(wanted.step))
+    else:
+        model = trained.open_model(wanted.weights or PRETRAINED)
+    return model.with_memory(wanted.memory)
+
+
+def join_processes(wanted, **options):
+    """Joins the processes of a command, where there are several; to be called before JAX computes.
+
+    Returns:
+      The module `processes`. `options` are those of its `initialize`.
+    """
+    from vos_jax import compilation
+    from vos_jax.training import processes
+
+    compilation.keep_compilations()
+    processes.initialize(*(wanted[name].value for name in PROCESSES), **options)
+    return processes

@@ -1,0 +1,44 @@
+"""Trains a model: vos-train --config=giel_small --workdir=runs/a
+
+The same command again resumes where the run stopped. On several hosts the same command runs on
+each; docs/tpu_pods.md says how they find each other. Settings are those of the config, by name:
+--config.optimizer.learning_rate=1e-4.
+"""
+
+from absl import flags as absl_flags
+
+from vos_jax.commands import flags
+from vos_jax.errors import run_main
+
+
+def define_flags():
+    """--config, --workdir and how the processes find each other."""
+    from vos_jax.config import recipe
+
+    recipe.define_flag()
+    absl_flags.DEFINE_string('workdir', None, 'folder of a training run')
+    flags.define_processes()
+
+
+def main(argv):
+    """Trains as the flags say."""
+    wanted = absl_flags.FLAGS
+    flags.refuse_arguments(argv, 'settings are --config.NAME=VALUE')
+    flags.require(wanted, ('config', 'workdir'), 'README.md for a complete command')
+    from vos_jax.evaluation.heldout import HeldOut
+    from vos_jax.training import loop
+
+    processes = flags.join_processes(wanted)
+    with processes.ending_together():
+        settings = wanted.config.evaluation
+        evaluate = HeldOut(settings) if settings.sources else None
+        loop.train(wanted.config, wanted.workdir, evaluate)
+
+
+def run():
+    """The command."""
+    run_main(main, define_flags)
+
+
+if __name__ == '__main__':
+    run()

@@ -1,0 +1,110 @@
+"""A trained model: its config, its variables, and where they come from. Opened in one way.
+
+>>> model = open_model('giel_small')
+>>> model.config['model']['name']
+'giel'
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vos_jax import weights
+from vos_jax.inference import memory_policy
+from vos_jax.inference.segmenter import Segmenter
+from vos_jax.storage import checksum
+
+READ_AT_ONCE = 64  # frames of which the memory keeps at least so many, where more are asked for
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A model with its weights.
+
+    Attributes:
+      config: nested dict or ConfigDict; `config['model']` is the model's, `config['inference']`, if
+        it is there, says how videos are run.
+      variables: {'params': ..., 'batch_stats': ...}.
+      about: plain values that say where they come from: `weights` (a file), or `workdir` and
+        `step` of a run.
+    """
+
+    config: Mapping
+    variables: Mapping[str, Any]
+    about: Mapping[str, Any]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """CRC-32 of all variables and their names, eight hexadecimal digits."""
+        return checksum.fingerprint(weights.named(self.variables))
+
+    @property
+    def name(self) -> str:
+        """Where it comes from, for people."""
+        if 'weights' in self.about:
+            return str(self.about['weights'])
+        return f'{self.about["workdir"]} step {self.about["step"]}'
+
+    def with_settings(self, group: str, **settings) -> 'TrainedModel':
+        """The same model with other settings of a group of its config; None leaves one as it is."""
+        chosen = {name: value for name, value in settings.items() if value is not None}
+        if not chosen:
+            return self
+        config = dict(self.config.items())
+        config[group] = {**dict(config.get(group, {}).items()), **chosen}
+        return dataclasses.replace(self, config=config)
+
+    def with_memory(self, size: int | None) -> 'TrainedModel':
+        """The same model reading up to `size` frames of memory at once; None: as it says."""
+        if size is None:
+            return self
+        memory = dict(self.config.get('inference', {}).get('memory', {}).items())
+        capacity = max(memory.get('capacity', 0), READ_AT_ONCE, size)
+        return self.with_settings(
+            'inference', memory={**memory, 'size': size, 'capacity': capacity}
+        )
+
+    def segmenter(
+        self, memory: memory_policy.MemorySettings | None = None, device=None
+    ) -> Segmenter:
+        """The segmenter that runs it.
+
+        Args:
+          memory: frames that are remembered; default: as the config says.
+          device: jax.Device to run on; default: jax's.
+        """
+        return Segmenter.from_config(self.config, self.variables, memory=memory, device=device)
+
+
+def open_model(name_or_path: str | Path) -> TrainedModel:
+    """Opens a file of weights, or weights that come with the package by their name.
+
+    Raises:
+      InputError: where there is no such file, or it holds something else.
+    """
+    path = weights.find(name_or_path)
+    loaded = weights.load_weights(path)
+    return TrainedModel(loaded.config, loaded.variables, {'weights': str(path.resolve())})
+
+
+def open_run(workdir: str | Path, step: int | str = 'best') -> TrainedModel:
+    """Opens a checkpoint of a training run.
+
+    Args:
+      workdir: folder of the run.
+      step: 'best' (by J&F of the held-out sequences; the latest where none was evaluated),
+        'latest', or a number.
+
+    Raises:
+      InputError: where there is no such checkpoint, or it is damaged.
+    """
+    # Here: they need packages to train, which a file of weights does without.
+    from vos_jax import checkpoint_files
+    from vos_jax.config import recipe
+
+    config = recipe.stored(workdir)
+    variables, record = checkpoint_files.read_variables(workdir, step)
+    about = {'workdir': str(Path(workdir).resolve()), 'step': record['step']}
+    return TrainedModel(config, variables, about)
