@@ -162,3 +162,84 @@ def test_a_missing_mask_is_named(tmp_path):
 
 def test_object_ids_leave_out_background_and_void(draw):
     np.testing.assert_array_equal(masks.object_ids(draw('.3v', '115')), [1, 3, 5])
+
+
+def save(path, labels, **options):
+    """Saves an image of Pillow or an array; palettes by `palette`."""
+    image = Image.fromarray(labels) if isinstance(labels, np.ndarray) else labels
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+def black_and_white(labels, *, white, bits=1):
+    """An indexed image whose index `white` is white and whose other one is black."""
+    image = Image.fromarray(np.where(labels > 0, white, 1 - white).astype(np.uint8))
+    image.putpalette([255 if i == white else 0 for i in (0, 1) for _ in range(3)])
+    return image, {'bits': bits}
+
+
+def small_forms(labels):
+    """White on black as programs store it that make files smaller: (image, options)."""
+    yield Image.fromarray(labels > 0), {}
+    for white in (0, 1):
+        for bits in (1, 2, 4, 8):
+            yield black_and_white(labels, white=white, bits=bits)
+    yield Image.fromarray(np.stack([labels] * 3, axis=-1)), {}
+    yield Image.merge('LA', [Image.fromarray(labels), Image.new('L', labels.shape[::-1], 255)]), {}
+    yield Image.fromarray(np.dstack([labels, labels, labels, np.full_like(labels, 255)])), {}
+
+
+@pytest.mark.parametrize('number', range(12))
+def test_white_is_the_object_in_each_form_of_a_binary_set(tmp_path, draw, number):
+    labels = draw('.v.', 'vv.')
+    image, options = list(small_forms(labels))[number]
+    path = save(tmp_path / 'mask.png', image, **options)
+    np.testing.assert_array_equal(masks.read_labels(path, binary=True), labels > 0)
+    plain = save(tmp_path / 'plain.png', labels)
+    assert masks.is_binary([path, plain])
+    assert masks.is_binary([plain, path])
+
+
+@pytest.mark.parametrize('bits', [2, 4])
+def test_grey_of_few_bits_is_white_in_a_binary_set(tmp_path, draw, bits):
+    labels = draw('.1', '11')
+    path = tmp_path / 'mask.png'
+    path.write_bytes(_grey_png(labels * (2**bits - 1), bits))
+    np.testing.assert_array_equal(masks.read_labels(path, binary=True), labels)
+    assert masks.is_binary([path, save(tmp_path / 'plain.png', draw('v.'))])
+    assert not masks.is_binary([path])
+
+
+def test_one_bit_is_an_id_among_ids(tmp_path, draw):
+    one_bit = save(tmp_path / 'a.png', Image.fromarray(draw('.1') > 0))
+    ids = save(tmp_path / 'b.png', draw('2v'))
+    assert not masks.is_binary([one_bit, ids])
+    assert not masks.is_binary([one_bit])
+
+
+def test_where_first_masks_tell_nothing_the_others_do(tmp_path, draw):
+    one_bit = save(tmp_path / 'a.png', Image.fromarray(draw('.1') > 0))
+    grey, ids = save(tmp_path / 'b.png', draw('.v')), save(tmp_path / 'c.png', draw('.2'))
+    assert masks.is_binary([one_bit], [one_bit, grey])
+    assert not masks.is_binary([one_bit], [one_bit, ids, grey])
+
+
+@pytest.mark.parametrize('mode', ['LA', 'RGBA'])
+def test_opaque_alpha_says_nothing(tmp_path, draw, mode):
+    image = Image.fromarray(draw('.1v')).convert(mode)
+    path = save(tmp_path / 'mask.png', image)
+    if mode == 'LA':
+        np.testing.assert_array_equal(masks.read_labels(path), draw('.1v'))
+    else:
+        with pytest.raises(InputError, match='colour image, need one channel'):
+            masks.read_labels(path)
+    image.putalpha(Image.fromarray(np.array([[255, 254, 255]], np.uint8)))
+    with pytest.raises(InputError, match='with alpha'):
+        masks.read_labels(save(path, image))
+
+
+def test_white_on_black_in_colour_names_the_form_that_reads_it(tmp_path, draw):
+    path = save(tmp_path / 'mask.png', np.stack([draw('.v')] * 3, axis=-1))
+    with pytest.raises(InputError, match='white on black: read it as binary'):
+        masks.read_labels(path)

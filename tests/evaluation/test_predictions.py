@@ -222,7 +222,9 @@ def test_other_modes_are_refused_by_name(protocol, labels, tmp_path, mode, save_
     if mode == 'I;16':
         Image.fromarray(labels[1].astype(np.uint16)).save(path)
     else:
-        Image.fromarray(labels[1]).convert(mode).save(path)
+        image = Image.fromarray(labels[1]).convert(mode)
+        image.putalpha(128)
+        image.save(path)
     with pytest.raises(InputError, match=r'dog/00001\.png.*(alpha|16-)'):
         read_all(protocol, tmp_path / 'out')
 

@@ -1,87 +1,103 @@
-"""Frames on disk: JPEG through simplejpeg, PNG through Pillow, always RGB."""
+"""Frames on disk: JPEG through simplejpeg, PNG and WebP through Pillow, always RGB and upright."""
 
-import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
 
+from vos_jax.data import pictures
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 
-SUFFIXES = ('.jpg', '.jpeg', '.png')
-_PNG_START = b'\x89PNG'
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 
 
-def read_frame(path, *, pad=False, buffer=None):
+def read_frame(path, *, pad=False, buffer=None, size=None, upright=True):
     """Reads one frame.
 
     Args:
-      path: JPEG or PNG file.
+      path: JPEG, PNG or WebP file; which of them is told by its content.
       pad: adds a fourth channel without meaning. OpenCV warps four channels in about half of the
         time that it takes for three.
       buffer: u8 array of the result's shape to decode into; only JPEG makes use of it.
+      size: (height, width) of the video, or None. A frame that has this size only where it is not
+        turned stays as it is stored.
+      upright: turns the frame as its EXIF says; False leaves it as it is stored.
 
     Returns:
       u8[H, W, 3] or u8[H, W, 4], RGB first.
     """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f'{path}: this frame is missing; copy the data set again') from None
-    except OSError as error:
-        raise InputError(f'{path}: unreadable frame ({error}); copy the file again') from None
-    return decode_frame(data, path, pad=pad, buffer=buffer)
+    return decode_frame(_read(path), path, pad=pad, buffer=buffer, size=size, upright=upright)
 
 
-def decode_frame(data, name, *, pad=False, buffer=None):
+def decode_frame(data, name, *, pad=False, buffer=None, size=None, upright=True):
     """Decodes one frame.
 
     Args:
-      data: bytes of a JPEG or PNG file.
+      data: bytes of a file.
       name: what errors call it.
-      pad, buffer: as for `read_frame`.
+      pad, buffer, size, upright: as for `read_frame`.
 
     Returns:
       u8[H, W, 3] or u8[H, W, 4], RGB first.
     """
-    if data[:4] == _PNG_START:
-        frame = _decode_png(data, name)
-        return cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA) if pad else frame
-    try:
-        fits = buffer is not None and simplejpeg.decode_jpeg_header(data)[:2] == buffer.shape[:2]
-        colours = 'RGBX' if pad else 'RGB'
-        return simplejpeg.decode_jpeg(data, colorspace=colours, buffer=buffer if fits else None)
-    except ValueError as error:
-        kind = 'frame' if str(name).endswith('.png') else 'JPEG'
-        raise InputError(f'{name}: unreadable {kind} ({error}); copy the file again') from None
+    form = pictures.form_of(data)
+    if form == 'JPEG' or (not form and not str(name).lower().endswith(('.png', '.webp'))):
+        frame = _decode_jpeg(data, name, pad, buffer)
+    else:
+        frame = _decode_any(data, name)
+        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA) if pad else frame
+    orientation = pictures.read_orientation(data) if upright else 1
+    if orientation == 1 or (size and _fits_only_stored(frame.shape[:2], size, orientation)):
+        return frame
+    return pictures.turn_upright(frame, orientation)
 
 
 def write_frame(path, frame, quality=90):
     """Writes u8[H, W, 3] as a JPEG; the file appears whole or not at all."""
     frame = np.ascontiguousarray(frame)
-    data = simplejpeg.encode_jpeg(frame, quality=quality, colorspace='RGB')
-    write_bytes(path, data, sync=False)
+    write_bytes(path, simplejpeg.encode_jpeg(frame, quality=quality, colorspace='RGB'), sync=False)
 
 
-def read_size(path):
-    """Reads (height, width) of a frame from the head of its file."""
+def read_size(path, *, upright=True):
+    """Reads (height, width) of a frame from the head of its file; `upright` as for `read_frame`."""
+    return decode_size(_read(path), path, upright=upright)
+
+
+def decode_size(data, name, *, upright=True):
+    """Reads (height, width) from the bytes of a frame, without decoding it."""
+    size = pictures.read_size(data, name, 'frame')
+    if upright and pictures.swaps_axes(pictures.read_orientation(data)):
+        return size[::-1]
+    return size
+
+
+def _read(path):
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f'{path}: this frame is missing; copy the data set again') from None
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         raise InputError(f'{path}: unreadable frame ({error}); copy the file again') from None
 
 
-def _decode_png(data, name):
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode not in ('RGB', 'L', 'P', 'RGBA'):
-                raise InputError(f'{name}: frame of mode {image.mode}; save it as 8-bit RGB')
-            return np.array(image.convert('RGB'))
-    except (OSError, SyntaxError) as error:
-        raise InputError(f'{name}: unreadable frame ({error}); copy the file again') from None
+def _decode_jpeg(data, name, pad, buffer):
+    with pictures.guarded(name, 'JPEG'):
+        size = simplejpeg.decode_jpeg_header(data)[:2]
+        pictures.check_size(size, name, 'frame')
+        fits = buffer is not None and size == buffer.shape[:2]
+        colours = 'RGBX' if pad else 'RGB'
+        return simplejpeg.decode_jpeg(data, colorspace=colours, buffer=buffer if fits else None)
+
+
+def _decode_any(data, name):
+    with pictures.opened(data, name, 'frame') as image:
+        if image.mode not in ('RGB', 'L', 'P', 'RGBA', 'LA', 'PA', '1'):
+            raise InputError(f'{name}: frame of mode {image.mode}; save it as 8-bit RGB')
+        return np.array(image.convert('RGB'))
+
+
+def _fits_only_stored(stored, size, orientation):
+    is_portrait = pictures.swaps_axes(orientation)
+    return is_portrait and tuple(stored) == tuple(size) and stored[0] != stored[1]

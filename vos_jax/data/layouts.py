@@ -3,19 +3,22 @@
 Nothing is decoded here but the head of a file, so listing takes milliseconds per sequence.
 """
 
+import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from vos_jax.data import frames as frame_files
+from vos_jax.data import listing, lists
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
 from vos_jax.storage.names import natural_key
 from vos_jax.storage.palette import VOID
+
+_SAMPLE = 64  # sequences that tell how a set's masks lie over frames with an EXIF orientation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Sequence:
       first_ids: for each given stem the ids that appear there for the first time; None where the
         one given mask shows all of them (DAVIS).
       binary: masks are in 0/255 form.
+      upright: frames are turned as their EXIF says, unless the masks fit them as they are stored.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Sequence:
     required: tuple[str, ...]
     first_ids: Mapping[str, tuple[int, ...]] | None = None
     binary: bool = False
+    upright: bool = True
 
     @functools.cached_property
     def stems(self):
@@ -48,8 +53,12 @@ class Sequence:
 
     @functools.cached_property
     def size(self):
-        """(height, width) of the first frame."""
-        return frame_files.read_size(self.frames[0])
+        """(height, width) of the first frame, and of the masks."""
+        return frame_files.read_size(self.frames[0], upright=self.upright and self._fits_upright)
+
+    @functools.cached_property
+    def _fits_upright(self):
+        return fits_upright(self) is not False
 
     @property
     def num_frames(self):
@@ -66,7 +75,9 @@ class Sequence:
 
     def read_frame(self, index, *, pad=False, buffer=None):
         """Reads frame `index` as u8[H, W, 3]; options as in frames.read_frame."""
-        frame = frame_files.read_frame(self.frames[index], pad=pad, buffer=buffer)
+        frame = frame_files.read_frame(
+            self.frames[index], pad=pad, buffer=buffer, size=self.size, upright=self.upright
+        )
         if frame.shape[:2] != self.size:
             raise InputError(
                 f'{self.frames[index]}: frame of size {frame.shape[1]}x{frame.shape[0]}, the first '
@@ -108,17 +119,17 @@ def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=
     """
     root = _check_root(root)
     resolution = resolution or _find_resolution(root / 'JPEGImages')
-    names = _read_list(root / 'ImageSets' / str(year) / f'{split}.txt')
+    names = lists.read_sequences(root / 'ImageSets' / str(year) / f'{split}.txt')
     images, annotations = root / 'JPEGImages' / resolution, root / 'Annotations' / resolution
     if not annotations.is_dir():
         raise InputError(f'{annotations}: folder is missing; the masks belong there')
     is_one_object = binary or str(year) == '2016'
     found = _make_each(
-        lambda name: _davis_sequence(images / name, annotations / name), names, on_broken
+        lambda name: _davis_sequence(name, images / name, annotations / name), names, on_broken
     )
     if on_broken is not None:
         found = _make_each(_with_readable_mask, found, on_broken)
-    return _settle_form(found, is_one_object)
+    return settle_orientation(settle_form(found, is_one_object))
 
 
 def youtube_vos(root, split, *, all_frames=False, on_broken=None):
@@ -135,12 +146,15 @@ def youtube_vos(root, split, *, all_frames=False, on_broken=None):
     """
     root = Path(root)
     folder = root / split
-    videos = _read_meta(folder / 'meta.json')
+    videos = lists.read_meta(folder / 'meta.json')
     images = (root / f'{split}_all_frames' if all_frames else folder) / 'JPEGImages'
-    return _make_each(
-        lambda name: _youtube_sequence(images / name, folder / 'Annotations' / name, videos[name]),
-        sorted(videos),
-        on_broken,
+    masks = folder / 'Annotations'
+    return settle_orientation(
+        _make_each(
+            lambda name: _youtube_sequence(name, images / name, masks / name, videos[name]),
+            sorted(videos),
+            on_broken,
+        )
     )
 
 
@@ -152,25 +166,18 @@ def still_images(root, *, binary=False):
       binary: the masks hold only 0 and 255, as in most sets of salient objects; 255 is id 1.
     """
     images, annotations = Path(root) / 'images', Path(root) / 'masks'
-    masks = {path.stem: path for path in _list_files(annotations, ('.png',))}
-    frames = _list_files(images, frame_files.SUFFIXES)
-    _check_pairs(masks, {path.stem for path in frames}, images)
-    for path in frames:
-        if path.stem not in masks:
-            raise InputError(f'{annotations / path.stem}.png: this mask is missing; add it')
+    masks = _list_files(annotations, ('.png',), timed=False)
+    frames = _list_files(images, frame_files.SUFFIXES, timed=False)
+    check_pairs(masks, frames, images)
+    for stem in frames:
+        if stem not in masks:
+            raise InputError(f'{annotations / stem}.png: this mask is missing; add it')
     found = [
-        Sequence(
-            path.stem,
-            (path,),
-            {path.stem: masks[path.stem]},
-            given=(path.stem,),
-            required=(path.stem,),
-            binary=binary,
-        )
-        for path in frames
+        Sequence(stem, (path,), {stem: masks[stem]}, (stem,), (stem,), binary=binary)
+        for stem, path in frames.items()
     ]
     # A set in 0/255 form may have ten thousand masks: where it is named as such, none is read here.
-    return found if binary else _settle_form(found, binary=False)
+    return settle_orientation(found if binary else settle_form(found, binary=False))
 
 
 def require_masks(sequences, on_broken=None):
@@ -212,54 +219,104 @@ def _make_each(make, items, on_broken):
     return made
 
 
-def _settle_form(found, binary):
-    """Says of a whole set whether its masks are in 0/255 form, which must be asked for."""
+def settle_form(found, binary, remedy='ask for binary masks, or write 1 in place of 255'):
+    """Says of a whole set whether its masks are in 0/255 form, which must be asked for.
+
+    Args:
+      found: Sequences.
+      binary: it was asked for.
+      remedy: what to do where it was not.
+    """
     first_masks = [sequence.masks[sequence.given[0]] for sequence in found]
-    if not mask_files.is_binary(first_masks):
+    others = (path for sequence in found for path in sequence.masks.values())
+    if not mask_files.is_binary(first_masks, others):
         return found
     if not binary:
         raise InputError(
             f'{first_masks[0]}: only 0 and 255 here and in all first masks, need object ids; '
-            'ask for binary masks, or write 1 in place of 255'
+            f'{remedy}'
         )
     return [dataclasses.replace(sequence, binary=True) for sequence in found]
 
 
-def _davis_sequence(images, annotations):
+def settle_orientation(found):
+    """Says of a whole set whether its masks lie over the frames as stored, not as their EXIF says.
+
+    Where a turned frame has the size of the stored one, only the rest of the set can tell.
+    """
+    for sequence in found[:: max(1, len(found) // _SAMPLE)]:
+        with contextlib.suppress(InputError):  # of a broken file, told when it is read
+            if fits_upright(sequence) is False:
+                return [dataclasses.replace(one, upright=False) for one in found]
+    return found
+
+
+def fits_upright(sequence):
+    """Whether the masks fit the frames as their EXIF turns them; None where sizes do not tell."""
+    path = sequence.frames[0]
+    stored, turned = (frame_files.read_size(path, upright=upright) for upright in (False, True))
+    if stored == turned or not sequence.masks:
+        return None
+    mask = mask_files.read_size(next(iter(sequence.masks.values())))
+    return None if mask not in (stored, turned) else mask == turned
+
+
+def _davis_sequence(name, images, annotations):
     frames = _list_files(images, frame_files.SUFFIXES)
-    masks = {path.stem: path for path in _list_files(annotations, ('.png',))}
-    stems = tuple(path.stem for path in frames)
-    _check_pairs(masks, stems, images)
+    masks = _list_files(annotations, ('.png',))
+    stems = tuple(frames)
+    check_pairs(masks, stems, images)
     if stems[0] not in masks:
         raise InputError(
             f'{annotations / stems[0]}.png: this mask is missing; '
             'the mask of the first frame says which objects to follow'
         )
-    return Sequence(images.name, frames, masks, given=stems[:1], required=stems)
+    return Sequence(name, tuple(frames.values()), masks, given=stems[:1], required=stems)
 
 
-def _youtube_sequence(images, annotations, video):
+def _youtube_sequence(name, images, annotations, objects):
     frames = _list_files(images, frame_files.SUFFIXES)
-    masks = {path.stem: path for path in _list_files(annotations, ('.png',))}
-    stems = tuple(path.stem for path in frames)
-    _check_pairs(masks, stems, images)
-    first_ids, wanted = {}, set()
-    for object_id, fields in video['objects'].items():
-        named = sorted(fields['frames'], key=natural_key)
-        first_ids[named[0]] = (*first_ids.get(named[0], ()), int(object_id))
-        wanted.update(named)
-    given = tuple(sorted(first_ids, key=natural_key))
-    for stem in given:
+    masks = _list_files(annotations, ('.png',))
+    stems = tuple(frames)
+    check_pairs(masks, stems, images)
+    first_ids, wanted = first_appearances(objects, stems)
+    for stem in wanted:
+        if stem not in frames:
+            raise InputError(f'{images / stem}.jpg: this frame is missing; meta.json names it')
+    for stem in first_ids:
         if stem not in masks:
             raise InputError(
                 f'{annotations / stem}.png: this mask is missing; meta.json says that an object '
                 'appears there'
             )
-    required = tuple(stem for stem in stems if stem in wanted)
-    if len(required) < len(wanted):
-        lost = min(wanted - set(stems), key=natural_key)
-        raise InputError(f'{images / lost}.jpg: this frame is missing; meta.json names it')
-    return Sequence(images.name, frames, masks, given, required, first_ids)
+    paths = tuple(frames.values())
+    return Sequence(name, paths, masks, tuple(first_ids), wanted, first_ids)
+
+
+def first_appearances(objects, stems):
+    """Where the objects of a video appear, by meta.json.
+
+    Args:
+      objects: dict of id -> lists.Listed.
+      stems: names of the frames, in time order.
+
+    Returns:
+      (first_ids, named): for each frame in which an object is new its ids; names of all frames of
+      objects. Both in time order; frames that are not among `stems` come last.
+    """
+    order = {stem: place for place, stem in enumerate(stems)}
+
+    def place(stem):
+        return order.get(stem, len(order)), natural_key(stem)
+
+    first_ids, named = {}, set()
+    for object_id, listed in objects.items():
+        own = lists.match_frames(listed.frames, stems)
+        first = min(own, key=place)
+        first_ids[first] = (*first_ids.get(first, ()), object_id)
+        named.update(own)
+    ordered = sorted(first_ids, key=place)
+    return {stem: first_ids[stem] for stem in ordered}, tuple(sorted(named, key=place))
 
 
 def _check_root(root):
@@ -271,7 +328,7 @@ def _check_root(root):
     ]
     if not missing:
         return root
-    nearby = [root.parent, root.parent.parent, *sorted(p for p in root.iterdir() if p.is_dir())]
+    nearby = [root.parent, root.parent.parent, *(root / n for n in listing.folders_in(root))]
     better = [path for path in nearby if (path / 'JPEGImages').is_dir()]
     hint = f'did you mean {better[0]}?' if better else 'see docs/data.md for the layout'
     raise InputError(f'{root}: no folder {missing[0]} in it; {hint}')
@@ -285,7 +342,7 @@ def choose_resolution(names):
 
 
 def _find_resolution(images):
-    names = sorted(path.name for path in images.iterdir() if path.is_dir())
+    names = listing.folders_in(images)
     chosen = choose_resolution(names)
     if chosen is not None:
         return chosen
@@ -295,49 +352,17 @@ def _find_resolution(images):
     )
 
 
-def _read_list(path):
-    """Names of the sequences in a list, in order; pairs `image mask` give the images' folders."""
-    if not path.is_file():
-        lists = sorted(
-            p.relative_to(path.parent.parent) for p in path.parent.parent.glob('*/*.txt')
-        )
-        there = ', '.join(map(str, lists)) or 'none'
-        raise InputError(f'{path}: this list is missing; lists there: {there}')
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    names = [Path(row[0]).parent.name if len(row) > 1 else row[0] for row in rows]
-    if not names:
-        raise InputError(f'{path}: empty list; one sequence name per line is needed')
-    return list(dict.fromkeys(names))
-
-
-def _read_meta(path):
-    if not path.is_file():
-        raise InputError(f'{path}: this file is missing; it comes with the data set')
-    try:
-        videos = json.loads(path.read_text())['videos']
-        for name, video in videos.items():
-            if not video['objects'] or not all(o['frames'] for o in video['objects'].values()):
-                raise InputError(f'{path}: video {name} has no object or an object without frames')
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f'{path}: not the form videos > name > objects > id > frames ({error!r}); '
-            'download it again'
-        ) from None
-    return videos
-
-
-def _list_files(folder, suffixes):
-    if not folder.is_dir():
-        raise InputError(f'{folder}: folder is missing; copy it or take it off the list')
-    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != '.']
+def _list_files(folder, suffixes, timed=True):
+    files = listing.list_files(folder, suffixes, timed=timed)
     if not files:
         raise InputError(
             f'{folder}: no {" or ".join(suffixes)} files in it; copy this sequence again'
         )
-    return tuple(sorted(files, key=lambda path: natural_key(path.stem)))
+    return files
 
 
-def _check_pairs(masks, stems, images):
+def check_pairs(masks, stems, images):
+    """Refuses masks without a frame of their name; `masks` is a dict of stem -> path."""
     stray = sorted(set(masks) - set(stems))
     if stray:
         raise InputError(f'{masks[stray[0]]}: mask without a frame in {images}; names must agree')
@@ -349,4 +374,7 @@ def _why_empty(labels):
             'no object in it, only 0 and 255 (void); if 255 means the object here, '
             'the whole data set must be in 0/255 form'
         )
-    return 'no object in it, but it is the mask that says which objects to follow; draw one'
+    return (
+        'no object in it, but it is the mask that says which objects to follow; draw one, or take '
+        'the sequence off the list'
+    )

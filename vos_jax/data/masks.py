@@ -5,15 +5,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from vos_jax.data.png import decode_plain
+from vos_jax.data import pictures
+from vos_jax.data.png import decode_plain, head_of
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.names import times
 from vos_jax.storage.palette import PALETTE, VOID
 
 MAX_VALUES = 64
+
+AS_BINARY = 'read it as binary masks (--form=binary, --binary, or binary=True of a data source)'
 
 _REFUSED = {
     'RGB': 'colour image, need one channel of object ids; save an indexed PNG',
@@ -41,7 +44,7 @@ def read_labels(path, size=None, *, binary=False):
     Returns:
       u8[H, W], 0 background, 255 void.
     """
-    return decode_labels(_read(path), path, size, binary=binary)
+    return decode_labels(read_file(path), path, size, binary=binary)
 
 
 def decode_labels(data, name, size=None, *, binary=False):
@@ -55,13 +58,28 @@ def decode_labels(data, name, size=None, *, binary=False):
     Returns:
       u8[H, W], 0 background, 255 void.
     """
-    labels = _decode(data, name)
-    if size is not None and labels.shape != tuple(size):
-        raise InputError(
-            f'{name}: mask of size {times(labels.shape)}, its frame is {times(size)}; '
-            'resize the mask by nearest neighbour'
-        )
+    labels = _decode(data, name, binary)
+    if size is not None:
+        _check_size(labels, size, name)
     return _as_binary(labels, name) if binary else labels
+
+
+def read_size(path):
+    """Reads (height, width) of a mask from the head of its file."""
+    return pictures.read_size(read_file(path), path, 'mask')
+
+
+def is_colour(path):
+    """Whether a mask is a colour image, seen by the head of its file."""
+    head = head_of(read_file(path))
+    return head is not None and head.is_colour
+
+
+def read_object(path, size):
+    """Reads the mask of one object, whatever value or colour of white it has: bool[H, W]."""
+    labels = _decode(read_file(path), path, binary=True)
+    _check_size(labels, size, path)
+    return labels > 0
 
 
 def write_labels(path, labels):
@@ -80,19 +98,36 @@ def write_labels(path, labels):
     write_bytes(path, buffer.getvalue(), sync=False)
 
 
-def is_binary(paths):
-    """Says whether a data set is in 0/255 form: 255 occurs and no mask holds a value in 1..254.
+def is_binary(first, others=()):
+    """Says whether a data set is in 0/255 form: 255 occurs and no mask holds an id, 1..254.
+
+    A file whose only value may be an id as well as white (1-bit files, which programs that make
+    files smaller write for a few masks) means what it means in the rest of the set.
 
     Args:
-      paths: masks of the data set. Reading ends at the first id, so it mostly reads one file.
+      first: masks to look at; reading ends at the first id, so it mostly reads one file. Paths, or
+        files with `read() -> bytes`.
+      others: masks to look at, to the first that tells, where none of those tells anything.
     """
-    has_255 = False
-    for path in paths:
-        values = np.flatnonzero(_counts(_decode(_read(path), path)))
-        if np.any((values > 0) & (values < VOID)):
+    told = {None}
+    for file in first:
+        told.add(form := _tell_form(*_bytes_of(file)))
+        if form == 'ids':
             return False
-        has_255 |= VOID in values
-    return has_255
+    if told == {None}:
+        told = {next(filter(None, map(_tell_if_readable, others)), None)}
+    return 'binary' in told
+
+
+def _tell_if_readable(file):
+    try:
+        return _tell_form(*_bytes_of(file))
+    except InputError:  # of a mask that may never be wanted; told where it is
+        return None
+
+
+def _bytes_of(file):
+    return (file.read() if hasattr(file, 'read') else read_file(file)), file
 
 
 def object_ids(labels):
@@ -100,48 +135,120 @@ def object_ids(labels):
     return np.flatnonzero(_counts(labels)[1:VOID]) + 1
 
 
-def _read(path):
+def read_file(path):
+    """The bytes of a mask; InputError where it is missing or cannot be read."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(
             f'{path}: this mask is missing; add it or correct the data folder'
         ) from None
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         raise InputError(f'{path}: unreadable mask ({error}); copy the file again') from None
 
 
-def _decode(data, path):
+def _decode(data, name, binary=False):
+    """Ids of a mask; with `binary` its white is 255, whatever the form."""
     labels = decode_plain(data)
     if labels is None:
-        labels = _decode_any(data, path)
-    _check_values(labels, path)
+        labels = _decode_any(data, name, binary)
+    if binary:
+        labels = _as_grey(labels, data)
+    _check_values(labels, name)
     return labels
 
 
-def _decode_any(data, path):
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            _check_form(image, path)
-            stretch = _STRETCH.get(image.tile[0].args if image.tile else None, 1)
-            return np.array(image, dtype=np.uint8) // np.uint8(stretch)
-    except UnidentifiedImageError:
-        raise InputError(f'{path}: not an image; copy the mask again') from None
-    except (OSError, SyntaxError, EOFError) as error:
-        raise InputError(f'{path}: unreadable mask ({error}); copy the file again') from None
-
-
-def _check_form(image, path):
-    if image.format != 'PNG':
+def _decode_any(data, name, binary):
+    form = pictures.form_of(data)
+    if not form:
+        raise InputError(f'{name}: not an image; copy the mask again')
+    if form != 'PNG':
         raise InputError(
-            f'{path}: {image.format} file, masks are PNG (lossy formats mix neighbouring ids); '
+            f'{name}: {form} file, masks are PNG (lossy formats mix neighbouring ids); '
             'write the masks as PNG again from their source'
         )
-    if image.mode not in ('P', 'L', '1'):
-        rule = _REFUSED.get(
-            image.mode, f'image of mode {image.mode}, need one channel of 8-bit ids'
+    with pictures.opened(data, name, 'mask') as image:
+        # Before Pillow halves it: of grey with alpha it keeps the upper 8 bits without a word.
+        if head_of(data).bits == 16:
+            _refuse('I;16', name)
+        stretch = _STRETCH.get(image.tile[0].args if image.tile else None, 1)
+        if image.mode in ('LA', 'RGBA') and image.getextrema()[-1] == (255, 255):
+            image = image.convert(image.mode[:-1])  # alpha that says nothing
+        if image.mode == 'RGB':
+            return _decode_colours(np.array(image), name, binary)
+        if image.mode not in ('P', 'L', '1'):
+            _refuse(image.mode, name)
+        return np.array(image, dtype=np.uint8) // np.uint8(stretch)
+
+
+def _decode_colours(image, name, binary):
+    """A colour image is a mask only where it is white on black, and read as such."""
+    grey = image[..., 0]
+    is_white_on_black = np.all((grey == 0) | (grey == 255)) and np.all(image == grey[..., None])
+    if is_white_on_black and binary:
+        return grey.copy()
+    if is_white_on_black:
+        raise InputError(
+            f'{name}: colour image, need one channel of object ids; this one is white on black: '
+            f'{AS_BINARY}; see docs/data.md#masks'
         )
-        raise InputError(f'{path}: {rule}; see docs/data.md#masks')
+    raise InputError(f'{name}: {_REFUSED["RGB"]}; see docs/data.md#masks')
+
+
+def _refuse(mode, name):
+    rule = _REFUSED.get(mode, f'image of mode {mode}, need one channel of 8-bit ids')
+    raise InputError(f'{name}: {rule}; see docs/data.md#masks')
+
+
+def _as_grey(labels, data):
+    """Values 0 and 255 of a mask that is known to be black and white.
+
+    Programs that make files smaller store black and white in 1, 2 or 4 bits, or as indices of a
+    palette with these two colours in any order.
+    """
+    head = head_of(data)
+    if not head.is_indexed:
+        top = 2**head.bits - 1 if head.bits < 8 else VOID
+        return np.where(labels == top, np.uint8(VOID), labels)
+    white = _white_indices(labels, head)
+    return labels if white is None else np.where(np.isin(labels, white), np.uint8(VOID), 0)
+
+
+def _white_indices(labels, head):
+    """Indices that are white where a mask shows black and white by its palette; else None."""
+    used = np.flatnonzero(_counts(labels))
+    if used[-1] >= len(head.palette):
+        return None
+    colours = head.palette[used]
+    is_white, is_black = (colours == 255).all(axis=1), (colours == 0).all(axis=1)
+    return used[is_white] if np.all(is_white | is_black) else None
+
+
+def _tell_form(data, name):
+    """What one mask tells of the form of its set: 'ids', 'binary', or None."""
+    head = head_of(data)
+    if head is not None and head.bits == 1:
+        return None  # its 1 may be an id, or white
+    labels = _decode(data, name, binary=head is not None and head.is_colour)
+    values = np.flatnonzero(_counts(labels))
+    values = values[values > 0]
+    may_be_white = head.bits < 8 and not head.is_indexed and np.all(values == 2**head.bits - 1)
+    may_be_white |= head.is_indexed and np.all(values == 1) and _is_black_and_white(labels, head)
+    if not len(values) or may_be_white:
+        return None
+    return 'binary' if np.all(values == VOID) else 'ids'
+
+
+def _is_black_and_white(labels, head):
+    return _white_indices(labels, head) is not None
+
+
+def _check_size(labels, size, name):
+    if labels.shape != tuple(size):
+        raise InputError(
+            f'{name}: mask of size {times(labels.shape)}, its frame is {times(size)}; '
+            'resize the mask by nearest neighbour'
+        )
 
 
 def _check_values(labels, path):
@@ -156,8 +263,9 @@ def _check_values(labels, path):
 
 
 def _as_binary(labels, path):
-    if np.any((labels > 1) & (labels < VOID)):
-        value = int(labels[(labels > 1) & (labels < VOID)][0])
+    is_id = (labels > 1) & (labels < VOID)
+    if np.any(is_id):
+        value = int(labels[is_id][0])
         raise InputError(
             f'{path}: value {value} in a data set read as binary (0 and 255); '
             'leave out the binary option: these masks hold ids'

@@ -5,13 +5,14 @@ what is not exactly of the named form is refused.
 """
 
 import functools
+import re
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from vos_jax.data import masks
+from vos_jax.data import listing, masks, pictures
 from vos_jax.errors import InputError
 from vos_jax.storage.palette import PALETTE, VOID
 
@@ -36,23 +37,27 @@ def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
     )
 
 
-def read_objects(folder: Path, stem: str, size: tuple[int, int], overlap: str) -> np.ndarray:
+def read_objects(
+    folder: Path, stem: str, size: tuple[int, int], overlap: str, absent: Collection[int]
+) -> np.ndarray:
     """Merges `<folder>/<id>/<stem>.png`, one binary mask for each object: u8[H, W] ids.
 
     Args:
       overlap: 'error', or which id keeps a pixel that two of them claim: 'first' or 'last'.
+      absent: ids of the objects that need no mask in this frame, since they are not there yet.
     """
     labels = np.zeros(size, np.uint8)
-    for object_id, files in _list_objects(folder).items():
-        if stem not in files:
-            if stem < min(files):
-                continue  # an object that appears later
-            raise InputError(f'{folder}/{object_id}/{stem}.png: this mask is missing; add it')
-        mask = masks.read_labels(files[stem], size) > 0
+    for object_id, (own, files) in list_objects(folder).items():
+        found = listing.find_stem(stem, files)
+        if found is None and object_id in absent:
+            continue
+        if found is None:
+            raise InputError(f'{own / stem}.png: this mask is missing; add it')
+        mask = masks.read_object(files[found], size)
         claimed = mask & (labels > 0)
         if overlap == 'error' and claimed.any():
             raise InputError(
-                f'{files[stem]}: {np.count_nonzero(claimed)} pixels belong to an earlier object '
+                f'{files[found]}: {np.count_nonzero(claimed)} pixels belong to an earlier object '
                 'too; say who keeps them with --overlap=first or --overlap=last'
             )
         labels[mask & ~claimed if overlap == 'first' else mask] = object_id
@@ -74,10 +79,11 @@ def read_array(path: Path, stem: str, stems: tuple[str, ...], size: tuple[int, i
             f'{path}: {len(labels)} masks for {len(names)} frames; '
             'add their names as the array `frames` of an npz'
         )
-    if stem not in names:
+    found = listing.find_stem(stem, dict.fromkeys(names))
+    if found is None:
         raise InputError(f'{path}: no mask named {stem}; add it')
     _check_size(path, labels.shape[1:], size)
-    frame = labels[names.index(stem)]
+    frame = labels[names.index(found)]
     if frame.min() < 0 or frame.max() > VOID:
         raise InputError(f'{path}: ids must lie in 0..255, frame {stem} has others; correct it')
     return frame.astype(np.uint8)
@@ -90,20 +96,21 @@ def find_array(root: Path, name: str) -> Path:
 
 
 def _open_colours(path):
-    try:
-        with Image.open(path) as image:
-            if image.mode == 'RGBA' and image.getextrema()[3] == (255, 255):
-                image = image.convert('RGB')
-            if image.format not in ('PNG', None) or image.mode != 'RGB':
-                raise InputError(
-                    f'{path}: {image.format or ""} image of mode {image.mode}, '
-                    '--form=rgb reads opaque RGB PNG; write such files'
-                )
-            return np.array(image)
-    except FileNotFoundError:
-        raise InputError(f'{path}: this mask is missing; add it') from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f'{path}: unreadable mask ({error}); write it again') from None
+    data = masks.read_file(path)
+    if pictures.form_of(data) not in ('', 'PNG'):
+        raise InputError(
+            f'{path}: {pictures.form_of(data)} file, --form=rgb reads opaque RGB PNG; write such '
+            'files'
+        )
+    with pictures.opened(data, path, 'mask') as image:
+        if image.mode == 'RGBA' and image.getextrema()[3] == (255, 255):
+            image = image.convert('RGB')
+        if image.mode != 'RGB':
+            raise InputError(
+                f'{path}: PNG image of mode {image.mode}, --form=rgb reads opaque RGB PNG; write '
+                'such files'
+            )
+        return np.array(image)
 
 
 def _codes(colours):
@@ -118,23 +125,34 @@ def _second_palette():
     return palette
 
 
-@functools.lru_cache(maxsize=4)
-def _list_objects(folder):
-    """{id: {stem: file}} of a sequence, ids ascending; a sequence is read frame after frame."""
-    folders = [path for path in folder.iterdir() if path.is_dir()]
-    strange = [path for path in folders if not (path.name.isdigit() and 0 < int(path.name) < 255)]
-    if strange or not folders:
+def list_objects(folder: Path) -> dict[int, tuple[Path, dict[str, Path]]]:
+    """{id: (its folder, {stem: file})} of a sequence, ids ascending."""
+    times = [folder.stat().st_mtime_ns]
+    times += [(folder / name).stat().st_mtime_ns for name in listing.folders_in(folder)]
+    return _list_objects(folder, tuple(times))
+
+
+@functools.lru_cache(maxsize=4)  # a sequence is read frame after frame
+def _list_objects(folder, _):
+    found = {}
+    names = listing.folders_in(folder)
+    strange = [name for name in names if not re.fullmatch('0*[1-9][0-9]{0,2}', name)]
+    strange += [name for name in names if name not in strange and int(name) >= VOID]
+    if strange or not names:
         raise InputError(
-            f'{strange[0] if strange else folder}: need one folder for each object, named by its '
-            'id 1..254; see docs/evaluation.md#masks-of-another-program'
+            f'{folder / strange[0] if strange else folder}: need one folder for each object, named '
+            'by its id 1..254; see docs/evaluation.md#masks-of-another-program'
         )
-    found = {
-        int(path.name): {file.stem: file for file in path.glob('*.png')}
-        for path in sorted(folders, key=lambda path: int(path.name))
-    }
-    for object_id, files in found.items():
+    for name in sorted(names, key=int):
+        if int(name) in found:
+            raise InputError(
+                f'{folder / name}: object {int(name)} has the folder {found[int(name)][0].name} '
+                'too; remove one'
+            )
+        files = listing.list_files(folder / name, ('.png',))
         if not files:
-            raise InputError(f'{folder}/{object_id}: no masks (.png) in it; add or remove it')
+            raise InputError(f'{folder / name}: no masks (.png) in it; add or remove it')
+        found[int(name)] = folder / name, files
     return found
 
 

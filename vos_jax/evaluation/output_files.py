@@ -71,7 +71,7 @@ def score_results(
     """Scores a folder of masks of any program; `options` are those of `finish`."""
     print(
         f'{protocol.label}: {len(protocol.tasks)} sequences of {protocol.root}, '
-        f'masks {predictions.root}'
+        f'masks {predictions.root}{protocol.note and "; "}{protocol.note}'
     )
     predictions.check(protocol)
     sequences = _score_all(protocol, predictions, out, num_workers)

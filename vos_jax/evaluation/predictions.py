@@ -1,12 +1,12 @@
 """Masks of any program: finds them, checks them before work starts, reads them frame by frame."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from vos_jax.data import masks
+from vos_jax.data import listing, masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import forms
 from vos_jax.evaluation.protocols import Protocol, Task
@@ -38,18 +38,25 @@ class Predictions:
         """Gives the file of one frame; for 'objects' the folder of its sequence."""
         if self.form == 'arrays':
             return forms.find_array(self.root, name)
-        return self.root / name / ('' if self.form == 'objects' else f'{stem}.png')
+        if self.form == 'objects':
+            return self.root / name
+        files = _list_masks(self.root / name)
+        found = listing.find_stem(stem, files)
+        return self.root / name / f'{stem}.png' if found is None else files[found]
 
     def files(self, name: str) -> list[Path]:
         """Lists all files of one sequence."""
         if self.form == 'arrays':
             return [forms.find_array(self.root, name)]
-        return sorted(path for path in (self.root / name).rglob('*') if path.is_file())
+        if self.form == 'objects':
+            parts = forms.list_objects(self.root / name).values()
+            return [path for _, files in parts for path in files.values()]
+        return list(_list_masks(self.root / name).values())
 
     def read(self, task: Task, stem: str) -> np.ndarray:
         """Reads the prediction of one frame: u8[H, W], ids of the task and 0."""
         path = self.path(task.name, stem)
-        labels = self._read_form(path, task.sequence, stem)
+        labels = self._read_form(path, task, stem)
         if task.merged:
             return (labels > 0).astype(np.uint8)
         if self.extra_ids == 'drop':
@@ -59,12 +66,12 @@ class Predictions:
             _refuse_extra(labels, task, path)
         return labels
 
-    def _read_form(self, path, sequence, stem):
-        size = sequence.size
+    def _read_form(self, path, task, stem):
+        sequence, size = task.sequence, task.sequence.size
         if self.form == 'rgb':
             return forms.read_colours(path, size)
         if self.form == 'objects':
-            return forms.read_objects(path, stem, size, self.overlap)
+            return forms.read_objects(path, stem, size, self.overlap, task.absent(stem))
         if self.form == 'arrays':
             return forms.read_array(path, stem, sequence.stems, size)
         return masks.read_labels(path, size, binary=self.form == 'binary')
@@ -82,24 +89,43 @@ class Predictions:
                 f'{self.root / missing[0]}: this sequence is missing (with {len(missing) - 1} '
                 f'others of {len(names)}); add its masks, each sequence of the split counts'
             )
-        if self.form in ('objects', 'arrays'):
+        if self.form == 'arrays':
             return  # checked as they are read
         for task in protocol.tasks:
             stems = task.scored if protocol.is_scored else task.sequence.required
-            self._check_frames(task, stems)
+            if self.form == 'objects':
+                self._check_objects(task, stems)
+            else:
+                self._check_frames(task, stems)
 
     def _has(self, name):
         if self.form == 'arrays':
             return forms.find_array(self.root, name).is_file()
-        return (self.root / name).is_dir()
+        return listing.is_folder(self.root / name)
+
+    def _check_objects(self, task, stems):
+        for object_id, (folder, files) in forms.list_objects(self.root / task.name).items():
+            for stem in stems:
+                found = listing.find_stem(stem, files)
+                if found is None and object_id not in task.absent(stem):
+                    raise InputError(f'{folder / stem}.png: this mask is missing; add it')
 
     def _check_frames(self, task, stems):
-        there = {path.name for path in (self.root / task.name).iterdir()}
+        files = _list_masks(self.root / task.name)
         for stem in stems:
             path = self.path(task.name, stem)
-            if path.name not in there:
+            if listing.find_stem(stem, files) is None:
                 raise InputError(f'{path}: this mask is missing; write one for each frame')
             _check_head(path, task.sequence.size, self.form)
+
+
+def _list_masks(folder):
+    return _list_at(folder, folder.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)  # a sequence is read frame after frame
+def _list_at(folder, _):
+    return listing.list_files(folder, ('.png',))
 
 
 def open_results(root: str | Path, **options) -> Predictions:
@@ -126,7 +152,7 @@ def _refuse_extra(labels, task, path):
 
 
 def _describe_foreign(root, protocol):
-    found = sorted(path.name for path in root.iterdir() if path.name[0] != '.')
+    found = sorted(path.name for path in root.iterdir() if not listing.is_hidden(path.name))
     return (
         f'none of the {len(protocol.tasks)} sequences of {protocol.name} {protocol.split} is here '
         f'(found {", ".join(found[:3]) or "nothing"}); are these results of another data set?'
@@ -134,20 +160,18 @@ def _describe_foreign(root, protocol):
 
 
 def _check_head(path, size, form):
-    try:
-        with Image.open(path) as image:
-            found, mode = (image.height, image.width), image.mode
-    except UnidentifiedImageError:
-        raise InputError(f'{path}: not an image; write it again') from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f'{path}: unreadable mask ({error}); write it again') from None
+    found = masks.read_size(path)
     if found != tuple(size):
         raise InputError(
             f'{path}: mask of size {found[1]}x{found[0]}, its annotation is {size[1]}x{size[0]}; '
             'write masks in the size of the annotation'
         )
-    if form != 'rgb' and mode == 'RGB':
-        raise InputError(
-            f'{path}: colour image, need one channel of object ids; write ids, or use --form=rgb '
-            'if each colour is one of the DAVIS palette'
-        )
+    if form == 'ids' and masks.is_colour(path):
+        try:
+            masks.read_labels(path)
+        except InputError as error:
+            if '--form' in str(error):  # white on black
+                raise
+            raise InputError(
+                f'{error}; or use --form=rgb if each colour is one of the DAVIS palette'
+            ) from None

@@ -4,19 +4,18 @@ The rules are those of the DAVIS and YouTube-VOS benchmarks; docs/evaluation.md 
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from vos_jax.data import layouts, masks
-from vos_jax.data.frames import read_size
+from vos_jax.data import layouts, lists, masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import annotations
 from vos_jax.storage.palette import VOID
 
-DAVIS = ('davis2016', 'davis2017')
+SPARSE = 'davis_sparse'
+DAVIS = ('davis2016', 'davis2017', SPARSE)
 YOUTUBE = ('youtube_vos2018', 'youtube_vos2019')
 LOCAL = 'youtube_vos_local'
 NAMES = (*DAVIS, *YOUTUBE, LOCAL)
@@ -54,12 +53,28 @@ class Task:
     def check_truth(self, stem: str) -> None:
         """Refuses an annotation of another size than the frames; reads only its head."""
         path, size = self.sequence.masks[stem], self.sequence.size
-        found = read_size(path)
+        found = masks.read_size(path)
         if found != size:
             raise InputError(
                 f'{path}: annotation of size {found[1]}x{found[0]}, its frame is '
                 f'{size[1]}x{size[0]}; copy the data set again'
             )
+
+    def absent(self, stem: str) -> frozenset[int]:
+        """Ids of which nothing need be predicted at `stem`: their first mask comes there or later.
+
+        Of ids that are no object nothing is known, so that none is wanted either.
+        """
+        sequence, present = self.sequence, set(self.ids)
+        if sequence.first_ids is not None:
+            order = sequence.stems.index
+            present = {
+                object_id
+                for first, ids in sequence.first_ids.items()
+                for object_id in ids
+                if order(first) < order(stem)
+            }
+        return frozenset(range(256)) - present
 
     def read_given(self, stem: str) -> np.ndarray:
         """Reads what a model is shown at `stem`: u8[H, W], new ids."""
@@ -76,6 +91,7 @@ class Protocol:
       root: folder of the data set.
       mode: what must be stated beside the scores: the folder of the frames, sparse or dense.
       tasks: one for each sequence.
+      note: what else must be stated: which share of the frames is scored.
     """
 
     name: str
@@ -83,6 +99,7 @@ class Protocol:
     root: Path
     mode: str
     tasks: tuple[Task, ...]
+    note: str = ''
 
     @property
     def is_scored(self) -> bool:
@@ -134,20 +151,26 @@ def load(
 
 
 def _load_davis(name, root, split, resolution, need_frames):
-    year = name.removeprefix('davis')
+    year = '2016' if name == 'davis2016' else '2017'
+    is_sparse = name == SPARSE
     if need_frames:
         sequences = layouts.davis(root, split, year, resolution)
     else:
-        sequences = annotations.list_davis(root, split, year, resolution)
-    mode = _mask_folder(sequences[0]).parent.name
-    tasks = tuple(_davis_task(sequence, merged=name == 'davis2016') for sequence in sequences)
+        sequences = annotations.list_davis(root, split, year, resolution, sparse=is_sparse)
+    folder = _mask_folder(sequences[0]).parents[sequences[0].name.count('/')].name
+    make = _sparse_task if is_sparse else _davis_task
+    tasks = tuple(make(sequence, name == 'davis2016') for sequence in sequences)
     unscored = [task for task in tasks if not task.scored]
     if 0 < len(unscored) < len(tasks):
         raise InputError(
             f'{_mask_folder(unscored[0].sequence)}: only the first annotation is here, other '
             'sequences have all; copy the data set again or take it off the list'
         )
-    return Protocol(name, split, root, mode, tasks)
+    if not is_sparse:
+        return Protocol(name, split, root, folder, tasks)
+    scored, total = (sum(len(t.scored) for t in tasks), sum(len(t.sequence.frames) for t in tasks))
+    note = f'{scored} annotated frames of {total} are scored, as if there were no others'
+    return Protocol(name, split, root, folder, tasks, note)
 
 
 def _mask_folder(sequence):
@@ -156,9 +179,7 @@ def _mask_folder(sequence):
 
 def _davis_task(sequence, merged):
     """First and last frame are not scored; objects are 1 up to the largest id of the first mask."""
-    first = sequence.read_labels(sequence.given[0])
-    num_objects = 1 if merged else int(masks.object_ids(first).max(initial=0))
-    ids = tuple(range(1, num_objects + 1))
+    ids = _ids_of_first(sequence, merged)
     inner, folder = sequence.stems[1:-1], _mask_folder(sequence)
     if inner and len(sequence.masks) == 1:  # test-dev: only the first annotation is public
         return Task(sequence, ids, {}, merged)
@@ -166,7 +187,8 @@ def _davis_task(sequence, merged):
     if missing:
         raise InputError(
             f'{folder / missing[0]}.png: this annotation is missing; without it '
-            f'{sequence.name} cannot be scored, copy the data set again'
+            f'{sequence.name} cannot be scored, copy the data set again; a set of which only some '
+            f'frames are annotated is scored with --protocol={SPARSE}'
         )
     if not inner:
         raise InputError(
@@ -174,6 +196,26 @@ def _davis_task(sequence, merged):
             'at least 3 are needed; take it off the list'
         )
     return Task(sequence, ids, dict.fromkeys(inner, ids), merged)
+
+
+def _sparse_task(sequence, merged):
+    """The rules of DAVIS-2017 for the annotated frames, as if there were no others."""
+    ids = _ids_of_first(sequence, merged)
+    inner = tuple(sequence.masks)[1:-1]
+    if not inner:
+        raise InputError(
+            f'{_mask_folder(sequence)}: {len(sequence.masks)} annotated frames; the first and the '
+            'last are not scored, so at least 3 are needed; take it off the list'
+        )
+    return Task(sequence, ids, dict.fromkeys(inner, ids), merged)
+
+
+def _ids_of_first(sequence, merged):
+    """Objects of the first annotation, without which nothing could be followed or scored."""
+    found = masks.object_ids(sequence.read_labels(sequence.given[0]))
+    if not len(found):
+        sequence.read_given(sequence.given[0])  # says why there are none
+    return tuple(range(1, 1 + (1 if merged else int(found.max()))))
 
 
 def _load_youtube(name, root, split, dense, need_frames):
@@ -210,7 +252,7 @@ def _load_local(sequences, root, split, dense, videos, unseen):
     if videos:
         sequences = _select(sequences, Path(videos))
     categories = _read_categories(root / split / 'meta.json') if unseen else None
-    unseen = _read_names(Path(unseen)) if unseen else None
+    unseen = lists.read_lines(unseen) if unseen else None
     tasks = tuple(_local_task(sequence, categories, unseen) for sequence in sequences)
     return Protocol(LOCAL, split, root, _density(dense), tasks)
 
@@ -232,7 +274,7 @@ def _local_task(sequence, categories, unseen):
 
 def _select(sequences, path):
     by_name = {sequence.name: sequence for sequence in sequences}
-    names = _read_names(path)
+    names = lists.parse_sequences(lists.read_bytes(path), path)
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise InputError(f'{path}: video {unknown[0]} is not in meta.json; correct the list')
@@ -240,23 +282,13 @@ def _select(sequences, path):
 
 
 def _read_categories(path):
-    videos = json.loads(path.read_text())['videos']
-    try:
-        return {
-            name: {int(i): fields['category'] for i, fields in video['objects'].items()}
-            for name, video in videos.items()
-        }
-    except KeyError:
-        raise InputError(f'{path}: objects without a category; --unseen needs them') from None
-
-
-def _read_names(path):
-    if not path.is_file():
-        raise InputError(f'{path}: no such file; need one name per line')
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if not names:
-        raise InputError(f'{path}: empty list; need one name per line')
-    return names
+    videos = lists.read_meta(path)
+    if not all(listed.category for objects in videos.values() for listed in objects.values()):
+        raise InputError(f'{path}: objects without a category; --unseen needs them')
+    return {
+        name: {object_id: listed.category for object_id, listed in objects.items()}
+        for name, objects in videos.items()
+    }
 
 
 def _ids(sequence):

@@ -47,6 +47,8 @@ def collect(protocol: Protocol, sequences: Iterable[SequenceResult], header: Map
         'mode': protocol.mode,
         'data': str(protocol.root),
     }
+    if protocol.note:
+        about['note'] = protocol.note
     ordered = tuple(by_name[task.name] for task in protocol.tasks)
     return Results({**about, **header}, ordered, groups or None)
 

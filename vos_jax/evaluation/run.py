@@ -112,6 +112,7 @@ def _announce(protocol, devices):
     print(
         f'{protocol.label}: {len(protocol.tasks)} sequences, {num_frames} frames of '
         f'{protocol.root}; {len(devices)} x {devices[0].device_kind}{process}'
+        f'{protocol.note and "; "}{protocol.note}'
     )
 
 

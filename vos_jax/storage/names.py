@@ -1,23 +1,38 @@
 """Names of files, and numbers in them."""
 
+import decimal
 import os
 import re
 
 from vos_jax.errors import InputError
 
+_NUMBER = re.compile(r'[-+]?\d+(\.\d+)?(e[-+]\d{1,3})?')
 _LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 def natural_key(name):
-    """A sort key that puts frame 10 after frame 9 where names have no leading zeros.
+    """A sort key of names with numbers in them: by value, whether or not they have leading zeros.
+
+    A name that is a number as a whole may have a sign and decimals.
 
     >>> sorted(['f10', 'f9', 'f09'], key=natural_key)
     ['f09', 'f9', 'f10']
+    >>> sorted(['1.5', '1.25', '-1', '0'], key=natural_key)
+    ['-1', '0', '1.25', '1.5']
     """
-    parts = re.split(r'(\d+)', name)
-    return [
-        (int(part), part) if part.isascii() and part.isdigit() else (-1, part) for part in parts
-    ]
+    if number := as_number(name):
+        return [(-1, ''), (number[0], name), (-1, '')]
+    parts = re.split(r'(\d+)', name)  # digits alone: int() takes neither '\u00b2' nor '\u2460'
+    return [(int(part), part) if at % 2 else (-1, part) for at, part in enumerate(parts)]
+
+
+def as_number(name):
+    """(value,) of a name that is a number, such as '-00012', '1.25' or '1e-05'; else None.
+
+    >>> as_number('00012'), as_number('frame12')
+    ((Decimal('12'),), None)
+    """
+    return (decimal.Decimal(name),) if _NUMBER.fullmatch(name) else None
 
 
 def check_name(name, where, remedy='give it a shorter, plain name'):

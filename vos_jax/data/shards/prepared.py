@@ -61,7 +61,8 @@ class PreparedSequence:
     def read_frame(self, index, *, pad=False, buffer=None):
         """Reads frame `index` as u8[H, W, 3]; options as in frames.read_frame."""
         data = read_part(self.shard, *self.frame_parts[index])
-        return frame_files.decode_frame(data, self.frame_name(index), pad=pad, buffer=buffer)
+        name = self.frame_name(index)
+        return frame_files.decode_frame(data, name, pad=pad, buffer=buffer, upright=False)
 
     def read_labels(self, stem):
         """Reads the annotation of frame `stem` as u8[H, W]: ids, 0 background, 255 void."""

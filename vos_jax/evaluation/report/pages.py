@@ -24,6 +24,7 @@ _FACTS = {
     'protocol': 'protocol',
     'split': 'split',
     'mode': 'frames',
+    'note': 'scored',
     'data': 'data',
     'weights': 'checkpoint',
     'workdir': 'checkpoint of run',

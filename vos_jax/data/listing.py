@@ -1,0 +1,148 @@
+"""Lists the files of data sets as people have them: frames and masks of a folder, in time order.
+
+What other programs leave behind is not seen: hidden files and folders, thumbnails, resource forks.
+Links are followed. What could be meant in two ways is refused, with both names.
+"""
+
+import itertools
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+from vos_jax.errors import InputError
+from vos_jax.storage.names import as_number, natural_key
+
+_LEFT_BEHIND = ('__MACOSX', '__pycache__', '@eaDir', 'lost+found', 'Thumbs.db', 'desktop.ini')
+# Numbers as decimals with a sign: a minus behind a letter or digit joins two parts of a name.
+_DECIMAL = re.compile(r'((?:(?<![^\W_])-)?\d+(?:\.\d+)?(?:e[-+]\d{1,3})?)')
+_DIGITS = re.compile(r'(\d+)')
+
+
+def is_hidden(name):
+    """Whether a file or folder of this name belongs to no data set."""
+    return name.startswith(('.', '$')) or name in _LEFT_BEHIND
+
+
+def list_files(folder, suffixes, *, missing='copy it or take it off the list', timed=True):
+    """Files of a folder by their stems, in time order.
+
+    Args:
+      folder: path.
+      suffixes: endings of the files to list, in lower case; any case is found.
+      missing: what to do where there is no such folder.
+      timed: False for photographs, whose order means nothing.
+
+    Returns:
+      dict of stem -> Path; empty where the folder has none.
+    """
+    folder = Path(folder)
+    if not is_folder(folder):
+        raise InputError(f'{shown(folder)}: folder is missing; {missing}')
+    names = {name: folder / name for name in os.listdir(folder)}
+    found = by_stem(names, suffixes, folder, timed=timed)
+    for path in found.values():
+        if not path.is_file():
+            check_link(path)
+    return {stem: path for stem, path in found.items() if path.is_file()}
+
+
+def by_stem(files, suffixes, where, *, timed=True):
+    """Files by their stems, in time order.
+
+    Args:
+      files: dict of name -> anything.
+      suffixes, timed: as for `list_files`.
+      where: the folder, for errors.
+
+    Returns:
+      dict of stem -> anything.
+    """
+    names = {}
+    for name in sorted(files):
+        if is_hidden(name) or not name.lower().endswith(suffixes):
+            continue
+        first = names.setdefault(PurePosixPath(name).stem, name)
+        if first != name:
+            raise InputError(
+                f'{where}: {first} and {name} differ only in their suffix; remove one of them'
+            )
+    stems = in_time_order(names, where) if timed else sorted(names, key=natural_key)
+    return {stem: files[names[stem]] for stem in stems}
+
+
+def in_time_order(stems, where):
+    """Sorts names of frames by the numbers in them.
+
+    Names that are numbers as a whole are sorted by value. In others numbers are whole ones, unless
+    read as decimals, or with a sign, they would come in another order: that is refused.
+    """
+    stems = list(stems)
+    if all(as_number(stem) for stem in stems):
+        return _sorted_by(stems, lambda stem: as_number(stem), where)
+    ordered = _sorted_by(stems, lambda stem: _parts(stem, _DIGITS, int), where)
+    others = sorted(stems, key=lambda stem: _parts(stem, _DECIMAL, lambda text: as_number(text)[0]))
+    for one, other in zip(ordered, others):
+        if one != other:
+            raise InputError(
+                f'{where}: {one} and {other} come in another order as decimals or negative numbers '
+                'than as whole ones; rename all frames to numbers, as 00000, 00001'
+            )
+    return ordered
+
+
+def find_stem(stem, files):
+    """The name among `files` (a dict by stem) that a frame has there: its own, or its number.
+
+    >>> find_stem('00010', {'9': 0, '10': 1})
+    '10'
+    >>> find_stem('00010', {'9': 0}) is None
+    True
+    """
+    if stem in files:
+        return stem
+    number = as_number(stem)
+    return next((name for name in files if number and as_number(name) == number), None)
+
+
+def folders_in(folder):
+    """Names of the folders in a folder, sorted; links to folders are folders."""
+    return sorted(p.name for p in Path(folder).iterdir() if not is_hidden(p.name) and is_folder(p))
+
+
+def is_folder(path):
+    """Whether there is a folder; a name that no file can have is none."""
+    try:
+        return Path(path).is_dir()
+    except OSError:  # a name that is too long, or a folder that may not be read
+        return False
+
+
+def check_link(path):
+    """Refuses a link that leads nowhere."""
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            f'{path}: link to {os.readlink(path)}, which is missing; copy the file itself'
+        )
+
+
+def shown(path):
+    """A path for messages; what cannot be seen in it is written out."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def _sorted_by(stems, key, where):
+    keys = {stem: key(stem) for stem in stems}
+    ordered = sorted(stems, key=lambda stem: (keys[stem], stem))
+    for one, other in itertools.pairwise(ordered):
+        if keys[one] == keys[other]:
+            raise InputError(
+                f'{where}: {one} and {other} have the same number; remove one of them, or rename it'
+            )
+    return ordered
+
+
+def _parts(stem, pattern, value):
+    """Text and numbers of a name in turn; all text compares with text, numbers with numbers."""
+    return [value(part) if at % 2 else part for at, part in enumerate(pattern.split(stem))]

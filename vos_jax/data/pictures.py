@@ -1,0 +1,165 @@
+"""Files of pictures, opened with care: forms told by their content, sizes checked before decoding.
+
+All frames and masks come through here, so that a damaged, hostile or foreign file is one line for
+every command.
+"""
+
+import contextlib
+import io
+import struct
+import zlib
+
+import numpy as np
+import simplejpeg
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from vos_jax.data.png import MAX_PIXELS
+from vos_jax.errors import InputError
+
+_PNG_START = b'\x89PNG\r\n\x1a\n'
+_OTHER_STARTS = {
+    b'GIF8': 'GIF',
+    b'BM': 'BMP',
+    b'II*\0': 'TIFF',
+    b'MM\0*': 'TIFF',
+    b'DDS ': 'DDS',
+    b'8BPS': 'Photoshop',
+    b'%PDF': 'PDF',
+}
+# All that Pillow and simplejpeg raise for files that are cut, damaged, or made to do harm.
+_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def form_of(data):
+    """What a file is by its content: 'PNG', 'JPEG', 'WebP', another name, or '' if unknown."""
+    if data[:8] == _PNG_START:
+        return 'PNG'
+    if data[:3] == b'\xff\xd8\xff':
+        return 'JPEG'
+    if data[:4] == b'RIFF' and data[8:12] == b'WEBP':
+        return 'WebP'
+    if data[4:8] == b'ftyp':
+        return 'HEIC or AVIF'
+    return next((name for start, name in _OTHER_STARTS.items() if data.startswith(start)), '')
+
+
+@contextlib.contextmanager
+def guarded(name, kind):
+    """Turns what decoders raise into one line that names the file and its kind, such as 'mask'."""
+    try:
+        yield
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(f'{name}: unreadable {kind} (damaged); copy the file again') from None
+    except _FAULTS as error:
+        text = ' '.join(str(error).split()) or type(error).__name__
+        raise InputError(f'{name}: unreadable {kind} ({text}); copy the file again') from None
+
+
+@contextlib.contextmanager
+def opened(data, name, kind):
+    """Opens a PNG, JPEG or WebP with Pillow, as told by its content; within limits, and guarded."""
+    with guarded(name, kind):
+        read_size(data, name, kind)
+        with Image.open(io.BytesIO(data), formats=('PNG', 'JPEG', 'WEBP')) as image:
+            check_size((image.height, image.width), name, kind)
+            yield image
+
+
+def read_size(data, name, kind):
+    """Reads (height, width) as stored from the head of a file, and checks that it may be decoded.
+
+    Args:
+      data: bytes of a PNG, JPEG or WebP file, or its start.
+      name: what errors call it.
+      kind: 'frame' or 'mask', for errors.
+    """
+    form = form_of(data)
+    with guarded(name, kind):
+        if form == 'PNG':
+            size = struct.unpack('>II', data[16:24])[::-1]
+        elif form == 'JPEG':
+            size = simplejpeg.decode_jpeg_header(data)[:2]
+        elif form == 'WebP':
+            with Image.open(io.BytesIO(data), formats=('WEBP',)) as image:
+                size = image.height, image.width
+        elif form:
+            raise InputError(f'{name}: {form} file; {kind}s are {_accepted(kind)}, convert it')
+        else:
+            raise InputError(f'{name}: unreadable {kind} (not an image); copy the file again')
+    check_size(size, name, kind)
+    return tuple(size)
+
+
+def check_size(size, name, kind):
+    """Refuses a picture without pixels, or with more than could be meant."""
+    height, width = size
+    if not height or not width:
+        raise InputError(f'{name}: {kind} of size {width}x{height}; copy the file again')
+    if height * width > MAX_PIXELS:
+        raise InputError(
+            f'{name}: {kind} of size {width}x{height}, at most {MAX_PIXELS / 1e6:.0f} million '
+            'pixels are read; scale it down, or copy the file again if it should be smaller'
+        )
+
+
+def read_orientation(data):
+    """How a picture must be turned to be upright, by its EXIF: 1 (not at all) to 8.
+
+    Args:
+      data: bytes of a file.
+    """
+    head = data if form_of(data) != 'JPEG' else b''.join(_app_segments(data))
+    if not any(mark in head for mark in (b'Exif\0', b'eXIf', b'EXIF', b':Orientation')):
+        return 1
+    with contextlib.suppress(*_FAULTS), Image.open(io.BytesIO(data)) as image:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return value if value in range(1, 9) else 1
+    return 1
+
+
+def swaps_axes(orientation):
+    """Whether turning makes a portrait of a landscape."""
+    return orientation >= 5
+
+
+def turn_upright(image, orientation):
+    """Turns an array [H, W, ...] as its EXIF orientation says; contiguous."""
+    if swaps_axes(orientation):
+        image = image.swapaxes(0, 1)
+    # By orientation after the axes are swapped: is it upside down, is it mirrored?
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(image[::rows, ::columns])
+
+
+def _app_segments(data):
+    """The segments of metadata of a JPEG, which come before its pixels."""
+    start = 2
+    while start + 4 <= len(data) and data[start] == 0xFF:
+        kind, length = data[start + 1], int.from_bytes(data[start + 2 : start + 4], 'big')
+        if kind == 0xDA:  # the pixels
+            return
+        if 0xE0 <= kind <= 0xEF:
+            yield data[start + 4 : start + 2 + length]
+        start += 2 + length
+
+
+def _accepted(kind):
+    return 'PNG' if kind == 'mask' else 'JPEG, PNG or WebP'
