@@ -26,6 +26,7 @@ from data_prep.builders.files import FileTree
 from data_prep.builders.videos import find_problems
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError, run_main
+from vos_jax.storage import disk
 from vos_jax.storage.progress import Progress
 
 
@@ -50,10 +51,11 @@ def prepare(name, sources, out, *, splits=(), resolution='', num_processes=1, ru
     options = {'resolution': resolution, 'splits': sorted(splits)}
     if folder.exists():
         return _prepared_before(folder, options)
-    trees = open_sources(data_set, sources, work / 'unpacked')
-    videos = list_videos(data_set, trees, splits, {'resolution': resolution})
-    jobs = shards.make_jobs(work, name, videos)
-    with _alone(work):
+    disk.prepare_folder(root)
+    with disk.explain_disk_errors(root), _alone(work):
+        trees = open_sources(data_set, sources, work / 'unpacked')
+        videos = list_videos(data_set, trees, splits, {'resolution': resolution})
+        jobs = shards.make_jobs(work, name, videos)
         shards.open_work(work, shards.plan_of(jobs, options))
         _describe(jobs, work, 'Apache Beam' if run else f'{num_processes} processes')
         _write(jobs, num_processes, run)
@@ -150,14 +152,26 @@ def _version_folder(name, root):
 
 @contextlib.contextmanager
 def _alone(work):
-    """Refuses a second run on the same folder at the same time."""
+    """Refuses a second run on the same folder at the same time.
+
+    Where the sources are refused before the writing begins, nothing is left behind.
+    """
+    missing = [path for path in (work.parent, *work.parent.parents) if not path.exists()]
     work.mkdir(parents=True, exist_ok=True)
     with open(work / shards.LOCK, 'w') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f'{work}: another run writes there; wait for its end') from None
-        yield
+        try:
+            yield
+        except InputError:
+            if not (work / shards.PLAN).exists():
+                shutil.rmtree(work)
+                with contextlib.suppress(OSError):  # another run has begun there
+                    for path in missing:
+                        path.rmdir()
+            raise
 
 
 def _names(trees):

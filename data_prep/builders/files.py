@@ -3,12 +3,18 @@
 import dataclasses
 import functools
 import os
+import shutil
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
 
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
+from vos_jax.storage.damage import reading
 
+_PIECE = 1 << 20
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _PACKED_TARS = ('.tgz', '.tar.gz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
 ARCHIVES = ('.zip', '.tar', *_PACKED_TARS)
 
@@ -34,15 +40,13 @@ class File:
 
     def read(self):
         """Reads the content, as bytes."""
-        try:
+        with reading(self, 'whole'):
             if self.offset >= 0:
                 with open(self.place, 'rb') as archive:
                     return os.pread(archive.fileno(), self.size, self.offset)
             if self.member:
                 return _open_zip(self.place).read(self.member)
             return Path(self.place).read_bytes()
-        except (OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-            raise InputError(f'{self}: cannot be read ({error}); copy it again') from None
 
 
 class FileTree:
@@ -104,50 +108,58 @@ class FileTree:
             raise InputError(f'{source}: neither a folder nor one of {", ".join(ARCHIVES)}')
 
     def _add_folder(self, root):
-        for folder, folders, names in os.walk(root):
+        for folder, folders, names in os.walk(root, followlinks=True):
             folders[:] = sorted(name for name in folders if not _is_hidden(name))
+            for name in folders:
+                _refuse_loop(os.path.join(folder, name))
             where = Path(folder).relative_to(root).as_posix()
             for name in sorted(names):
                 place = os.path.join(folder, name)
                 if Path(folder) == root and name.endswith(ARCHIVES):
                     self._add(Path(place))
-                else:
-                    size = os.path.getsize(place)
-                    self._put(name if where == '.' else f'{where}/{name}', File(place, size=size))
+                    continue
+                with reading(place, 'a file', 'remove this link, or copy what it leads to'):
+                    about = os.stat(place)
+                if stat.S_ISREG(about.st_mode):
+                    name = name if where == '.' else f'{where}/{name}'
+                    self._put(name, File(place, size=about.st_size))
 
     def _add_zip(self, path):
         for info in _open_zip(str(path)).infolist():
-            if not info.is_dir():
-                self._put(info.filename, File(str(path), info.filename, size=info.file_size))
+            if info.is_dir():
+                continue
+            if info.flag_bits & 1 or info.compress_type not in _ZIP_METHODS:
+                raise InputError(
+                    f'{path}: {info.filename} is encrypted or packed by an unknown method; unpack '
+                    'the archive and give the folder'
+                )
+            self._put(info.filename, File(str(path), info.filename, size=info.file_size))
 
     def _add_tar(self, path):
-        try:
+        with reading(path, 'a whole tar archive'):
             with tarfile.open(path, 'r:') as archive:
-                for info in archive:
-                    if info.isfile():
-                        file = File(str(path), info.name, info.offset_data, info.size)
-                        self._check_end(file)
-                        self._put(info.name, file)
-        except tarfile.TarError as error:
-            raise InputError(f'{path}: no whole tar archive ({error}); copy it again') from None
+                files = {info.name: info for info in archive if info.isfile() or info.islnk()}
+                _check_end(archive)
+            for name, info in files.items():
+                found = files[info.linkname] if info.islnk() else info
+                self._put(name, File(str(path), name, found.offset_data, found.size))
 
     def _add_packed(self, path):
         if self._scratch is None:
             raise InputError(f'{path}: a compressed tar archive is not read here; unpack it first')
-        target = Path(self._scratch) / path.name
-        try:
-            if not target.exists():
-                part = target.with_name(f'{target.name}.part')
-                with tarfile.open(path) as archive:
-                    archive.extractall(part, filter='data')
+        about = path.stat()
+        # Named for this very archive: another one of the same name is unpacked again.
+        identity = checksum.of_bytes(f'{about.st_size} {about.st_mtime_ns}'.encode())
+        target = Path(self._scratch) / f'{path.name}-{identity:08x}'
+        if not target.exists():
+            part = target.with_name(f'{target.name}.part')
+            shutil.rmtree(part, ignore_errors=True)
+            try:
+                _unpack(path, part)
                 part.rename(target)
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise InputError(f'{path}: cannot be unpacked ({error}); copy it again') from None
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
         self._add_folder(target)
-
-    def _check_end(self, file):
-        if file.offset + file.size > os.path.getsize(file.place):
-            raise InputError(f'{file}: the archive ends inside of it; copy the archive again')
 
     def _put(self, name, file):
         name = name.removeprefix('./')
@@ -160,9 +172,42 @@ def _is_hidden(name):
     return name.startswith(('.', '__MACOSX'))
 
 
+def _refuse_loop(folder):
+    """A link to one of the folders above it would be walked for ever."""
+    if not os.path.islink(folder):
+        return
+    above = os.path.realpath(os.path.dirname(folder))
+    target = os.path.realpath(folder)
+    if f'{above}/'.startswith(f'{target}/'):
+        raise InputError(f'{folder}: a link to a folder above it; remove it')
+
+
+def _unpack(path, folder):
+    """Unpacks the files of a compressed tar archive; what its end says of the whole is compared."""
+    with reading(path, 'a whole tar archive'), tarfile.open(path) as archive:
+        for info in archive:
+            if info.isfile() or info.islnk():
+                archive.extract(info, folder, filter='data')
+        _check_end(archive)
+
+
+def _check_end(archive):
+    """Reads on to the end of a tar archive: two empty blocks, and nothing but zeros after them.
+
+    tarfile takes a damaged header for the end. Of a compressed archive the checksum of the whole
+    stream is compared at its end.
+    """
+    archive.fileobj.seek(archive.offset)
+    num_bytes = 0
+    while block := archive.fileobj.read(_PIECE):
+        if block.strip(b'\0'):
+            raise ValueError(f'damaged at byte {archive.offset}, the members after it are lost')
+        num_bytes += len(block)
+    if num_bytes < 2 * tarfile.BLOCKSIZE:
+        raise EOFError(f'cut off after {archive.offset} bytes')
+
+
 @functools.lru_cache(maxsize=8)
 def _open_zip(path):
-    try:
+    with reading(path, 'a whole zip archive'):
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path}: no whole zip archive ({error}); copy it again') from None

@@ -9,9 +9,12 @@ from vos_jax.errors import InputError
 from vos_jax.storage import disk
 
 
-def test_a_folder_is_made_and_left_empty(tmp_path):
+def test_probing_a_folder_leaves_nothing(tmp_path):
     disk.prepare_folder(tmp_path / 'a' / 'b')
-    assert not list((tmp_path / 'a' / 'b').iterdir())
+    assert not list(tmp_path.iterdir())
+    (tmp_path / 'a').mkdir()
+    disk.prepare_folder(tmp_path / 'a')
+    assert not list((tmp_path / 'a').iterdir())
 
 
 def unwritable(tmp_path):
@@ -49,7 +52,7 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r'cannot be written \(File name too long\)'):
         disk.prepare_file(tmp_path / ('x' * 300))
     disk.prepare_file(tmp_path / 'new' / 'a.npz')
-    assert not list((tmp_path / 'new').iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def refused(number, path=None):

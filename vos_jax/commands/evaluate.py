@@ -18,6 +18,7 @@ from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation import output_files, protocols
 from vos_jax.evaluation.predictions import EXTRA_IDS, FORMS, OVERLAPS, open_results
+from vos_jax.storage import disk
 
 _SOURCES = ('weights', 'workdir', 'results', 'compare')
 # A process that is done waits for the others, whatever they still have to do.
@@ -83,20 +84,19 @@ def main(argv):
             f'need one of --weights, --workdir, --results, --compare; given: {given}. '
             'See docs/evaluation.md'
         )
-    with output_files.explain_disk_errors():
-        if wanted.compare:
-            _compare(wanted)
-        elif wanted.results:
-            _score(wanted)
-        else:
-            _segment(wanted)
+    if wanted.compare:
+        _compare(wanted)
+    elif wanted.results:
+        _score(wanted)
+    else:
+        _segment(wanted)
 
 
 def _compare(wanted):
     names = '-'.join(Path(folder).resolve().name for folder in wanted.compare)
     out = Path(wanted.out or f'runs/evaluation/compare/{names}')
-    output_files.prepare_folder(out)
-    with output_files.explain_disk_errors(out):
+    disk.prepare_folder(out)
+    with disk.explain_disk_errors(out):
         output_files.compare(wanted.compare, out)
 
 
@@ -111,8 +111,8 @@ def _score(wanted):
         extra_ids=wanted['extra-ids'].value,
     )
     out = _output_folder(wanted, protocol, wanted.results)
-    output_files.prepare_folder(out)
-    with output_files.explain_disk_errors(out):
+    disk.prepare_folder(out)
+    with disk.explain_disk_errors(out):
         output_files.score_results(
             protocol,
             predictions,
@@ -144,7 +144,7 @@ def _segment_share(wanted, protocol):
         overwrite=wanted.overwrite,
     )
     out = _output_folder(wanted, protocol, wanted.weights or wanted.workdir)
-    with output_files.explain_disk_errors(out):
+    with disk.explain_disk_errors(out):
         if wanted.last:
             run.evaluate_steps(_last_models(wanted), protocol, out, options)
         else:

@@ -16,7 +16,7 @@ from absl import logging
 
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
-from vos_jax.evaluation.output_files import explain_disk_errors, prepare_folder
+from vos_jax.storage.disk import explain_disk_errors, prepare_file, prepare_folder
 from vos_jax.storage.names import parse_size
 
 _SEE = 'docs/own_video.md#elsewhere'
@@ -49,7 +49,7 @@ def main(argv):
     if wanted.out.endswith('.npz'):
         _refuse(wanted, _OF_PROGRAM, '--out=FILE.npz writes the weights of a run')
         flags.require(wanted, ('workdir',), 'docs/weights.md')
-        with explain_disk_errors():
+        with explain_disk_errors(wanted.out):
             _export_weights(wanted)
         return
     flags.require(wanted, ('size',), _SEE)
@@ -59,7 +59,7 @@ def main(argv):
     folder = Path(wanted.out)
     if folder.is_dir() and not (folder / 'about.json').is_file() and any(folder.iterdir()):
         raise InputError(f'{folder}: holds something else; name another --out')
-    with explain_disk_errors():
+    with explain_disk_errors(folder):
         prepare_folder(folder)
         _export_program(wanted, folder, size)
 
@@ -79,7 +79,7 @@ def _check_platforms(names):
 
 def _export_weights(wanted):
     target = Path(wanted.out)
-    prepare_folder(target.parent)
+    prepare_file(target)
     model = flags.open_model(wanted)
     from vos_jax import weights
 

@@ -14,7 +14,7 @@ from absl import flags as absl_flags
 from vos_jax.commands import flags
 from vos_jax.config import plain
 from vos_jax.errors import InputError, run_main
-from vos_jax.evaluation.output_files import explain_disk_errors, prepare_folder
+from vos_jax.storage.disk import explain_disk_errors, prepare_folder
 from vos_jax.storage.progress import Progress
 from vos_jax.video import scaling
 from vos_jax.video.folder import Output
@@ -49,7 +49,7 @@ def main(argv):
     flags.require(wanted, ('masks', 'out'), 'docs/own_video.md')
     flags.check_model(wanted)
     try:
-        with explain_disk_errors():
+        with explain_disk_errors(wanted.out):
             _segment(argv[1], wanted)
     except KeyboardInterrupt:
         print(f'\nstopped; the same command goes on. Masks so far: {wanted.out}/masks')

@@ -14,7 +14,7 @@ from absl import logging
 
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
-from vos_jax.evaluation.output_files import explain_disk_errors, prepare_folder
+from vos_jax.storage.disk import explain_disk_errors, prepare_folder
 
 
 def define_flags():
@@ -38,8 +38,8 @@ def main(argv):
     if len(argv) > 2:
         raise InputError('name one video, or none: vos-studio [VIDEO]')
     flags.check_model(wanted)
-    with explain_disk_errors():
-        prepare_folder(Path(wanted.folder))
+    with explain_disk_errors(wanted.folder, '--folder'):
+        prepare_folder(wanted.folder, '--folder')
         _serve(wanted, argv[1] if len(argv) == 2 else None)
 
 

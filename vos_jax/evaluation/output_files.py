@@ -1,13 +1,8 @@
 """The end of an evaluation: results, zip and report in one folder, the table on the screen."""
 
-import contextlib
-import errno
-import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vos_jax.errors import InputError
 from vos_jax.evaluation import archive, ledger
 from vos_jax.evaluation import compare as comparing
 from vos_jax.evaluation import results as results_files
@@ -17,19 +12,6 @@ from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.report import pages, pictures
 from vos_jax.evaluation.results import Results
 from vos_jax.evaluation.scoring import SequenceResult, score_tasks
-
-# Not defects of the program: no right to write, no space, a read-only disk, a file in the way.
-_DISK_ERRORS = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EIO,
-}
 
 
 def finish(
@@ -109,37 +91,3 @@ def compare(folders: list[str], out: Path) -> None:
     sources = [Path(folder) / 'report' / 'pictures' for folder in folders]
     kinds = pictures.copy(sources, out / 'pictures')
     print(f'\npage: {pages.write_comparison(comparison, out, kinds)}')
-
-
-def prepare_folder(out: Path) -> None:
-    """Makes the folder and writes a file there, so that a failure comes before the work."""
-    probe = out / f'.{uuid.uuid4().hex}.tmp'
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b'0')
-        probe.unlink()
-    except OSError as error:  # whatever its number: /proc answers with 'no such file'
-        with contextlib.suppress(OSError):
-            probe.unlink()
-        raise _cannot_be_written(error, out) from error
-
-
-@contextlib.contextmanager
-def explain_disk_errors(out: Path | str = 'output folder') -> Iterator[None]:
-    """Turns what the disk refuses into an InputError; the same command goes on from there.
-
-    A full disk is reported without a file, so the folder `out` is named.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        raise _cannot_be_written(error, out) from error
-
-
-def _cannot_be_written(error, folder):
-    return InputError(
-        f'{error.filename or folder}: cannot be written ({os.strerror(error.errno)}); make room or '
-        'name another --out. What is finished is kept, the same command goes on from there'
-    )

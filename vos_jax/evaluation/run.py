@@ -20,6 +20,7 @@ from vos_jax.evaluation.pipeline import Lane, segment_all
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol, Task
 from vos_jax.evaluation.results import Results, global_scores, table
+from vos_jax.storage import disk
 from vos_jax.trained import TrainedModel
 
 _POLL_S = 1.0
@@ -79,7 +80,7 @@ def evaluate(
     compilation.keep_compilations()
     devices = jax.local_devices()
     _check_inputs(protocol)
-    output_files.prepare_folder(out)
+    disk.prepare_folder(out)
     ledger = _open_ledger(model, protocol, out, options)
     share = distribute(protocol.tasks, jax.process_count())[jax.process_index()]
     _announce(protocol, devices)

@@ -1,6 +1,7 @@
 """What reading a damaged file can raise, as one InputError."""
 
 import contextlib
+import errno
 import lzma
 import struct
 import tarfile
@@ -30,6 +31,8 @@ _DAMAGE = (
     zipfile.LargeZipFile,
     zlib.error,
 )
+# Reading never raises these: what is read is written elsewhere at the same time.
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 @contextlib.contextmanager
@@ -57,6 +60,8 @@ def reading(path, what, remedy='copy it again'):
     except IsADirectoryError as error:
         raise InputError(f'{path}: a folder, not {what}; name the file') from error
     except OSError as error:
+        if error.errno in _OF_WRITING:
+            raise
         reason = error.strerror or first_line(error)
         raise InputError(f'{path}: cannot be read ({reason}); {remedy}') from error
     except _DAMAGE as error:

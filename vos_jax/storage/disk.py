@@ -14,7 +14,10 @@ _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def prepare_folder(folder, flag='--out'):
-    """Makes a folder and writes a file there, so that a failure comes before the work.
+    """Writes a file into a folder, and removes it again: a failure comes before the work.
+
+    A folder that was not there is made for this and is not there afterwards either, so a refusal
+    that comes later leaves nothing behind.
 
     Args:
       folder: path.
@@ -23,16 +26,29 @@ def prepare_folder(folder, flag='--out'):
     Raises:
       InputError: where the folder cannot be made or written to.
     """
-    probe = Path(folder) / f'.probe.{uuid.uuid4().hex[:8]}.tmp'
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b'0')
-        probe.unlink()
+        _probe(Path(folder))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        with contextlib.suppress(OSError, ValueError):
-            probe.unlink()
         reason = disk_reason(error) or getattr(error, 'strerror', None) or error
         raise InputError(f'{folder}: cannot be written ({reason}); name another {flag}') from error
+
+
+def _probe(folder, tries=3):
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    probe = folder / f'.probe.{uuid.uuid4().hex[:8]}.tmp'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b'0')
+    except FileNotFoundError:
+        if tries == 1:
+            raise
+        _probe(folder, tries - 1)  # another process of the run has just removed the same folder
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            probe.unlink(missing_ok=True)
+        for path in missing:
+            with contextlib.suppress(OSError, ValueError):
+                path.rmdir()
 
 
 def prepare_file(path, flag='--out'):
@@ -44,7 +60,7 @@ def prepare_file(path, flag='--out'):
         os.stat(path)  # tells of a name that is too long, or a link to itself
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as error:
+    except OSError as error:
         reason = disk_reason(error) or error
         raise InputError(f'{path}: cannot be written ({reason}); name another {flag}') from error
     if is_folder:

@@ -13,6 +13,7 @@ from vos_jax import weights
 from vos_jax.config import recipe as configs
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter
+from vos_jax.storage import disk
 from vos_jax.training import health, initial_weights, processes, sharding
 from vos_jax.training.checkpoints import Checkpoints, restore_or_init
 from vos_jax.training.log import RunLog
@@ -46,8 +47,10 @@ def train(config, workdir, evaluate=None):
             f'--workdir is {workdir}: mount the bucket and give the folder (docs/tpu_pods.md)'
         )
     workdir, training = Path(workdir), config.training
-    program = Program(config)
+    disk.prepare_folder(workdir, '--workdir')
     with contextlib.ExitStack() as stack:
+        stack.enter_context(disk.explain_disk_errors(workdir, '--workdir'))
+        program = Program(config)
         checkpoints = stack.enter_context(Checkpoints(workdir, training.keep, training.keep_best))
         resuming = checkpoints.latest_step() is not None
         for line in configs.record(config, workdir, resuming, write=processes.is_writer()):

@@ -14,6 +14,7 @@ from vos_jax.data.frames import write_frame
 from vos_jax.data.made_up import scenes
 from vos_jax.data.masks import write_labels
 from vos_jax.errors import InputError, run_main
+from vos_jax.storage import disk
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import write_json
 
@@ -90,6 +91,7 @@ def main(argv):
     if len(argv) > 1:
         raise InputError(f"'{argv[1]}' is no flag; flags are written --name=value")
     wanted = flags.FLAGS
+    disk.prepare_folder(wanted.out)
     print(
         f'writing {wanted.num_train} + {wanted.num_val} sequences of {wanted.frames} frames, '
         f'{wanted.width}x{wanted.height}, to {wanted.out}'
