@@ -1,4 +1,5 @@
 import io
+import json
 import types
 
 import ml_dtypes
@@ -7,6 +8,7 @@ import pytest
 
 from vos_jax import weights
 from vos_jax.errors import InputError
+from vos_jax.storage.npz_files import write_npz
 
 CONFIG = {'model': {'name': 'giel', 'widths': (8, 16), 'clip': None}}
 
@@ -114,6 +116,52 @@ def test_a_flipped_bit_is_noticed(tmp_path, rng):
     path.write_bytes(bytes(damaged))
     with pytest.raises(InputError, match='not a whole weights file'):
         weights.load_weights(path)
+
+
+def store(path, about, **arrays):
+    text = json.dumps(about)
+    write_npz(path, {'__metadata__': np.frombuffer(text.encode(), np.uint8), **arrays})
+    return path
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value):
+    about = {'format': 1, 'config': {}, 'extra': {}}
+    store(tmp_path / 'w.npz', about, **{'params/w': np.array([1, value], np.float32)})
+    with pytest.raises(InputError, match="'params/w' has values that are not finite"):
+        weights.load_weights(tmp_path / 'w.npz')
+
+
+@pytest.mark.parametrize('dtype', ['float64', 'complex64', 'U3'])
+def test_arrays_in_another_precision_are_refused_by_name(tmp_path, dtype):
+    about = {'format': 1, 'config': {}, 'extra': {}}
+    store(tmp_path / 'w.npz', about, **{'params/w': np.zeros(2, dtype)})
+    with pytest.raises(InputError, match=r"not a whole weights file .*'params/w' is in"):
+        weights.load_weights(tmp_path / 'w.npz')
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path):
+    store(tmp_path / 'w.npz', {'format': 99, 'config': {}, 'extra': {}})
+    with pytest.raises(InputError, match=r'w\.npz: of format 99, this version reads 1; install'):
+        weights.load_weights(tmp_path / 'w.npz')
+
+
+@pytest.mark.parametrize(
+    'about',
+    [None, [], {}, {'format': 1}, {'format': 1, 'config': 3, 'extra': {}}, {'config': {}}],
+    ids=str,
+)
+def test_a_file_without_a_config_is_refused(tmp_path, about):
+    store(tmp_path / 'w.npz', about)
+    with pytest.raises(InputError, match='not a whole weights file'):
+        weights.load_weights(tmp_path / 'w.npz')
+
+
+def test_one_name_within_another_is_refused(tmp_path):
+    about, one = {'format': 1, 'config': {}, 'extra': {}}, np.ones(1, np.float32)
+    store(tmp_path / 'w.npz', about, **{'a': one, 'a/b': one})
+    with pytest.raises(InputError, match='not a whole weights file'):
+        weights.load_weights(tmp_path / 'w.npz')
 
 
 def array(*shape, dtype='float32'):

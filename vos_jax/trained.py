@@ -14,6 +14,8 @@ from typing import Any
 from vos_jax import weights
 from vos_jax.inference import memory_policy
 from vos_jax.inference.segmenter import Segmenter
+from vos_jax.models import registry
+from vos_jax.models.shapes import check_variables
 from vos_jax.storage import checksum
 
 READ_AT_ONCE = 64  # frames of which the memory keeps at least so many, where more are asked for
@@ -75,7 +77,9 @@ class TrainedModel:
           memory: frames that are remembered; default: as the config says.
           device: jax.Device to run on; default: jax's.
         """
-        return Segmenter.from_config(self.config, self.variables, memory=memory, device=device)
+        return Segmenter.from_config(
+            self.config, self.variables, memory=memory, device=device, where=self.name
+        )
 
 
 def open_model(name_or_path: str | Path) -> TrainedModel:
@@ -86,7 +90,8 @@ def open_model(name_or_path: str | Path) -> TrainedModel:
     """
     path = weights.find(name_or_path)
     loaded = weights.load_weights(path)
-    return TrainedModel(loaded.config, loaded.variables, {'weights': str(path.resolve())})
+    about = {'weights': str(path.resolve())}
+    return _checked(TrainedModel(loaded.config, loaded.variables, about))
 
 
 def open_run(workdir: str | Path, step: int | str = 'best') -> TrainedModel:
@@ -107,4 +112,10 @@ def open_run(workdir: str | Path, step: int | str = 'best') -> TrainedModel:
     config = recipe.stored(workdir)
     variables, record = checkpoint_files.read_variables(workdir, step)
     about = {'workdir': str(Path(workdir).resolve()), 'step': record['step']}
-    return TrainedModel(config, variables, about)
+    return _checked(TrainedModel(config, variables, about))
+
+
+def _checked(model):
+    """Refuses arrays that the config does not fit before anything is made with them."""
+    check_variables(registry.build(model.config['model']), model.variables, model.name)
+    return model

@@ -6,8 +6,6 @@ and the step, are `vos_jax.checkpoint_files`.
 
 import difflib
 import importlib.resources
-import io
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +14,8 @@ from flax import traverse_util
 
 from vos_jax.config import plain
 from vos_jax.errors import InputError
-from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.damage import reading
+from vos_jax.storage.npz_files import read_npz, write_npz
 
 _METADATA = '__metadata__'
 _FORMAT = 1
@@ -49,9 +48,7 @@ def export_weights(path, variables, config, extra=None, dtype='float32'):
     arrays = {name: _stored(name, array, dtype) for name, array in named(variables).items()}
     about = plain.dumps({'format': _FORMAT, 'config': config, 'extra': extra or {}})
     arrays[_METADATA] = np.frombuffer(about.encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_bytes(path, buffer.getvalue())
+    write_npz(path, arrays, compressed=True)
 
 
 def _stored(name, array, dtype):
@@ -75,21 +72,28 @@ def load_weights(path):
     Raises:
       InputError: where the file is missing, damaged or something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f'{path}: no such file; weights are written by train.py and export')
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
+    what = 'a whole weights file of vos_jax'
+    arrays = read_npz(path, what)
+    with reading(path, what):
         about = plain.loads(arrays.pop(_METADATA).tobytes().decode())
-        config, extra = about['config'], about['extra']
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path}: not a whole weights file of vos_jax; copy it again') from error
-    arrays = {
-        name: array.astype(np.float32) if array.dtype == np.float16 else array
-        for name, array in arrays.items()
-    }
-    return Weights(traverse_util.unflatten_dict(arrays, sep='/'), config, extra)
+        config, extra, form = dict(about['config']), dict(about['extra']), about['format']
+        if form == _FORMAT:
+            arrays = {name: _loaded(name, array) for name, array in arrays.items()}
+            return Weights(traverse_util.unflatten_dict(arrays, sep='/'), config, extra)
+    raise InputError(
+        f'{path}: of format {form!r}, this version reads {_FORMAT}; install a newer vos_jax'
+    )
+
+
+def _loaded(name, array):
+    """The array of a file, float16 as float32; refuses what no trained model holds."""
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    if array.dtype.kind not in 'iub' and array.dtype != np.float32:
+        raise ValueError(f"'{name}' is in {array.dtype}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"'{name}' has values that are not finite")
+    return array
 
 
 def pretrained() -> dict[str, Path]:

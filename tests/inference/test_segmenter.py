@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from tests.models.tiny import CLIP, SIZE, SPEC, clip, giel, runner, variables_of
 from vos_jax import weights
@@ -233,3 +234,27 @@ def test_one_compilation_for_each_frame_size_and_number_of_slots(bound):
         found = sum('backend_compile' in name for name in events)
         assert found == len(pairs), (size, num_objects)
     assert len(pairs) == 3
+
+
+def changed(change):
+    """A segmenter of the weights that come with the project, but for one array."""
+    loaded = weights.load_weights(weights.find('giel_small'))
+    arrays = dict(weights.named(loaded.variables))
+    change(arrays, next(name for name in sorted(arrays) if name.endswith('kernel')))
+    return Segmenter.from_config(
+        loaded.config, traverse_util.unflatten_dict(arrays, sep='/'), where='w.npz'
+    )
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda arrays, name: arrays.pop(name), r"w\.npz has no '.*kernel', which this config"),
+        (lambda arrays, name: arrays.update({'params/more': np.ones(1)}), "has 'params/more'"),
+        (lambda arrays, name: arrays.update({name: arrays[name][..., :1]}), 'of shape .* needs'),
+        (lambda arrays, name: arrays.update({name: arrays[name].astype(int)}), 'in int64'),
+    ],
+)
+def test_arrays_that_do_not_fit_the_config_are_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        changed(change)

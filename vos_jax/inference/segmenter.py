@@ -9,6 +9,7 @@ from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.inference import inputs, memory_policy, states, steps, temporal, views
 from vos_jax.models import protocol, registry
+from vos_jax.models.shapes import check_variables
 from vos_jax.storage import checksum
 from vos_jax.storage.palette import VOID
 
@@ -68,10 +69,12 @@ class Segmenter:
           InputError: where there is no such file, or it holds something else.
         """
         loaded = weights.load_weights(weights.find(name))
-        return cls.from_config(loaded.config, loaded.variables, memory=memory, device=device)
+        return cls.from_config(
+            loaded.config, loaded.variables, memory=memory, device=device, where=str(name)
+        )
 
     @classmethod
-    def from_config(cls, config, variables, *, memory=None, device=None):
+    def from_config(cls, config, variables, *, memory=None, device=None, where='the variables'):
         """Builds the model of a run's config around its variables.
 
         Args:
@@ -79,13 +82,18 @@ class Segmenter:
             `flip` and `max_edge` of `views.build`).
           variables: variables of its model.
           memory, device: as for the constructor.
+          where: what the variables were read from, for the message.
+
+        Raises:
+          InputError: for variables that are not those of the model.
         """
         settings = dict(config.get('inference', {}))
         own_memory = settings.pop('memory', {})
         if memory is None:
             memory = memory_policy.MemorySettings(**dict(own_memory))
-        model = views.build(registry.build(config['model']), **settings)
-        return cls(model, variables, memory=memory, device=device)
+        model = registry.build(config['model'])
+        check_variables(model, variables, where)
+        return cls(views.build(model, **settings), variables, memory=memory, device=device)
 
     def sibling(self):
         """A segmenter with the same model, weights and settings, for another video beside this."""
