@@ -19,7 +19,7 @@ from PIL import Image
 
 from data_prep import shards, workers
 from data_prep.builders import DATA_SETS
-from data_prep.builders.videos import Object, Video, read_mask
+from data_prep.builders.videos import Object, Video, read_mask, size_of
 from data_prep.inspection import Findings, inspect_video
 from data_prep.prepare import find_data_set, find_videos, open_sources
 from vos_jax.data import frames as frame_files
@@ -29,6 +29,19 @@ from vos_jax.errors import InputError, run_main
 from vos_jax.storage.progress import Progress
 
 _PREVIEW_FRAMES, _PREVIEW_HEIGHT = 4, 240
+_ALL_MIND = 'evaluation, preparing and training refuse it'
+# By a part of the problem; the first that fits.
+_MINDED = {
+    'published are': '',  # no command
+    'not in meta.json': 'preparing refuses it, the others leave it out',
+    'is missing (': 'training and preparing refuse it; --protocol=davis_sparse scores the others',
+    'no object in any of its': 'evaluation and training refuse it',
+    'no object in it, though': 'evaluation refuses it; training draws clips that begin later',
+    'ids out of order': 'evaluation scores those between as absent objects',
+    'stray value': 'training takes it for an object',
+    'though listed to appear': 'evaluation scores it as lost',
+    'two of that name': 'preparing refuses it',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +192,7 @@ def _open_record(path, data, entry):
     frames = _parts(path, name, 'jpg', record['frame_names'], record['frames'])
     masks = _parts(path, name, 'png', record['mask_frames'], record['masks'])
     objects = tuple(Object(**item) for item in entry['objects'])
-    return Video(name, frames, masks, objects)
+    return Video(name, frames, masks, objects, upright=False)
 
 
 def _parts(path, name, suffix, stems, contents):
@@ -208,6 +221,11 @@ def format_table(data_set, found, *, counts=True):
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ['  '.join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
     return lines, problems
+
+
+def who_minds(problem):
+    """What the commands do about a problem."""
+    return next((note for part, note in _MINDED.items() if part in problem), _ALL_MIND)
 
 
 def write_preview(path, groups, num_clips, seed=0):
@@ -240,7 +258,8 @@ def _draw_clip(video):
     images = []
     for place in np.linspace(0, len(stems) - 1, count).round().astype(int):
         file = video.frames[stems[place]]
-        frame = frame_files.decode_frame(file.read(), file)
+        size = size_of(video)
+        frame = frame_files.decode_frame(file.read(), file, size=size, upright=video.upright)
         labels = read_mask(video, stems[place], frame.shape[:2])
         size = (round(frame.shape[1] * _PREVIEW_HEIGHT / frame.shape[0]), _PREVIEW_HEIGHT)
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
@@ -266,7 +285,7 @@ def main(argv):
     lines, problems = format_table(data_set, found, counts=wanted.counts)
     problems += [problem for part in found.values() for problem in part.problems]
     for line in problems[: wanted.show]:
-        print(line)
+        print(f'{line} [{who}]' if (who := who_minds(line)) else line)
     if len(problems) > wanted.show:
         print(f'... and {len(problems) - wanted.show} more; --show={len(problems)} lists them')
     print('\n'.join(lines))

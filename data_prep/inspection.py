@@ -4,8 +4,15 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.builders.videos import find_objects, find_problems, read_mask
+from data_prep.builders.videos import (
+    check_size,
+    find_objects,
+    find_problems,
+    read_mask,
+    size_of,
+)
 from vos_jax.data import frames as frame_files
+from vos_jax.data.masks import object_ids
 from vos_jax.errors import InputError
 from vos_jax.storage.palette import VOID
 
@@ -55,20 +62,20 @@ def inspect_video(video, *, has_ordered_ids):
 
 
 def _inspect_frames(video, problems):
-    """Size of the first readable frame, or None."""
-    size = None
+    """Size of the frames, or None."""
+    try:
+        size = size_of(video) if video.frames else None
+    except InputError as error:
+        problems.append(str(error))
+        size = None
     for file in video.frames.values():
         try:
-            shape = frame_files.decode_frame(file.read(), file).shape[:2]
+            frame = frame_files.decode_frame(file.read(), file, size=size, upright=video.upright)
+            size = size or frame.shape[:2]
+            check_size(frame, file, size)
         except InputError as error:
-            problems.append(str(error))
-            continue
-        size = size or shape
-        if shape != size:
-            problems.append(
-                f'{file}: frame of size {shape[1]}x{shape[0]}, the first of its video is '
-                f'{size[1]}x{size[0]}'
-            )
+            if str(error) not in problems:
+                problems.append(str(error))
     return size
 
 
@@ -80,6 +87,11 @@ def _find_id_problems(video, labels, seen, has_ordered_ids):
     if has_ordered_ids and ids != list(range(1, len(ids) + 1)):
         problems.append(f'{video.name}: ids out of order: {ids}, must be 1 to {len(ids)}')
     if video.objects is None:
+        first = next(iter(video.frames))
+        if first in labels and not len(object_ids(labels[first])):
+            problems.append(
+                f'{video.masks[first]}: no object in it, though it says which objects to follow'
+            )
         return problems
     known = {item.id for item in video.objects}
     for item in seen:

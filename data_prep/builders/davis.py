@@ -1,11 +1,14 @@
 """DAVIS 2016 and 2017, as published (protocols.md, section 2.1)."""
 
+import dataclasses
 import functools
 
-from data_prep.builders.videos import DataSet, Video, by_stem
+from data_prep.builders.videos import DataSet, Video, fits_upright
+from vos_jax.data import layouts, lists
 from vos_jax.data import masks as mask_files
 from vos_jax.data.frames import SUFFIXES
 from vos_jax.data.layouts import choose_resolution
+from vos_jax.data.listing import by_stem
 from vos_jax.errors import InputError
 
 
@@ -17,15 +20,20 @@ def list_split(tree, split, options, *, year):
     if file is None:
         return [], []
     resolution = options.get('resolution') or _find_resolution(tree, f'{root}JPEGImages')
-    names = _read_list(file)
-    form = _form_of(tree, f'{root}Annotations/{resolution}', names, year)
-    videos = []
-    for video in sorted(names):
-        frames = by_stem(tree.folder(f'{root}JPEGImages/{resolution}/{video}'), SUFFIXES)
-        masks = by_stem(tree.folder(f'{root}Annotations/{resolution}/{video}'), ('.png',))
+    images, annotations = f'{root}JPEGImages/{resolution}', f'{root}Annotations/{resolution}'
+    videos, problems = [], []
+    for video in lists.parse_sequences(file.read(), file):
+        try:
+            frames = by_stem(tree.folder(f'{images}/{video}'), SUFFIXES, f'{images}/{video}')
+            masks = by_stem(tree.folder(f'{annotations}/{video}'), ('.png',), annotations)
+        except InputError as error:
+            problems.append(str(error))
+            continue
         needs = tuple(frames)[:1] if split.startswith('test') else tuple(frames)
-        videos.append(Video(video, frames, masks, form=form, needs=needs))
-    return videos, []
+        videos.append(Video(video, frames, masks, needs=needs))
+    form, told = _form_of(videos, year)
+    videos = [dataclasses.replace(video, form=form) for video in videos]
+    return layouts.settle_orientation(videos, fits_upright), problems + told
 
 
 def _find_root(tree, year):
@@ -50,26 +58,25 @@ def _find_resolution(tree, images):
     )
 
 
-def _read_list(file):
-    """Names of the videos in a list; pairs `image mask` (release of 2016) give folders."""
-    rows = [line.split() for line in file.read().decode().splitlines() if line.strip()]
-    names = [row[0].split('/')[-2] if len(row) > 1 else row[0] for row in rows]
-    if not names:
-        raise InputError(f'{file}: empty list; one video per line is needed')
-    return list(dict.fromkeys(names))
+def _form_of(videos, year):
+    """(form of all masks, problems): 255 in the first release of 2016, ids in later ones.
 
-
-def _form_of(tree, annotations, names, year):
-    """Form of all masks; 2016 has one object: 255 in its first release, all ids later."""
-    if year != '2016':
-        return 'ids'
-    firsts = (next(iter(by_stem(tree.folder(f'{annotations}/{n}'), ('.png',)).values()), None)
-              for n in names)  # fmt: skip
-    for file in filter(None, firsts):
-        ids = mask_files.object_ids(mask_files.decode_labels(file.read(), file))
-        if len(ids):
-            return 'merged'
-    return 'binary'
+    The task of 2016 has one object, so that all ids are merged.
+    """
+    firsts = [next(iter(video.masks.values())) for video in videos if video.masks]
+    others = (file for video in videos for file in video.masks.values())
+    try:
+        is_binary = mask_files.is_binary(firsts, others)
+    except InputError as error:
+        return 'merged' if year == '2016' else 'ids', [str(error)]
+    if year == '2016':
+        return 'binary' if is_binary else 'merged', []
+    if is_binary:
+        return 'ids', [
+            f'{firsts[0]}: only 0 and 255 here and in all first masks, need object ids; write 1 in '
+            'place of 255, or take it as davis2016'
+        ]
+    return 'ids', []
 
 
 DAVIS2016 = DataSet(

@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+from vos_jax.data.listing import check_link, is_hidden
 from vos_jax.errors import InputError
 from vos_jax.storage import checksum
 from vos_jax.storage.damage import reading
@@ -46,6 +47,7 @@ class File:
                     return os.pread(archive.fileno(), self.size, self.offset)
             if self.member:
                 return _open_zip(self.place).read(self.member)
+            check_link(self.place)
             return Path(self.place).read_bytes()
 
 
@@ -78,10 +80,9 @@ class FileTree:
         return sorted(self._folders)
 
     def folders_below(self, name):
-        """Names of the folders directly in a folder that hold files themselves, sorted."""
+        """Names of all folders below a folder that hold files themselves, as 'a' or 'x/a'."""
         start = f'{name}/' if name else ''
-        below = (key[len(start) :] for key in self._folders if key.startswith(start))
-        return sorted(key for key in below if key and '/' not in key)
+        return sorted(key[len(start) :] for key in self._folders if key.startswith(start) and key)
 
     def find(self, ending):
         """Folders whose name is `ending` or ends in it, the shortest first."""
@@ -109,14 +110,17 @@ class FileTree:
 
     def _add_folder(self, root):
         for folder, folders, names in os.walk(root, followlinks=True):
-            folders[:] = sorted(name for name in folders if not _is_hidden(name))
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
             for name in folders:
                 _refuse_loop(os.path.join(folder, name))
             where = Path(folder).relative_to(root).as_posix()
-            for name in sorted(names):
+            for name in sorted(name for name in names if not is_hidden(name)):
                 place = os.path.join(folder, name)
-                if Path(folder) == root and name.endswith(ARCHIVES):
+                if Path(folder) == root and name.lower().endswith(ARCHIVES):
                     self._add(Path(place))
+                    continue
+                if os.path.islink(place) and not os.path.exists(place):  # told when it is read
+                    self._put(name if where == '.' else f'{where}/{name}', File(place))
                     continue
                 with reading(place, 'a file', 'remove this link, or copy what it leads to'):
                     about = os.stat(place)
@@ -128,6 +132,8 @@ class FileTree:
         for info in _open_zip(str(path)).infolist():
             if info.is_dir():
                 continue
+            if stat.S_ISLNK(info.external_attr >> 16):
+                _refuse_link(path, info.filename)
             if info.flag_bits & 1 or info.compress_type not in _ZIP_METHODS:
                 raise InputError(
                     f'{path}: {info.filename} is encrypted or packed by an unknown method; unpack '
@@ -138,9 +144,11 @@ class FileTree:
     def _add_tar(self, path):
         with reading(path, 'a whole tar archive'):
             with tarfile.open(path, 'r:') as archive:
-                files = {info.name: info for info in archive if info.isfile() or info.islnk()}
+                files = {info.name: info for info in archive if _is_file(info)}
                 _check_end(archive)
             for name, info in files.items():
+                if info.issym():
+                    _refuse_link(path, name)
                 found = files[info.linkname] if info.islnk() else info
                 self._put(name, File(str(path), name, found.offset_data, found.size))
 
@@ -164,12 +172,17 @@ class FileTree:
     def _put(self, name, file):
         name = name.removeprefix('./')
         folder, _, own = name.rpartition('/')
-        if not any(map(_is_hidden, name.split('/'))):
+        if not any(map(is_hidden, name.split('/'))):
             self._folders.setdefault(folder, {}).setdefault(own, file)
 
 
-def _is_hidden(name):
-    return name.startswith(('.', '__MACOSX'))
+def _is_file(info):
+    return info.isfile() or info.islnk() or info.issym()
+
+
+def _refuse_link(path, name):
+    if not any(map(is_hidden, name.split('/'))):
+        raise InputError(f'{path}: {name} is a link; unpack the archive, and give the folder')
 
 
 def _refuse_loop(folder):
@@ -186,7 +199,9 @@ def _unpack(path, folder):
     """Unpacks the files of a compressed tar archive; what its end says of the whole is compared."""
     with reading(path, 'a whole tar archive'), tarfile.open(path) as archive:
         for info in archive:
-            if info.isfile() or info.islnk():
+            if info.issym():
+                _refuse_link(path, info.name)
+            elif _is_file(info):
                 archive.extract(info, folder, filter='data')
         _check_end(archive)
 

@@ -4,20 +4,24 @@ Which of these a folder or archive is, is seen by its files. Each photograph is 
 one frame; simulated clips are made of it in training (STM, models_stm.md, section 3.5).
 """
 
-import io
+import dataclasses
+import functools
 import re
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from data_prep.builders import coco, sbd
-from data_prep.builders.videos import DataSet, Video, by_stem
+from data_prep.builders.videos import DataSet, Video, fits_upright
+from vos_jax.data import layouts, listing, pictures
 from vos_jax.data.frames import SUFFIXES
+from vos_jax.data.png import head_of
 from vos_jax.errors import InputError
 
+_PHOTOS = tuple(suffix for suffix in SUFFIXES if suffix != '.png')
 _MASK_FOLDER = re.compile(r'mask|gt|ground|annot|label|segm', re.IGNORECASE)
 _SAMPLE = 16  # masks whose values tell the form of a set
+_by_stem = functools.partial(listing.by_stem, timed=False)
 
 
 def list_split(tree, split, options):
@@ -31,7 +35,8 @@ def list_split(tree, split, options):
         )
     videos, problems = found
     prefix = re.sub(r'(\.zip|\.tar|\.tgz|\.tar\.\w+)$', '', Path(tree.sources[0]).name)
-    return [_rename(video, f'{prefix}-{video.name}') for video in videos], problems
+    videos = [dataclasses.replace(video, name=f'{prefix}-{video.name}') for video in videos]
+    return layouts.settle_orientation(videos, fits_upright), problems
 
 
 def _coco(tree):
@@ -44,19 +49,20 @@ def _voc(tree):
     if not found:
         return None
     root = found[0].removesuffix('SegmentationObject')
-    masks = by_stem(tree.folder(found[0]), ('.png',))
-    images = by_stem(tree.folder(f'{root}JPEGImages'), SUFFIXES)
+    masks = _by_stem(tree.folder(found[0]), ('.png',), found[0])
+    images = _by_stem(tree.folder(f'{root}JPEGImages'), SUFFIXES, f'{root}JPEGImages')
     return _match(images, masks, 'ids', all_images=False)
 
 
 def _sbd(tree):
-    found = [f for f in tree.find('inst') if by_stem(tree.folder(f), ('.mat',))]
+    found = [f for f in tree.find('inst') if _by_stem(tree.folder(f), ('.mat',), f)]
     if not found:
         return None
     root = found[0].removesuffix('inst')
-    files = by_stem(tree.folder(found[0]), ('.mat',))
+    files = _by_stem(tree.folder(found[0]), ('.mat',), found[0])
     masks = {stem: sbd.SbdMask(file) for stem, file in files.items()}
-    return _match(by_stem(tree.folder(f'{root}img'), SUFFIXES), masks, 'ids', all_images=False)
+    images = _by_stem(tree.folder(f'{root}img'), SUFFIXES, f'{root}img')
+    return _match(images, masks, 'ids', all_images=False)
 
 
 def _pairs(tree):
@@ -65,8 +71,8 @@ def _pairs(tree):
     for folder in tree.folders():
         files = tree.folder(folder)
         parent = folder.rpartition('/')[0]
-        pngs = by_stem(files, ('.png',))
-        jpegs = by_stem(files, ('.jpg', '.jpeg'))
+        pngs = _by_stem(files, ('.png',), folder)
+        jpegs = _by_stem(files, _PHOTOS, folder)
         if jpegs and pngs.keys() & jpegs.keys():
             images.update({(folder, stem): file for stem, file in jpegs.items()})
             masks.update({(folder, stem): file for stem, file in pngs.items()})
@@ -81,7 +87,7 @@ def _pairs(tree):
     names = {key: key[1] if is_unique else '-'.join(filter(None, key)) for key in images | masks}
     images = {names[key].replace('/', '-'): file for key, file in images.items()}
     masks = {names[key].replace('/', '-'): file for key, file in masks.items()}
-    return _match(images, masks, _form_of(list(masks.values())[:_SAMPLE]), all_images=True)
+    return _match(images, masks, _form_of(masks.values()), all_images=True)
 
 
 def _match(images, masks, form, *, all_images):
@@ -98,20 +104,26 @@ def _match(images, masks, form, *, all_images):
 
 
 def _form_of(files):
-    """'soft' where any value lies in 64..254, or all are 0 and 255; else 'ids'."""
+    """'soft' where any value lies in 64..254, or all are 0 and 255; else 'ids'.
+
+    Files of 1 bit tell nothing, as their 1 may be either: the rest of the set does.
+    """
     values = set()
-    for file in files:
-        try:
-            with Image.open(io.BytesIO(file.read())) as image:
-                values.update(np.unique(np.asarray(image)).tolist())
-        except OSError as error:
-            raise InputError(f'{file}: unreadable mask ({error}); copy the file again') from None
-    values -= {0, 255}
-    return 'ids' if values and max(values) < 64 else 'soft'
+    for number, file in enumerate(files):
+        if number >= _SAMPLE and values - {0}:
+            break
+        values |= _values_of(file)
+    if values <= {0}:
+        return 'ids'
+    return 'ids' if values - {0, 255} and max(values - {255}) < 64 else 'soft'
 
 
-def _rename(video, name):
-    return Video(name, video.frames, video.masks, video.objects, video.form, video.needs)
+def _values_of(file):
+    data = file.read()
+    if (head := head_of(data)) is not None and head.bits == 1:
+        return set()
+    with pictures.opened(data, file, 'mask') as image:
+        return set(np.unique(np.asarray(image)).tolist())
 
 
 STATIC_IMAGES = DataSet(

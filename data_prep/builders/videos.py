@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
 
 from vos_jax.data import frames as frame_files
 from vos_jax.data import masks as mask_files
+from vos_jax.data import pictures
 from vos_jax.data.png import encode_plain
 from vos_jax.errors import InputError
-from vos_jax.storage.names import natural_key
+from vos_jax.storage.names import times
 from vos_jax.storage.palette import VOID
 
 
@@ -36,6 +37,7 @@ class Video:
       form: of the masks: 'ids', 'binary' (0 and 255), 'merged' (ids, all of them one object) or
         'soft' (grey values, from 128 on the object).
       needs: stems that must have a mask.
+      upright: frames are turned as their EXIF says, unless the masks fit them as they are stored.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Video:
     objects: tuple[Object, ...] | None = None
     form: str = 'ids'
     needs: tuple[str, ...] = ()
+    upright: bool = True
 
     @property
     def num_bytes(self):
@@ -76,18 +79,12 @@ class DataSet:
     citation: str
 
 
-def by_stem(files, suffixes):
-    """Files with these suffixes by their stem, in the order of time."""
-    found = {PurePosixPath(n).stem: f for n, f in files.items() if n.lower().endswith(suffixes)}
-    return {stem: found[stem] for stem in sorted(found, key=natural_key)}
-
-
 def find_problems(video):
     """What is wrong with a video by its names alone, as a list of texts."""
     if not video.frames:
         return [f'{video.name}: no frames']
     problems = [
-        f'{video.masks[stem]}: mask without a frame of that name'
+        f'{video.masks[stem]}: mask without a frame of that name; names must agree'
         for stem in video.masks
         if stem not in video.frames
     ]
@@ -110,17 +107,12 @@ def read_video(video):
     Raises:
       InputError: at the first file that is unreadable or has another size.
     """
-    frames, size = [], None
+    frames, size = [], size_of(video)
     for file in video.frames.values():
         data = file.read()
-        shape = frame_files.decode_frame(data, file).shape[:2]
-        if size is not None and shape != size:
-            raise InputError(
-                f'{file}: frame of size {shape[1]}x{shape[0]}, the first of its video is '
-                f'{size[1]}x{size[0]}'
-            )
-        frames.append(data)
-        size = shape
+        frame = frame_files.decode_frame(data, file, size=size, upright=video.upright)
+        check_size(frame, file, size)
+        frames.append(_plain(data, frame))
     labels = {stem: read_mask(video, stem, size) for stem in video.masks}
     objects = video.objects
     if objects is None:
@@ -136,6 +128,40 @@ def read_video(video):
         'objects': [dataclasses.asdict(item) for item in objects],
     }
     return example, labels
+
+
+def size_of(video):
+    """(height, width) of the frames as they are seen; those of layouts.Sequence.size."""
+    file = next(iter(video.frames.values()))
+    upright = video.upright and fits_upright(video) is not False
+    return frame_files.decode_size(file.read(), file, upright=upright)
+
+
+def fits_upright(video):
+    """Whether the masks fit the frames as their EXIF turns them; None where sizes do not tell."""
+    file, masks = next(iter(video.frames.values()), None), list(video.masks.values())
+    if file is None or not masks:
+        return None
+
+    def mask_size():
+        return pictures.read_size(masks[0].read(), masks[0], 'mask')
+
+    return frame_files.fits_upright(file.read(), file, mask_size)
+
+
+def check_size(frame, file, size):
+    """Refuses a frame of another size than the first of its video."""
+    if frame.shape[:2] != size:
+        raise InputError(
+            f'{file}: frame of size {times(frame.shape)}, the first of its video is {times(size)}'
+        )
+
+
+def _plain(data, frame):
+    """A frame as it is stored: as published, but turned ones and those of other forms as PNG."""
+    if pictures.form_of(data) in ('JPEG', 'PNG') and pictures.read_orientation(data) == 1:
+        return data
+    return cv2.imencode('.png', cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def read_mask(video, stem, size):
@@ -159,7 +185,7 @@ def find_objects(labels):
 
 
 def _read_soft(file, size):
-    frame = frame_files.decode_frame(file.read(), file)
+    frame = frame_files.decode_frame(file.read(), file, upright=False)
     if frame.shape[:2] != size:
         raise InputError(
             f'{file}: mask of size {frame.shape[1]}x{frame.shape[0]}, its image is '

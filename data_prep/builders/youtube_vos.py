@@ -1,11 +1,10 @@
 """YouTube-VOS 2018 and 2019, as published (protocols.md, section 3.1)."""
 
-import json
-
-from data_prep.builders.videos import DataSet, Object, Video, by_stem
+from data_prep.builders.videos import DataSet, Object, Video, fits_upright
+from vos_jax.data import layouts, lists
 from vos_jax.data.frames import SUFFIXES
+from vos_jax.data.listing import by_stem
 from vos_jax.errors import InputError
-from vos_jax.storage.names import natural_key
 
 
 def list_split(tree, split, options):
@@ -15,23 +14,30 @@ def list_split(tree, split, options):
     if folder is None:
         return [], []
     file = tree.folder(folder)['meta.json']
-    meta, problems, videos = _read_meta(file), [], []
+    meta, problems, videos = lists.parse_meta(file.read(), file), [], []
     start = f'{folder}/' if folder else ''
     for name in sorted(meta):
-        frames = by_stem(tree.folder(f'{start}JPEGImages/{name}'), SUFFIXES)
-        masks = by_stem(tree.folder(f'{start}Annotations/{name}'), ('.png',))
-        objects, wanted = _read_objects(meta[name], file, name)
+        images, annotations = f'{start}JPEGImages/{name}', f'{start}Annotations/{name}'
+        try:
+            frames = by_stem(tree.folder(images), SUFFIXES, images)
+            masks = by_stem(tree.folder(annotations), ('.png',), annotations)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        first_ids, named = layouts.first_appearances(meta[name], tuple(frames))
+        lost = [stem for stem in named if stem not in frames] if frames else []
         problems += [
-            f'{start}JPEGImages/{name}/{stem}.jpg: this frame is missing; meta.json names it'
-            for stem in sorted(wanted - set(frames))[:1]
-            if frames
+            f'{images}/{s}.jpg: this frame is missing; meta.json names it' for s in lost[:1]
         ]
-        needs = tuple(frames) if split == 'train' else tuple({o.first_frame for o in objects})
-        needs = tuple(sorted(needs, key=natural_key))
+        first = {object_id: stem for stem, ids in first_ids.items() for object_id in ids}
+        objects = tuple(Object(i, meta[name][i].category, first[i]) for i in sorted(first))
+        needs = tuple(frames) if split == 'train' else tuple(first_ids)
         videos.append(Video(name, frames, masks, objects, needs=needs))
     listed = set(tree.folders_below(f'{start}JPEGImages'))
-    problems += [f'{start}JPEGImages/{n}: not in meta.json' for n in sorted(listed - set(meta))]
-    return videos, problems
+    problems += [
+        f'{start}JPEGImages/{name}: not in meta.json' for name in sorted(listed - set(meta))
+    ]
+    return layouts.settle_orientation(videos, fits_upright), problems
 
 
 def _find_folder(tree, split):
@@ -44,35 +50,6 @@ def _find_folder(tree, split):
             'valid, or train.zip and valid.zip'
         )
     return None
-
-
-def _read_meta(file):
-    try:
-        videos = json.loads(file.read())['videos']
-        for video in videos.values():
-            video['objects'].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f'{file}: not the form videos > name > objects > id > frames ({error!r}); '
-            'download it again'
-        ) from None
-    return videos
-
-
-def _read_objects(video, file, name):
-    """(objects in the order of their ids, stems of all frames with objects)."""
-    objects, wanted = [], set()
-    try:
-        for key in sorted(video['objects'], key=int):
-            frames = sorted(video['objects'][key]['frames'], key=natural_key)
-            objects.append(Object(int(key), video['objects'][key].get('category', ''), frames[0]))
-            wanted.update(frames)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(
-            f'{file}: video {name} has an object without frames or id ({error!r}); '
-            'download it again'
-        ) from None
-    return tuple(objects), wanted
 
 
 def _make(year, counts):

@@ -28,7 +28,7 @@ def read_frame(path, *, pad=False, buffer=None, size=None, upright=True):
     Returns:
       u8[H, W, 3] or u8[H, W, 4], RGB first.
     """
-    return decode_frame(_read(path), path, pad=pad, buffer=buffer, size=size, upright=upright)
+    return decode_frame(read_file(path), path, pad=pad, buffer=buffer, size=size, upright=upright)
 
 
 def decode_frame(data, name, *, pad=False, buffer=None, size=None, upright=True):
@@ -62,7 +62,7 @@ def write_frame(path, frame, quality=90):
 
 def read_size(path, *, upright=True):
     """Reads (height, width) of a frame from the head of its file; `upright` as for `read_frame`."""
-    return decode_size(_read(path), path, upright=upright)
+    return decode_size(read_file(path), path, upright=upright)
 
 
 def decode_size(data, name, *, upright=True):
@@ -73,7 +73,23 @@ def decode_size(data, name, *, upright=True):
     return size
 
 
-def _read(path):
+def fits_upright(data, name, mask_size):
+    """Whether a set's masks fit a frame as its EXIF turns it; None where sizes do not tell.
+
+    Args:
+      data: bytes of the frame.
+      name: what errors call it.
+      mask_size: function that gives (height, width) of its mask; called only for turned frames.
+    """
+    stored, turned = (decode_size(data, name, upright=upright) for upright in (False, True))
+    if stored == turned:
+        return None
+    size = tuple(mask_size())
+    return None if size not in (stored, turned) else size == turned
+
+
+def read_file(path):
+    """The bytes of a frame; InputError where it is missing or cannot be read."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:

@@ -239,26 +239,29 @@ def settle_form(found, binary, remedy='ask for binary masks, or write 1 in place
     return [dataclasses.replace(sequence, binary=True) for sequence in found]
 
 
-def settle_orientation(found):
+def settle_orientation(found, fits=None):
     """Says of a whole set whether its masks lie over the frames as stored, not as their EXIF says.
 
     Where a turned frame has the size of the stored one, only the rest of the set can tell.
+
+    Args:
+      found: Sequences, or others that have `upright`.
+      fits: function that tells of one of them what `fits_upright` tells of a Sequence.
     """
     for sequence in found[:: max(1, len(found) // _SAMPLE)]:
         with contextlib.suppress(InputError):  # of a broken file, told when it is read
-            if fits_upright(sequence) is False:
+            if (fits or fits_upright)(sequence) is False:
                 return [dataclasses.replace(one, upright=False) for one in found]
     return found
 
 
 def fits_upright(sequence):
     """Whether the masks fit the frames as their EXIF turns them; None where sizes do not tell."""
-    path = sequence.frames[0]
-    stored, turned = (frame_files.read_size(path, upright=upright) for upright in (False, True))
-    if stored == turned or not sequence.masks:
+    path, masks = sequence.frames[0], list(sequence.masks.values())
+    if not masks:
         return None
-    mask = mask_files.read_size(next(iter(sequence.masks.values())))
-    return None if mask not in (stored, turned) else mask == turned
+    data = frame_files.read_file(path)
+    return frame_files.fits_upright(data, path, lambda: mask_files.read_size(masks[0]))
 
 
 def _davis_sequence(name, images, annotations):
