@@ -161,7 +161,7 @@ def _list_prepared(data_set, root, splits):
         for video in part['videos']:
             entries.setdefault(video['shard'], []).append(video)
         groups[split] = [
-            Shard(folder / shard['file'], shard['bytes'], tuple(entries[shard['file']]))
+            Shard(folder / shard['file'], shard['bytes'], tuple(entries.get(shard['file'], ())))
             for shard in part['shards']
         ]
     return groups, problems

@@ -16,12 +16,13 @@ from vos_jax.data.shards import prepared
 from vos_jax.data.shards.records import encode_example
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
-from vos_jax.storage.json_files import write_json
+from vos_jax.storage.json_files import read_json, write_json
 
 SHARD_BYTES = 64 * 2**20
 _MIN_SHARDS = 16  # of a split, so that small sets use all cores too
 _OPTIONS = 'group_size:1,uncompressed'  # JPEG does not shrink; prepared.py reads parts of records
 PLAN, LOCK = 'plan.json', '.lock'
+_RECORD = {'file': str, 'bytes': int, 'videos': [dict]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +171,8 @@ def finish(name, root, work, folder, jobs, options):
     index = {'format': prepared.FORMAT, 'name': name, 'options': options, 'splits': {}}
     lengths = {}
     for split, group in jobs.items():
-        records = [json.loads(job.record.read_text()) for job in group]
+        remedy = f'delete {work} to start again'
+        records = [read_json(job.record, _RECORD, remedy) for job in group]
         for record in records:
             prepared.check_shard_size(work / record['file'], record['bytes'])
         index['splits'][split] = {
@@ -179,7 +181,7 @@ def finish(name, root, work, folder, jobs, options):
         }
         lengths[split] = [len(r['videos']) for r in records], sum(r['bytes'] for r in records)
     tfds_builders.write_info(name, root, work, lengths)
-    write_json(work / prepared.INDEX, index, indent=None)
+    prepared.write_index(work, index)
     for group in jobs.values():
         for job in group:
             job.record.unlink()

@@ -6,13 +6,13 @@ archive (PyTorch 1.6 and later), and pickles followed by raw bytes (before).
 """
 
 import collections
-import dataclasses
 import io
 import math
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -34,6 +34,7 @@ DTYPES = {
 }
 # Where a checkpoint holds more than weights, they stand under one of these keys.
 KEYS = ('state_dict', 'model', 'model_state_dict', 'net', 'network')
+_MOST_PICKLED = 1 << 26  # names and shapes; a thousandth of it is usual
 ADVICE = 'save the weights alone: torch.save(model.state_dict(), FILE)'
 
 
@@ -45,15 +46,14 @@ class _Refused(Exception):
     """The pickle names something that is no part of a tensor."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Storage:
+# Tuples, whose attributes nothing in a pickle can set.
+class _Storage(NamedTuple):
     dtype: np.dtype
     key: str
     size: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
+class _Tensor(NamedTuple):
     storage: _Storage
     offset: int
     shape: tuple
@@ -132,9 +132,9 @@ def _open_zip(file):
         raise _Broken(f'a zip archive without data.pkl, so no checkpoint of torch.save; {ADVICE}')
     folder = roots[0].removesuffix('data.pkl')
     order = folder + 'byteorder'
-    if order in members and archive.read(order) != b'little':
+    if order in members and _read_small(archive, members[order], 16) != b'little':
         raise _Broken('written on a big-endian machine; save it again on another one')
-    root = _unpickle(io.BytesIO(archive.read(roots[0])))
+    root = _unpickle(io.BytesIO(_read_small(archive, members[roots[0]], _MOST_PICKLED)))
 
     def load(storage):
         info = members[f'{folder}data/{storage.key}']
@@ -144,6 +144,13 @@ def _open_zip(file):
         return archive.read(info)
 
     return root, load
+
+
+def _read_small(archive, info, most_bytes):
+    """Reads a member that cannot be large; of a packed one a few bytes may become gigabytes."""
+    if info.file_size > most_bytes:
+        raise _Broken(f'{info.filename} is larger than {most_bytes:,} bytes; {ADVICE}')
+    return archive.read(info)
 
 
 def _open_legacy(file):
@@ -184,9 +191,9 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         known = {
             ('collections', 'OrderedDict'): collections.OrderedDict,
-            ('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
-            ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-            ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
+            ('torch._utils', '_rebuild_tensor'): _RebuildTensor(),
+            ('torch._utils', '_rebuild_tensor_v2'): _RebuildTensor(),
+            ('torch._utils', '_rebuild_parameter'): _RebuildParameter(),
         }
         if (module, name) in known:
             return known[module, name]
@@ -206,17 +213,24 @@ class _Unpickler(pickle.Unpickler):
         return storage
 
 
-@dataclasses.dataclass(frozen=True)
-class _StorageType:
+class _StorageType(NamedTuple):
     name: str
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_):
-    return _Tensor(storage, offset, shape, strides)
+class _RebuildTensor:
+    """Stands for torch's function: of a Python function a pickle could set the defaults."""
+
+    __slots__ = ()
+
+    def __call__(self, storage, offset, shape, strides, *_):
+        return _Tensor(storage, offset, shape, strides)
 
 
-def _rebuild_parameter(tensor, *_):
-    return tensor
+class _RebuildParameter:
+    __slots__ = ()
+
+    def __call__(self, tensor, *_):
+        return tensor
 
 
 def _remembered(load):
@@ -225,7 +239,10 @@ def _remembered(load):
 
     def read_storage(storage):
         if storage.key not in loaded:
-            loaded[storage.key] = np.frombuffer(load(storage), storage.dtype)
+            array = np.frombuffer(load(storage), storage.dtype)
+            if array.size != storage.size:
+                raise _Broken(f'storage {storage.key} is cut off; copy the file again')
+            loaded[storage.key] = array
         return loaded[storage.key]
 
     return read_storage

@@ -202,3 +202,55 @@ def test_a_checkpoint_without_weights_says_what_it_holds(tmp_path):
     path = write_zip(tmp_path / 'x.pth', pickle.dumps({'epoch': 3, 'args': [1]}, protocol=2))
     with pytest.raises(InputError, match=r"no state_dict but a dict of 'epoch', 'args'; save"):
         torch_reader.read(path)
+
+
+def test_a_packed_pickle_could_be_a_bomb(tmp_path):
+    pickled = state_dict(w=tensor((6,), (1,)))
+    path = tmp_path / 'x.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('archive/data.pkl', pickled + b'\0' * 10**8)
+    with pytest.raises(InputError, match=r'data\.pkl is larger than'):
+        torch_reader.read(path)
+
+
+def test_a_large_byteorder_is_not_read(tmp_path):
+    path = write_zip(tmp_path / 'x.pth', state_dict(w=tensor((6,), (1,))), [SIX])
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.writestr('archive/byteorder', b'little' * 1000)
+    with pytest.raises(InputError, match='byteorder is larger than 16 bytes'):
+        torch_reader.read(path)
+
+
+def build(target, state):
+    """Opcodes that set attributes of what `target` gives, and leave nothing on the stack."""
+    return target + state + pickle.BUILD + pickle.POP
+
+
+@pytest.mark.parametrize('name', ['_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter'])
+def test_a_pickle_cannot_change_what_it_may_name(tmp_path, name):
+    values = pickle.EMPTY_DICT + text('__defaults__') + tuple_of(number(1)) + pickle.SETITEM
+    attack = build(found('torch._utils', name), tuple_of(pickle.NONE, values))
+    pickled = state_dict(w=tensor((6,), (1,)))
+    for change in (attack, build(found('torch._utils', name), values)):
+        path = write_zip(tmp_path / 'x.pth', pickled[:2] + change + pickled[2:], [SIX])
+        with pytest.raises(InputError, match=r'x\.pth: damaged \(AttributeError'):
+            torch_reader.read(path)
+
+
+def test_a_tensor_cannot_be_changed_after_it_was_made(tmp_path):
+    values = pickle.EMPTY_DICT + text('offset') + number(9) + pickle.SETITEM
+    path = write_zip(
+        tmp_path / 'x.pth', state_dict(w=tensor((6,), (1,)) + values + pickle.BUILD), [SIX]
+    )
+    with pytest.raises(InputError, match=r'damaged \(AttributeError'):
+        torch_reader.read(path)
+
+
+def test_a_storage_that_is_shorter_than_it_says_is_not_read_beyond_its_end(tmp_path):
+    path = write_zip(tmp_path / 'x.pth', state_dict(w=tensor((6,), (1,))), [SIX[:8]])
+    data = bytearray(path.read_bytes())
+    start = data.index(b'PK\x01\x02', data.index(b'PK\x01\x02') + 4)
+    data[start + 24 : start + 28] = struct.pack('<I', len(SIX))
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r'x\.pth: '):
+        torch_reader.read(path)

@@ -320,5 +320,31 @@ def test_wrong_folders_of_prepared_sets_are_named(davis, davis_prepared, tmp_pat
         prepared.prepared(tmp_path / 'out', 'train')
     assert len(prepared.prepared(tmp_path / 'out/davis2017', 'train')) == 3
     (davis_prepared / 'videos.json').write_text('{"format": 1')
-    with pytest.raises(InputError, match=r'videos\.json: damaged'):
+    with pytest.raises(InputError, match=r'videos\.json: differs from its checksum'):
+        prepared.prepared(davis_prepared, 'train')
+    (davis_prepared / 'videos.crc32').unlink()
+    with pytest.raises(InputError, match=r'videos\.json: not a whole JSON file'):
+        prepared.prepared(davis_prepared, 'train')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'words'),
+    [
+        ('shard', '/etc/passwd', 'does not fit its shard'),
+        ('shard', None, "'splits.train.videos.0.shard' is None, needed: str"),
+        ('name', '../a', 'no name of a file'),
+        ('height', 0, 'does not fit'),
+        ('height', '32', 'needed: int'),
+        ('frames', [], 'does not fit'),
+        ('frame_parts', [[-1, 5]] * 3, 'does not fit'),
+        ('frame_parts', [[0, 10**12]] * 3, 'does not fit'),
+        ('mask_parts', [[0]], 'needed: a list of 2'),
+        ('objects', [{'id': 1}], "'splits.train.videos.0.objects.0.category' is missing"),
+    ],
+)
+def test_an_index_that_is_wrong_is_one_line(davis_prepared, key, value, words):
+    _, index = prepared.read_index(davis_prepared)
+    index['splits']['train']['videos'][0][key] = value
+    prepared.write_index(davis_prepared, index)
+    with pytest.raises(InputError, match=rf'videos\.json: .*{words}'):
         prepared.prepared(davis_prepared, 'train')

@@ -6,6 +6,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -125,3 +126,15 @@ def test_the_overview_counts_parameters_of_shapes_alone():
     text = parameter_overview(variables)
     assert 'params/key/kernel' in text
     assert text.endswith('Total: 73')
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [b'\0' * 50 + b'\n', b'\xff\xfe\n', b'[]\n', b'{}\n', b'{"step": "x"}\n', b'[' * 9999 + b'\n'],
+)
+def test_a_line_that_cannot_be_read_does_not_stop_a_resume(tmp_path, damage):
+    whole = [b'{"step": %d, "loss": 2.0}\n' % step for step in (1, 2)]
+    (tmp_path / 'metrics.jsonl').write_bytes(whole[0] + damage + whole[1])
+    with MetricWriter(tmp_path, start_step=5) as writer:
+        writer.write_scalars(6, {'loss': 1.0})
+    assert [line['step'] for line in read_metrics(tmp_path)] == [1, 2, 6]

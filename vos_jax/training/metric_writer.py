@@ -3,6 +3,7 @@
 TensorBoard's own writer of event files is used; TensorFlow is not needed.
 """
 
+import contextlib
 import io
 import json
 import math
@@ -15,7 +16,9 @@ from PIL import Image
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.json_files import parse_json
 
 
 class MetricWriter:
@@ -107,15 +110,24 @@ class NoWriter:
 
 
 def read_metrics(workdir):
-    """The lines of WORKDIR/metrics.jsonl as dicts; a last line that was cut off is left out."""
+    """The lines of WORKDIR/metrics.jsonl as dicts.
+
+    A line that cannot be read, as a power cut or a full disk leaves it, is left out: a log must not
+    keep a run from resuming.
+    """
     path = Path(workdir) / 'metrics.jsonl'
     if not path.exists():
         return []
-    lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith('\n')]
+    found = []
+    for line in path.read_bytes().split(b'\n')[:-1]:
+        with contextlib.suppress(InputError):
+            found.append(parse_json(line, path, {'step': int}))
+    return found
 
 
 def _drop_after(path, step):
+    if path.is_dir():
+        raise InputError(f'{path}: a folder, where the metrics of the run go; move it away')
     kept = [line for line in read_metrics(path.parent) if line['step'] <= step]
     if path.exists():
         write_bytes(path, ''.join(json.dumps(line) + '\n' for line in kept).encode())

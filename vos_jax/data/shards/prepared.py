@@ -8,16 +8,38 @@ by data_prep.check, by TFDS, and by whoever likes; nothing of those is needed he
 
 import dataclasses
 import functools
-import json
 import os
 from pathlib import Path
 
 from vos_jax.data import frames as frame_files
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
+from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.damage import reading
+from vos_jax.storage.json_files import check_form, parse_json, write_json
+from vos_jax.storage.names import check_name
 
-INDEX = 'videos.json'
+INDEX, SUM = 'videos.json', 'videos.crc32'
 FORMAT = 1
+_REMEDY = 'copy it again, or prepare the data set again'
+_VIDEO = {
+    'name': str,
+    'shard': str,
+    'height': int,
+    'width': int,
+    'frames': [str],
+    'masks': [str],
+    'frame_parts': [(int, int)],
+    'mask_parts': [(int, int)],
+    'objects': [{'id': int, 'category': str, 'first_frame': str}],
+}
+_FORM = {
+    'format': int,
+    'name': str,
+    'options': dict,
+    'splits': {str: {'shards': [{'file': str, 'bytes': int}], 'videos': [_VIDEO]}},
+}
 
 # Riegeli, the format below ArrayRecord, puts a header at the start of each block of a file.
 _BLOCK, _HEADER = 65536, 24
@@ -96,20 +118,61 @@ def is_prepared(root):
 
 
 def read_index(root):
-    """Finds and reads the index: (folder of the shards, content of videos.json)."""
+    """Finds and reads the index: (folder of the shards, content of videos.json).
+
+    Raises:
+      InputError: where there is none, it is damaged, or it is not that of its shards.
+    """
     path = _find_index(Path(root))
-    try:
-        index = json.loads(path.read_text())
-        if index['format'] != FORMAT:
-            raise InputError(
-                f'{path}: format {index["format"]}, this version reads {FORMAT}; '
-                'prepare the data set again'
-            )
-        return path.parent, index
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f'{path}: damaged ({error}); prepare the data set again') from None
+    with reading(path, 'whole', _REMEDY):
+        data = path.read_bytes()
+    _check_sum(path, data)
+    index = parse_json(data, path, {'format': int}, _REMEDY)
+    if index['format'] != FORMAT:
+        raise InputError(
+            f'{path}: format {index["format"]}, this version reads {FORMAT}; {_REMEDY}'
+        )
+    check_form(index, _FORM, path, _REMEDY)
+    for split in index['splits'].values():
+        sizes = {shard['file']: shard['bytes'] for shard in split['shards']}
+        for name in sizes:
+            check_name(name, path, _REMEDY)
+        for video in split['videos']:
+            _check_video(video, sizes, path)
+    return path.parent, index
+
+
+def write_index(folder, index):
+    """Writes the index and, beside it, its checksum."""
+    write_json(folder / INDEX, index, indent=None)
+    write_bytes(folder / SUM, f'{checksum.of_file(folder / INDEX):08x}\n'.encode())
+
+
+def _check_sum(path, data):
+    """Compares the checksum, which sets of before do not have."""
+    stored = path.with_name(SUM)
+    if not stored.is_file():
+        return
+    with reading(stored, 'a checksum', _REMEDY):
+        wanted = int(stored.read_text(), 16)
+    if checksum.of_bytes(data) != wanted:
+        raise InputError(f'{path}: differs from its checksum in {stored.name}; {_REMEDY}')
+
+
+def _check_video(video, sizes, path):
+    """Refuses a video that cannot lie in its shard."""
+    check_name(video['name'], path, _REMEDY)
+    end = sizes.get(video['shard'], -1)
+    parts = video['frame_parts'] + video['mask_parts']
+    is_right = (
+        len(video['frames']) == len(video['frame_parts']) > 0
+        and len(video['masks']) == len(video['mask_parts'])
+        and set(video['masks']) <= set(video['frames'])
+        and all(offset >= 0 < size and offset + size <= end for offset, size in parts)
+        and 0 < min(video['height'], video['width']) <= max(video['height'], video['width']) < 2**16
+    )
+    if not is_right:
+        raise InputError(f'{path}: {video["name"]} does not fit its shard; {_REMEDY}')
 
 
 def check_shard_size(path, num_bytes):
