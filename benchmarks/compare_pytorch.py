@@ -135,7 +135,7 @@ def make_tasks(wanted):
     """
     config = wanted.config or CONFIGS.get(wanted.model, '')
     if config:
-        name = configs.load(config)['model']['name']
+        name = configs.load(config).model.name
         if name != wanted.model:
             raise InputError(f'{config}: the model is {name!r}; --model asks for {wanted.model!r}')
     parts = PARTS[wanted.model]

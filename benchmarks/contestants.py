@@ -82,20 +82,20 @@ def _inference(task, code):
     from benchmarks.pytorch import running, weights
 
     config = configs.load_for_device(task.config, task.dtype)
-    model = registry.build(config['model'])
+    model = registry.build(config.model)
     twin = weights.make_twin(model, inputs.variables_of(model, task.objects))
-    dtype = config['model']['dtype']
+    dtype = config.model.dtype
     compiled = code == 'compiled'
     one = running.Running(twin, task.size, task.objects, inference.NUM_MEMORY, dtype, compiled)
     return Contestant(one.step, one.first_s, one.labels)
 
 
 def _training(task, code):
-    config = configs.load_for_device(task.config, task.dtype)
     # PyTorch keeps all activations; and XLA's loops are slow on CPUs.
-    config['training'].update(remat='none', unrolled=jax.default_backend() == 'cpu')
-    model = registry.build(config['model'])
-    length = config['data']['clip_length']
+    how = {'remat': 'none', 'unrolled': jax.default_backend() == 'cpu'}
+    config = configs.load_for_device(task.config, task.dtype, **how)
+    model = registry.build(config.model)
+    length = config.data.clip_length
     batch = inputs.make_batch(task.batch, length, task.size, task.objects)
     if code == 'vos_jax':
         step = _our_training(model, config, batch)
@@ -105,9 +105,10 @@ def _training(task, code):
 
 
 def _our_training(model, config, batch):
-    optimizer, _ = steps.make_optimizer(config['optimizer'], config['training']['steps'])
+    optimizer, _ = steps.make_optimizer(config.optimizer, config.training.steps)
     state = jax.device_put(train_step.make_state(model, optimizer, batch, ema_decay=0.0))
-    compiled = jax.jit(steps.make_train_step(model, optimizer, config), donate_argnums=0)
+    train = steps.make_train_step(model, optimizer, config)
+    compiled = jax.jit(train, donate_argnums=0)
 
     def step():
         nonlocal state
@@ -126,12 +127,12 @@ def _its_training(model, config, batch, compiled):
     variables = inputs.variables_of(model, 1)
     twin = weights.make_twin(model, variables).to(running.device())
     twin = twin.to(memory_format=torch.channels_last)
-    rate = config['optimizer']['learning_rate']
-    training = clips.Training(twin, clips.unroll_of(model), config['loss'], rate, compiled)
+    rate, weights_of = config.optimizer.learning_rate, dataclasses.asdict(config.loss)
+    training = clips.Training(twin, clips.unroll_of(model), weights_of, rate, compiled)
 
     def step():
         arrays = [torch.from_numpy(array).to(running.device()) for array in batch.values()]
-        with running.precision(config['model']['dtype']):
+        with running.precision(config.model.dtype):
             return np.asarray(training.step(*arrays))
 
     return step

@@ -19,7 +19,8 @@ import numpy as np
 import simplejpeg
 from absl import flags
 
-from vos_jax.config.data_spec import read_settings
+from vos_jax.config.read import read
+from vos_jax.config.schema import DataSpec
 from vos_jax.data import augment, layouts, pipeline
 from vos_jax.data.made_up import dataset
 from vos_jax.data.shards import prepared
@@ -64,7 +65,7 @@ def measure(root, split, num_clips, worker_counts):
     data = SETTINGS | {'sources': [{'root': str(root), 'split': split, 'kind': kind}]}
     sequences = (prepared.prepared if is_prepared else layouts.davis)(root, split)
     jpegs = read_jpegs(sequences)
-    stages = time_stages(sequences, jpegs, read_settings(data))
+    stages = time_stages(sequences, jpegs, read(DataSpec, data, 'data'))
     floor_ms, loader_ms, memory = time_loader(data, jpegs, num_clips)
     kilobytes = statistics.mean(map(len, jpegs)) / 1000
     figures = {
@@ -146,7 +147,7 @@ def time_loader(data, jpegs, num_clips):
 
     The floor decodes as many JPEGs after each batch as the batch has frames.
     """
-    maker = pipeline.BatchMaker(read_settings(data), seed=0)
+    maker = pipeline.BatchMaker(read(DataSpec, data, 'data'), seed=0)
     num_batches = max(num_clips // SETTINGS['batch_size'], 10)
     floor, loader, early = [], [], 0
     per_batch = SETTINGS['batch_size'] * LENGTH

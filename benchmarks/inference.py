@@ -13,8 +13,8 @@ import time
 from absl import flags
 
 from benchmarks import configs, inputs, measuring
+from vos_jax.config.schema import MemorySpec
 from vos_jax.errors import run_main
-from vos_jax.inference import memory_policy
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
 from vos_jax.storage.names import parse_size
@@ -57,11 +57,11 @@ class Running:
 
     def __init__(self, spec, dtype, size, num_objects):
         config = configs.load_for_device(spec, dtype)
-        self.dtype = config['model']['dtype']
-        self.model = registry.build(config['model'])
-        memory = memory_policy.MemorySettings(**config.get('inference', {}).get('memory', {}))
+        self.dtype = config.model.dtype
+        self.model = registry.build(config.model)
+        memory = config.inference.memory
         if memory.size > 10 * NUM_MEMORY:
-            memory = memory_policy.MemorySettings('sample', NUM_MEMORY)
+            memory = MemorySpec('sample', NUM_MEMORY)
         self.num_memory = memory.size
         self.variables = inputs.variables_of(self.model, num_objects)
         self._segmenter = Segmenter(self.model, self.variables, memory=memory)

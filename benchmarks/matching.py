@@ -14,6 +14,7 @@ from absl import flags
 
 from benchmarks import inputs, measuring
 from vos_jax.errors import run_main
+from vos_jax.models.cfbi.spec import WINDOWS
 from vos_jax.ops import align, matching
 from vos_jax.storage.names import parse_size
 
@@ -48,7 +49,7 @@ def make_inputs(kind, size, num_objects, seed=0):
 def match(kind, query, reference, labels, num_slots, dtype):
     """Distances of the slots, as the model asks for them."""
     if kind == 'local':
-        return matching.match_locally(query, reference, labels, num_slots, dtype=dtype)
+        return matching.match_locally(query, reference, labels, num_slots, WINDOWS, dtype)
     flat = (1, -1, CHANNELS)
     return matching.match_globally(
         query.reshape(flat), reference.reshape(flat), labels.reshape(1, -1), num_slots, dtype
@@ -91,7 +92,7 @@ def measure_pytorch(kind, part, size, num_objects, num_runs):
     from benchmarks.pytorch import matching as plain
 
     arrays = make_inputs(kind, size, num_objects)
-    run = plain.runner(kind, part, *arrays, num_objects + 1, matching.WINDOWS)
+    run = plain.runner(kind, part, *arrays, num_objects + 1, WINDOWS)
     row = {'code': 'PyTorch', 'dtype': 'float32', **_about(kind, part, arrays[2], num_objects)}
     return row | _run(run, num_runs) | {'machine': measuring.machine()}
 

@@ -8,6 +8,7 @@ of a device.
 """
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 import time
@@ -18,6 +19,7 @@ from absl import flags
 
 from benchmarks import inputs, measuring
 from vos_jax.config import recipe as configs
+from vos_jax.config.schema import Source
 from vos_jax.data.made_up import dataset
 from vos_jax.errors import InputError, run_main
 
@@ -54,8 +56,9 @@ def measure(spec, overrides, sizes, num_steps, per_device):
         height, width = configs.load(spec, overrides).data.crop
         size = (height + height // 4, width + width // 4)
         dataset.write_dataset(Path(folder), num_train=8, num_val=1, frames=8, size=size, seed=0)
-        config = configs.load(spec, overrides).unlock()
-        config.data.sources = dict(synthetic=dict(root=folder, split='train', weight=1.0))
+        config = configs.load(spec, overrides)
+        data = dataclasses.replace(config.data, sources=(Source(folder, 'synthetic'),))
+        config = dataclasses.replace(config, data=data)
         program = Program(config, jax.devices()[: sizes[0] * sizes[1] * sizes[2]])
         state = _state(program)
         with contextlib.closing(program.batches(0)) as batches, Follower() as follower:

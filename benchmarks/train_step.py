@@ -21,6 +21,8 @@ from vos_jax.storage.names import parse_size
 from vos_jax.training import step as steps
 from vos_jax.training.unroll import REMAT
 
+DTYPES = ('float32', 'bfloat16')
+
 COLUMNS = {
     'config': ('config', ''),
     'dtype': ('dtype', ''),
@@ -42,17 +44,18 @@ COLUMNS = {
 def measure(spec, dtype, remat, batch, size, slots, num_steps, accumulate=1):
     """One row, for one policy of rematerialisation; slots 0: those of the config."""
     measuring.without_cached_compilations()
-    config = configs.load_for_device(spec, dtype)
     # XLA's CPU backend finds the recomputed values of unrolled steps equal to the first ones, and
     # keeps those: only in a loop is less memory needed.
-    unrolled = config['training']['unrolled'] and remat == 'none'
-    config['training'].update(remat=remat, accumulate=accumulate, unrolled=unrolled)
-    length, slots = config['data']['clip_length'], slots or config['data']['num_slots']
-    model = registry.build(config['model'])
-    optimizer, _ = steps.make_optimizer(config['optimizer'], config['training']['steps'])
+    unrolled = configs.load(spec).training.unrolled and remat == 'none'
+    how = {'remat': remat, 'accumulate': accumulate, 'unrolled': unrolled}
+    config = configs.load_for_device(spec, dtype, **how)
+    length, slots = config.data.clip_length, slots or config.data.num_slots
+    model = registry.build(config.model)
+    optimizer, _ = steps.make_optimizer(config.optimizer, config.training.steps)
     data = jax.device_put(inputs.make_batch(batch, length, size, slots))
-    state = jax.device_put(make_state(model, optimizer, data, config['training']['ema_decay']))
-    train_step = jax.jit(steps.make_train_step(model, optimizer, config), donate_argnums=0)
+    state = jax.device_put(make_state(model, optimizer, data, config.training.ema_decay))
+    train_step = steps.make_train_step(model, optimizer, config)
+    train_step = jax.jit(train_step, donate_argnums=0)
     compiled, compile_s, _ = measuring.timed(lambda: train_step.lower(state, data).compile())
     state, metrics = compiled(state, data)
     measuring.forget_peak_memory()
@@ -65,7 +68,7 @@ def measure(spec, dtype, remat, batch, size, slots, num_steps, accumulate=1):
     times = measuring.summary_ms(samples)
     row = {
         'config': spec,
-        'dtype': config['model']['dtype'],
+        'dtype': config.model.dtype,
         'batch': batch,
         'frames': length,
         'size': f'{size[1]}x{size[0]}',
@@ -111,11 +114,11 @@ def main(argv):
     config = configs.load(wanted.config)
     if unknown := set(wanted.remat) - set(REMAT):
         raise InputError(f"--remat has '{unknown.pop()}'; known: {', '.join(REMAT)}")
-    height, width = config['data']['crop']
+    height, width = config.data.crop
     size = parse_size(wanted.size or f'{width}x{height}')
     rows = []
-    if unknown := set(wanted.dtype) - {'', *registry.DTYPES}:
-        raise InputError(f"--dtype has '{unknown.pop()}'; known: {', '.join(registry.DTYPES)}")
+    if unknown := set(wanted.dtype) - {'', *DTYPES}:
+        raise InputError(f"--dtype has '{unknown.pop()}'; known: {', '.join(DTYPES)}")
     for dtype, remat in itertools.product(wanted.dtype or [''], wanted.remat):
         print(f'{wanted.config}, remat {remat} {dtype}', flush=True)
         rows.append(

@@ -11,7 +11,7 @@ from vos_jax.models.cfbi.spec import CFBISpec
 
 SPEC = dataclasses.asdict(CFBISpec())
 CONFIG = dict(
-    model=dict(name='cfbi', dtype='float32', **SPEC),
+    model=SPEC,
     inference=dict(
         memory=dict(policy='given+previous', size=5, every=1, capacity=5), scales=(1.0,), flip=False
     ),

@@ -11,7 +11,7 @@ from data_prep import names, shapes
 from vos_jax.models.efficientnet_lite import STAGES, LiteSpec
 
 SPEC = LiteSpec()
-ENCODER = dict(kind='efficientnet_lite0', **dataclasses.asdict(SPEC))
+ENCODER = dataclasses.asdict(SPEC)
 CONFIG = dict(model=dict(name='encoder', dtype='float32', encoder=ENCODER))
 EPSILON = 1e-3  # TensorFlow's, in which the network was trained
 # [channels, 1, kh, kw] <-> [kh, kw, channels]

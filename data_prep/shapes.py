@@ -9,8 +9,8 @@ from vos_jax.models.resnet import Encoder
 
 
 def of_model(config):
-    """Nested dict of the shapes of a model's variables; `config` is its `config.model`."""
-    model = registry.build(config)
+    """Nested dict of the shapes of a model's variables; `config` is a mapping, `config.model`."""
+    model = registry.build(registry.read_model(config))
     side = 4 * model.stride
     frames = jnp.zeros((1, side, side, 3), jnp.uint8)
     masks, objects = jnp.zeros((1, 1, side, side)), jnp.ones((1, 1), bool)

@@ -1,7 +1,7 @@
 """A trained model: its config, its variables, and where they come from. Opened in one way.
 
 >>> model = open_model('giel_small')
->>> model.config['model']['name']
+>>> model.config.model.name
 'giel'
 """
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vos_jax import weights
-from vos_jax.inference import memory_policy
+from vos_jax.config.read import changed
+from vos_jax.config.schema import Config, MemorySpec
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
 from vos_jax.models.shapes import check_variables
@@ -26,14 +27,13 @@ class TrainedModel:
     """A model with its weights.
 
     Attributes:
-      config: nested dict or ConfigDict; `config['model']` is the model's, `config['inference']`, if
-        it is there, says how videos are run.
+      config: Config; `config.model` is the model's, `config.inference` says how videos are run.
       variables: {'params': ..., 'batch_stats': ...}.
       about: plain values that say where they come from: `weights` (a file), or `workdir` and
         `step` of a run.
     """
 
-    config: Mapping
+    config: Config
     variables: Mapping[str, Any]
     about: Mapping[str, Any]
 
@@ -51,25 +51,21 @@ class TrainedModel:
 
     def with_settings(self, group: str, **settings) -> 'TrainedModel':
         """The same model with other settings of a group of its config; None leaves one as it is."""
-        chosen = {name: value for name, value in settings.items() if value is not None}
-        if not chosen:
-            return self
-        config = dict(self.config.items())
-        config[group] = {**dict(config.get(group, {}).items()), **chosen}
+        spec = changed(getattr(self.config, group), group, **settings)
+        config = dataclasses.replace(self.config, **{group: spec})
         return dataclasses.replace(self, config=config)
 
     def with_memory(self, size: int | None) -> 'TrainedModel':
         """The same model reading up to `size` frames of memory at once; None: as it says."""
         if size is None:
             return self
-        memory = dict(self.config.get('inference', {}).get('memory', {}).items())
-        capacity = max(memory.get('capacity', 0), READ_AT_ONCE, size)
-        return self.with_settings(
-            'inference', memory={**memory, 'size': size, 'capacity': capacity}
-        )
+        memory = self.config.inference.memory
+        capacity = max(memory.capacity, READ_AT_ONCE, size)
+        memory = changed(memory, 'inference.memory', size=size, capacity=capacity)
+        return self.with_settings('inference', memory=memory)
 
     def segmenter(
-        self, memory: memory_policy.MemorySettings | None = None, device=None
+        self, memory: MemorySpec | None = None, device=None
     ) -> Segmenter:
         """The segmenter that runs it.
 
@@ -91,7 +87,7 @@ def open_model(name_or_path: str | Path) -> TrainedModel:
     path = weights.find(name_or_path)
     loaded = weights.load_weights(path)
     about = {'weights': str(path.resolve())}
-    return _checked(TrainedModel(loaded.config, loaded.variables, about))
+    return _checked(TrainedModel(registry.read_config(loaded.config), loaded.variables, about))
 
 
 def open_run(workdir: str | Path, step: int | str = 'best') -> TrainedModel:
@@ -117,5 +113,5 @@ def open_run(workdir: str | Path, step: int | str = 'best') -> TrainedModel:
 
 def _checked(model):
     """Refuses arrays that the config does not fit before anything is made with them."""
-    check_variables(registry.build(model.config['model']), model.variables, model.name)
+    check_variables(registry.build(model.config.model), model.variables, model.name)
     return model

@@ -18,20 +18,21 @@ print(plain.dumps({spec: configs.load(spec) for spec in sys.argv[1:]}))
 
 @pytest.mark.parametrize('spec', [*SPECS, *(f'{spec}:tiny' for spec in SPECS)])
 def test_a_config_reads_as_the_commands_read_it(spec):
-    assert configs.load(spec) == plain.to_plain(recipe.load(spec))
+    assert configs.load(spec) == recipe.load(spec)
 
 
 def test_configs_read_the_same_without_ml_collections(run_command, bare):
     specs = [*SPECS, *(f'{spec}:tiny' for spec in SPECS)]
     result = run_command('-c', PRINT, *specs, **bare)
     assert result.returncode == 0, result.stderr
-    assert plain.loads(result.stdout) == {spec: configs.load(spec) for spec in specs}
+    found = plain.loads(result.stdout)
+    assert found == {spec: plain.to_plain(configs.load(spec)) for spec in specs}
 
 
 @pytest.mark.parametrize(('wanted', 'given'), [('', 'float32'), ('bfloat16', 'bfloat16')])
 def test_a_cpu_computes_in_float32_unless_told_otherwise(wanted, given):
     config = configs.load_for_device('configs/giel_resnet50.py', wanted)
-    assert config['model']['dtype'] == given
+    assert config.model.dtype == given
 
 
 @pytest.mark.parametrize(

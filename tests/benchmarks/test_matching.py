@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import matching as benchmark
+from vos_jax.models.cfbi.spec import WINDOWS
 from vos_jax.ops import matching
 
 SIZE = (65, 97)
@@ -22,7 +23,7 @@ def test_the_plain_version_has_the_same_distances_and_gradients(kind):
     from benchmarks.pytorch import matching as plain
 
     query, reference, labels = benchmark.make_inputs(kind, SIZE, SLOTS - 1)
-    arrays = (query, reference, labels, SLOTS, matching.WINDOWS)
+    arrays = (query, reference, labels, SLOTS, WINDOWS)
     expected = plain.runner(kind, 'forward', *arrays)()
     near = expected < matching.FAR
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vos_jax.config.data_spec import Colour, DataSettings, Jitter, Source
+from vos_jax.config.schema import Colour, DataSpec, Jitter, Source
 from vos_jax.data import augment
 
 PLAIN = {
@@ -18,7 +18,7 @@ PLAIN = {
 
 
 def settings(**changes):
-    return DataSettings(**(PLAIN | changes))
+    return DataSpec(**(PLAIN | changes))
 
 
 def warp(rng, frame, labels, length=1, **changes):

@@ -10,7 +10,8 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from vos_jax.config.data_spec import read_settings, value_at
+from vos_jax.config.read import read
+from vos_jax.config.schema import DataSpec, value_at
 from vos_jax.data import pipeline
 from vos_jax.data.masks import write_labels
 from vos_jax.data.mixture import Sources
@@ -37,9 +38,13 @@ def data(write_set, moving_squares):
     }
 
 
+def read_data(settings):
+    return read(DataSpec, settings, 'data')
+
+
 def take(data, count, **options):
     options = {'seed': 0} | options
-    return list(itertools.islice(pipeline.make_batches(data, **options), count))
+    return list(itertools.islice(pipeline.make_batches(read_data(data), **options), count))
 
 
 def assert_same(batches, others):
@@ -126,12 +131,12 @@ def test_a_batch_must_divide_by_the_processes(data):
     with pytest.raises(
         InputError, match=r"'data\.batch_size' is 4; .* multiple of the 3 processes"
     ):
-        pipeline.make_batches(data, seed=0, process_count=3)
+        pipeline.make_batches(read_data(data), seed=0, process_count=3)
 
 
 def test_each_epoch_shows_every_video_once(write_set, moving_squares):
     root = write_set({name: moving_squares(1, 2) for name in 'abcdefg'})
-    settings = read_settings(_settings_of(root))
+    settings = read_data(_settings_of(root))
     sources = Sources(settings.sources, seed=0)
     found = [sources.locate(index) for index in range(70)]
     for epoch in range(10):
@@ -151,7 +156,7 @@ def test_sources_are_mixed_by_weight_and_each_keeps_its_epochs(tmp_path, write_s
         videos = {f'{name}{i}': moving_squares(1, 2) for i in range(num_videos)}
         root = write_set(videos, root=tmp_path / name)
         groups[name] = {'root': str(root), 'weight': weight}
-    settings = read_settings({'sources': groups, 'batch_size': 1, 'crop': (32, 40)})
+    settings = read_data({'sources': groups, 'batch_size': 1, 'crop': (32, 40)})
     sources = Sources(settings.sources, seed=3)
     assert sources.names == ('a', 'b', 'c')
     found = [sources.locate(index) for index in range(2500)]
@@ -168,7 +173,7 @@ def test_weights_of_sources_may_change_with_the_step(tmp_path, write_set, moving
         root = write_set({f'{name}{i}': moving_squares(1, 2) for i in range(3)}, tmp_path / name)
         groups[name] = {'root': str(root), 'weight': weight}
     groups['c'] = {**groups['b'], 'weight': 0.5}
-    settings = read_settings({'sources': groups, 'batch_size': 4, 'crop': (32, 40)})
+    settings = read_data({'sources': groups, 'batch_size': 4, 'crop': (32, 40)})
     sources = Sources(settings.sources, seed=3, batch_size=4)
     found = [sources.locate(index) for index in range(90 * 4)]
     parts = [found[:120], found[120:240], found[240:]]
@@ -185,16 +190,16 @@ def test_weights_of_sources_may_change_with_the_step(tmp_path, write_set, moving
 @pytest.mark.parametrize(
     ('weight', 'message'),
     [
-        (((5, 1.0),), "'data.sources.a.weight' is .*; needed: a weight, or pairs"),
-        (((0, 1.0), (7, 1.0), (3, 1.0)), "'data.sources.a.weight' is .*; needed: a weight, or"),
-        ((0, 1.0), "'data.sources.a.weight' is .*; needed: a weight, or pairs"),
-        (((0, 1.0), (9, 0.0)), "'data.sources' is .*; needed: weights from 0 on, one above 0"),
+        (((5, 1.0),), "'data.sources.a.weight' is .*; needed: .* with steps that rise from 0"),
+        (((0, 1.0), (7, 1.0), (3, 1.0)), "'data.sources.a.weight' is .*; needed: .* that rise"),
+        ((0, 1.0), "'data.sources.a.weight' is .*; needed: a finite number of at least 0, or "),
+        (((0, 1.0), (9, 0.0)), "'data.sources' is .*; needed: weights of which one is above 0"),
     ],
 )
 def test_weights_that_make_no_mix_are_refused(weight, message):
     groups = {'a': {'root': 'x', 'weight': weight}, 'b': {'root': 'y', 'weight': 0.0}}
     with pytest.raises(InputError, match=message):
-        read_settings({'sources': groups, 'batch_size': 4, 'crop': (32, 40)})
+        read_data({'sources': groups, 'batch_size': 4, 'crop': (32, 40)})
 
 
 def test_the_gap_grows_with_the_step(write_set):
@@ -340,7 +345,7 @@ def test_void_stays_void(write_set, moving_squares):
 def test_a_missing_mask_is_found_before_the_first_batch(data):
     (Path(data['sources'][0]['root']) / 'Annotations/480p/three/00004.png').unlink()
     with pytest.raises(InputError, match=r'three/00004\.png: this mask is missing'):
-        pipeline.make_batches(data, seed=0)
+        pipeline.make_batches(read_data(data), seed=0)
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
@@ -396,7 +401,7 @@ def test_any_number_of_processes_reads_each_element_of_an_epoch_once(write_set):
     # Each video is painted with its own number; labels tell which was read.
     videos = {f'{n:02d}': np.full((2, 32, 40), n + 1, np.uint8) for n in range(12)}
     settings = _settings_of(write_set(videos, paint=lambda labels: labels), batch_size=4)
-    settings = read_settings(settings | {'clip_length': 1, 'num_slots': 1})
+    settings = read_data(settings | {'clip_length': 1, 'num_slots': 1})
     for epoch in range(3):
         seen = []
         for step in range(3 * epoch, 3 * epoch + 3):
@@ -419,23 +424,23 @@ def test_a_set_of_broken_videos_ends(write_set):
         ({'clip_lenght': 3}, r"'data\.clip_lenght' is not a setting; nearest: 'data\.clip_length'"),
         ({'paste': {'prob': 1}}, r"'data\.paste\.prob' is not .* 'data\.paste\.probability'"),
         ({'sources': [{'rot': 'x'}]}, r"'data\.sources\[0\]\.rot' .* 'data\.sources\[0\]\.root'"),
-        ({'sources': []}, r"'data\.sources' is \(\)"),
-        ({'sources': [{'root': 'x', 'weight': 0}]}, r"'data\.sources' .*one above 0"),
+        ({'sources': []}, r"'data\.sources' is {}"),
+        ({'sources': [{'root': 'x', 'weight': 0}]}, r"'data\.sources' .*one is above 0"),
         ({'gap': ((5, 1),)}, r"'data\.gap' .* rise from 0"),
-        ({'gap': ((0, 0),)}, r"'data\.gap' .* at least 1"),
-        ({'scale_of': 'both'}, r"'data\.scale_of' is 'both'; needed: 'cover' or 'source'"),
-        ({'batch_size': 0}, r"'data\.batch_size' is 0; needed: at least 1"),
+        ({'gap': ((0, 0),)}, r"'data\.gap' .* a whole number from 1 "),
+        ({'scale_of': 'both'}, r"'data\.scale_of' is 'both'; one of 'cover', 'source'"),
+        ({'batch_size': 0}, r"'data\.batch_size' is 0; needed: a whole number from 1 "),
     ],
 )
 def test_wrong_settings_are_named(data, changes, message):
     with pytest.raises(InputError, match=message):
-        read_settings(data | changes)
+        read_data(data | changes)
 
 
 def test_a_setting_without_default_is_asked_for(data):
     del data['crop']
     with pytest.raises(InputError, match=r"'data\.crop' is not set"):
-        read_settings(data)
+        read_data(data)
 
 
 def test_settings_may_come_from_a_config(data):
@@ -446,8 +451,8 @@ def test_settings_may_come_from_a_config(data):
 
 def test_an_unknown_kind_of_source_is_named(data):
     data['sources'][0]['kind'] = 'lvos'
-    with pytest.raises(InputError, match=r"kind 'lvos'; one of 'davis', .* 'prepared'"):
-        pipeline.make_batches(data, seed=0)
+    with pytest.raises(InputError, match=r"kind' is 'lvos'; one of 'davis', .* 'prepared'"):
+        pipeline.make_batches(read_data(data), seed=0)
 
 
 def test_processes_end_quietly_with_the_program(data, run_python, tmp_path):
@@ -455,10 +460,11 @@ def test_processes_end_quietly_with_the_program(data, run_python, tmp_path):
     script.write_text(
         'import sys\n'
         'from absl import flags\n'
+        'from vos_jax.config.schema import *\n'
         'from vos_jax.data import pipeline\n'
         'if __name__ == "__main__":\n'
         '    flags.FLAGS(sys.argv[:1])\n'
-        f'    batches = pipeline.make_batches({data | {"num_workers": 2}!r}, seed=0)\n'
+        f'    batches = pipeline.make_batches({read_data(data | {"num_workers": 2})!r}, seed=0)\n'
         '    next(batches)\n'
         '    print("done")\n'
     )

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from data_prep.prepare import prepare
-from vos_jax.config.data_spec import read_settings
+from vos_jax.config.read import read
+from vos_jax.config.schema import DataSpec
 from vos_jax.data import layouts, pipeline
 from vos_jax.data.masks import write_labels
 from vos_jax.data.shards import prepared
@@ -53,7 +54,7 @@ def test_training_from_shards_equals_training_from_files(davis, davis_prepared):
     wanted = {'batch_size': 3, 'crop': (24, 32), 'min_pixels': 5, 'rotation': 9.0}
     wanted |= {'paste': {'probability': 0.5}}
     makers = [
-        pipeline.BatchMaker(read_settings(wanted | {'sources': [source]}), seed=4)
+        pipeline.BatchMaker(read(DataSpec, wanted | {'sources': [source]}), seed=4)
         for source in ({'root': str(davis)}, {'root': str(davis_prepared.parent)})
     ]
     for step in range(4):
@@ -103,10 +104,11 @@ def test_training_from_shards_loads_no_preparation_package(davis_prepared, run_p
     code = (
         'import sys\n'
         'from vos_jax.data import pipeline\n'
-        'from vos_jax.config.data_spec import read_settings\n'
+        'from vos_jax.config.read import read\n'
+        'from vos_jax.config.schema import DataSpec\n'
         'data = dict(sources=[dict(root=sys.argv[1], kind="prepared")], batch_size=1, '
         'crop=(24, 32), min_pixels=5)\n'
-        'pipeline.BatchMaker(read_settings(data), 0)(0)\n'
+        'pipeline.BatchMaker(read(DataSpec, data), 0)(0)\n'
         'names = {"tensorflow", "tensorflow_datasets", "array_record", "jax"}\n'
         'print(sorted(names & set(sys.modules)))\n'
     )

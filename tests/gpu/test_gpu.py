@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests.models.tiny import SPEC, clip, giel, variables_of
+from vos_jax.config.schema import Config, LossSpec
 from vos_jax.models.giel.model import GIEL
 from vos_jax.ops import aggregation
 from vos_jax.training import step as steps
@@ -17,10 +18,7 @@ from vos_jax.training import unroll
 pytestmark = pytest.mark.gpu
 
 MODEL = giel(encoder=dataclasses.replace(SPEC.encoder, norm='gn'), label_norm='gn')
-CONFIG = {
-    'loss': {'bce': 1.0, 'ce': 1.0, 'dice': 1.0, 'propagation': 1.0, 'hardest': ()},
-    'training': {'ema_decay': 0.0, 'sequential_from': 0, 'remat': 'none', 'unrolled': False},
-}
+CONFIG = Config(model=MODEL.spec, loss=LossSpec(dice=1.0, propagation=1.0))
 
 
 @pytest.fixture

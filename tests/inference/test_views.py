@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models import tiny, tiny_cfbi
+from vos_jax.config.schema import InferenceSpec
 from vos_jax.errors import InputError
 from vos_jax.inference import views
 from vos_jax.inference.memory_policy import MemorySettings
@@ -20,6 +21,10 @@ MASKS[3:18, 4:20], MASKS[10:26, 27:44] = 1, 2
 @functools.cache
 def variables():
     return tiny.fill(tiny_cfbi.shapes_of(MODEL))
+
+
+def build(**settings):
+    return views.build(MODEL, InferenceSpec(**settings))
 
 
 def play(model, frames=VIDEO, masks=MASKS):
@@ -37,15 +42,15 @@ def seen_once():
 
 @functools.cache
 def seen_mirrored_too():
-    return play(views.build(MODEL, flip=True))
+    return play(build(flip=True))
 
 
 def test_one_view_is_the_model_itself():
-    assert views.build(MODEL) is MODEL
+    assert build() is MODEL
 
 
 def test_a_mirrored_video_gives_mirrored_masks():
-    model = views.build(MODEL, flip=True)
+    model = build(flip=True)
     mirrored = play(model, VIDEO[:, :, ::-1], MASKS[:, ::-1])[..., ::-1]
     # Float32 sums in another order, through two frames.
     np.testing.assert_allclose(mirrored, seen_mirrored_too(), atol=1e-4)
@@ -64,27 +69,27 @@ def test_probabilities_of_views_are_averaged():
 def test_probabilities_of_scales_are_averaged():
     size = (29, 47)  # seen as 33 x 49 too, and at scale 1.3 as 33 x 65
     frames, masks = VIDEO[:2, : size[0], : size[1]], MASKS[: size[0], : size[1]]
-    parts = [play(views.build(MODEL, (scale,), max_edge=800), frames, masks) for scale in (1, 1.3)]
-    both = play(views.build(MODEL, (1.0, 1.3)), frames, masks)
+    parts = [play(build(scales=(scale,), max_edge=800), frames, masks) for scale in (1, 1.3)]
+    both = play(build(scales=(1.0, 1.3)), frames, masks)
     np.testing.assert_allclose(both, np.mean(parts, axis=0), atol=1e-5)
     assert np.abs(parts[0] - parts[1]).max() > 1e-3
 
 
 def test_several_scales_start_from_the_released_longest_edge():
-    several = views.build(MODEL, (1.0, 1.5))
+    several = build(scales=(1.0, 1.5))
     assert [(m.spec.scale, m.spec.max_edge) for m in several.models] == [(1.0, 800), (1.5, 800)]
-    chosen = views.build(MODEL, (1.0,), max_edge=160)
+    chosen = build(max_edge=160)
     assert (chosen.spec.scale, chosen.spec.max_edge) == (1.0, 160)
 
 
 def test_a_model_without_scales_refuses_them():
     with pytest.raises(InputError, match=r'GIEL sees frames at their own size'):
-        views.build(tiny.giel(), (1.0, 1.3))
+        views.build(tiny.giel(), InferenceSpec(scales=(1.0, 1.3)))
 
 
 def test_objects_may_be_added_beyond_the_slots_at_hand():
     settings = MemorySettings('given+previous', size=3, capacity=3)
-    segmenter = Segmenter(views.build(MODEL, flip=True), variables(), memory=settings)
+    segmenter = Segmenter(build(flip=True), variables(), memory=settings)
     segmenter.start(VIDEO[0], (MASKS == 1).astype(np.uint8))  # one slot
     segmenter.step(VIDEO[1])
     merged = segmenter.add_objects(np.where(MASKS == 2, 9, 0).astype(np.uint8))

@@ -305,7 +305,7 @@ def test_a_variant_changes_the_settings_it_names_and_no_other(variant):
     changed = {name: found[name] for name in found if found[name] != full[name]}
     assert changed == CONFIG['ABLATIONS'][variant]
     assert found.keys() == full.keys()
-    registry.build(CONFIG['get_config'](variant).model)
+    registry.build(registry.read_model(CONFIG['get_config'](variant).model))
 
 
 def _flat(config, prefix=''):

@@ -108,7 +108,7 @@ SETTINGS = {'name': 'giel', 'dtype': 'float32', 'label_norm': 'gn'}
 
 def test_a_config_names_the_encoder_by_its_kind():
     encoder = {'kind': 'efficientnet_lite0', 'stride': 8, 'frozen_stages': 1}
-    model = registry.build({**SETTINGS, 'encoder': encoder})
+    model = registry.build(registry.read_model({**SETTINGS, 'encoder': encoder}))
     assert model.spec.encoder == LiteSpec(stride=8, frozen_stages=1)
     assert model.stride == 8
 
@@ -125,10 +125,10 @@ def test_a_config_names_the_encoder_by_its_kind():
 )
 def test_wrong_settings_of_the_encoder_are_refused(encoder, message):
     with pytest.raises(InputError, match=message):
-        registry.build({**SETTINGS, 'encoder': encoder})
+        registry.build(registry.read_model({**SETTINGS, 'encoder': encoder}))
 
 
 def test_stm_refuses_an_encoder_that_it_cannot_give_its_masks_to():
     settings = {'name': 'stm', 'dtype': 'float32', 'encoder': {'kind': 'efficientnet_lite0'}}
     with pytest.raises(InputError, match=r"'model\.encoder\.kind' is .*; one of 'resnet'"):
-        registry.build(settings)
+        registry.build(registry.read_model(settings))

@@ -6,8 +6,6 @@ import pytest
 
 from tests.models.tiny import clip, quick_jit, variables_of
 from vos_jax.config import plain, recipe
-from vos_jax.config.data_spec import read_settings
-from vos_jax.inference.memory_policy import MemorySettings
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
 from vos_jax.training import step as steps
@@ -66,8 +64,8 @@ def test_all_settings_are_understood(variant):
     model = registry.build(cfg.model)
     assert model.stride == 16
     assert model.spec.variant == ('fast' if variant == 'fast' else 'full')
-    assert read_settings(cfg.data).crop[1] % 16  # the model pads
-    assert MemorySettings(**cfg.inference.memory).size == 5
+    assert cfg.data.crop[1] % 16  # the model pads
+    assert cfg.inference.memory.size == 5
     optimizer, rate = steps.make_optimizer(cfg.optimizer, cfg.training.steps)
     steps.make_train_step(model, optimizer, cfg)
     np.testing.assert_allclose(rate(0), 1e-5, rtol=1e-6)

@@ -9,16 +9,21 @@ from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.models.giel.model import GIEL
 
-SETTINGS = {'name': 'giel', 'dtype': 'bfloat16', **dataclasses.asdict(SPEC)}
+SETTINGS = {**dataclasses.asdict(SPEC), 'dtype': 'bfloat16'}
+MODEL = GIEL(dataclasses.replace(SPEC, dtype='bfloat16'), jnp.bfloat16)
+
+
+def build(settings):
+    return registry.build(registry.read_model(settings))
 
 
 def test_settings_become_a_module():
-    assert registry.build(SETTINGS) == GIEL(SPEC, jnp.bfloat16)
+    assert build(SETTINGS) == MODEL
 
 
 def test_lists_serve_as_tuples():
     encoder = {**SETTINGS['encoder'], 'depths': [1, 1, 1]}
-    assert registry.build({**SETTINGS, 'encoder': encoder}) == GIEL(SPEC, jnp.bfloat16)
+    assert build({**SETTINGS, 'encoder': encoder}) == MODEL
 
 
 @pytest.mark.parametrize('variant', ['giel_small.py:full', 'giel_small.py:tiny'])
@@ -38,10 +43,10 @@ def test_each_config_names_a_model(variant):
 )
 def test_a_wrong_setting_is_refused_in_one_line(changes, line):
     with pytest.raises(InputError, match=line):
-        registry.build({**SETTINGS, **changes})
+        registry.read_model({**SETTINGS, **changes})
 
 
 def test_a_wrong_setting_of_the_encoder_is_refused_with_its_group():
     encoder = {**SETTINGS['encoder'], 'width': 3}
     with pytest.raises(InputError, match=r"'model.encoder.width'.*nearest: 'model.encoder.widths'"):
-        registry.build({**SETTINGS, 'encoder': encoder})
+        build({**SETTINGS, 'encoder': encoder})

@@ -21,7 +21,6 @@ from tests.models.tiny import (
     soft_masks,
 )
 from vos_jax.config import recipe as configs
-from vos_jax.config.data_spec import read_settings
 from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.models.stm.model import STM
@@ -172,7 +171,7 @@ def test_configs_build_their_model_and_read_the_data_of_their_stage(variant, kin
     model = registry.build(config.model)
     assert isinstance(model, STM)
     assert model.stride == stride
-    settings = read_settings(config.data)
+    settings = config.data
     assert {source.kind for source in settings.sources} == kinds
     assert settings.clip_length == 3
 

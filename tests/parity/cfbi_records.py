@@ -33,7 +33,7 @@ def variables_of(theirs):
 
 def build(**changes):
     """The released model, with other settings."""
-    return registry.build(CONFIG['model'] | changes)
+    return registry.build(registry.read_model(CONFIG['model'] | changes))
 
 
 class Records:

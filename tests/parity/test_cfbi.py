@@ -12,6 +12,7 @@ import pytest
 
 from tests.parity.cfbi_records import assert_labels, build, memory_of, quick_jit
 from vos_jax.models.cfbi.model import Features
+from vos_jax.models.cfbi.spec import WINDOWS
 from vos_jax.ops import align, matching
 
 BACKBONE = {
@@ -225,7 +226,8 @@ def maps(embeddings, labels, bias, rate, dtype):
         align.resize(previous, half),
         align.nearest(grid[1], half),
         num_slots,
-        dtype=dtype,
+        WINDOWS,
+        dtype,
     )
     around = align.resize_maps(matching.proxy(around, bias), (height, width))
     around = jnp.moveaxis(around, 2, 1)

@@ -52,7 +52,7 @@ def variables(theirs):
 
 
 def build(**settings):
-    return registry.build({**FORMAT.config['model'], **settings})
+    return registry.build(registry.read_model({**FORMAT.config['model'], **settings}))
 
 
 def segment(variables, frames, first_label, every):

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from tests.models import tiny, tiny_cfbi
+from vos_jax.config.schema import Config, LossSpec, MeshSpec, TrainingSpec
 from vos_jax.ops.cpu import convolution
 from vos_jax.training import sharding
 from vos_jax.training import step as steps
@@ -29,11 +30,9 @@ MIN_VALUES = 64  # the tiny weights count as large
 
 def config_of(name):
     """Every term that the model has, and mined pixels."""
-    loss = {'bce': 1.0, 'ce': 1.0, 'dice': 0.5, 'propagation': 0.0, 'hardest': ((0, 0.5), (9, 0.5))}
-    if name == 'giel':
-        loss['propagation'] = 1.0
-    training = {'ema_decay': 0.9, 'sequential_from': 0, 'remat': 'none', 'unrolled': False}
-    return {'loss': loss, 'training': training}
+    propagation = 1.0 if name == 'giel' else 0.0
+    loss = LossSpec(dice=0.5, propagation=propagation, hardest=((0, 0.5), (9, 0.5)))
+    return Config(model=tiny.SPEC, loss=loss, training=TrainingSpec(ema_decay=0.9))
 
 
 def model_of(name):
@@ -110,10 +109,10 @@ def main(name):
     convolution.MAX_PIECES = 1
     _, variables = model_of(name)
     state, batch = state_of(variables), batch_of(name)
-    one = sharding.make_mesh({}, jax.devices()[:1])
+    one = sharding.make_mesh(MeshSpec(), jax.devices()[:1])
     expected, whole_bytes = gradient_on(name, one, state, batch)
     for sizes in LAYOUTS:
-        mesh = sharding.make_mesh(dict(zip(sharding.AXES, sizes)))
+        mesh = sharding.make_mesh(MeshSpec(*sizes))
         found, part_bytes = gradient_on(name, mesh, state, batch)
         errors = {
             part: error(a, b)

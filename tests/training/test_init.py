@@ -8,6 +8,7 @@ import pytest
 
 from tests.models import tiny
 from vos_jax import weights
+from vos_jax.config.schema import OptimizerSpec
 from vos_jax.errors import InputError
 from vos_jax.models.resnet import Encoder
 from vos_jax.training import step
@@ -19,20 +20,7 @@ FROZEN = dataclasses.replace(tiny.SPEC.encoder, norm='frozen_bn')
 def state_of(model, ema=True):
     """A state with numbers that follow from names."""
     variables = tiny.variables_of(model)
-    optimizer = step.make_optimizer(
-        dict(
-            name='adam',
-            schedule='constant',
-            learning_rate=1e-3,
-            warmup=0,
-            end=0.0,
-            power=1.0,
-            weight_decay=0.0,
-            momentum=0.0,
-            clip_norm=0.0,
-        ),
-        steps=10,
-    )[0]
+    optimizer, _ = step.make_optimizer(OptimizerSpec(learning_rate=1e-3), steps=10)
     params = jax.tree.map(jax.numpy.asarray, variables['params'])
     return step.TrainState(
         step=jax.numpy.zeros((), int),

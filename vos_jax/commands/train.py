@@ -9,6 +9,7 @@ from absl import flags as absl_flags
 
 from vos_jax.commands import flags
 from vos_jax.errors import run_main
+from vos_jax.models.registry import read_config
 
 
 def define_flags():
@@ -25,14 +26,15 @@ def main(argv):
     wanted = absl_flags.FLAGS
     flags.refuse_arguments(argv, 'settings are --config.NAME=VALUE')
     flags.require(wanted, ('config', 'workdir'), 'README.md for a complete command')
+    config = read_config(wanted.config)
+    # Here and not above: wrong settings are refused before jax is loaded.
     from vos_jax.evaluation.heldout import HeldOut
     from vos_jax.training import loop
 
     processes = flags.join_processes(wanted)
     with processes.ending_together():
-        settings = wanted.config.evaluation
-        evaluate = HeldOut(settings) if settings.sources else None
-        loop.train(wanted.config, wanted.workdir, evaluate)
+        evaluate = HeldOut(config.evaluation) if config.evaluation.sources else None
+        loop.train(config, wanted.workdir, evaluate)
 
 
 def run():

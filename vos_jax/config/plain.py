@@ -1,10 +1,13 @@
-"""Settings as plain values: to JSON and back, flattened, compared. No ml_collections needed.
+"""Settings as plain values: of specs, to JSON and back, flattened, compared.
 
 In JSON an array is a tuple, because settings are tuples nearly always; a list is marked.
 """
 
 import json
 from collections.abc import Mapping
+
+from vos_jax.config.read import item_group_of
+from vos_jax.config.spec import Spec, hints
 
 ABSENT = '(absent)'
 _LIST = '__list__'
@@ -14,16 +17,36 @@ def to_plain(config):
     """Nested dict of a config's values; tuples, lists and None stay what they are.
 
     Args:
-      config: dict or ConfigDict with values that are text, numbers, booleans, None, or tuples,
-        lists and mappings of these.
+      config: a spec, which `read` makes again of the result; or a dict or ConfigDict with values
+        that are text, numbers, booleans, None, specs, or tuples, lists and mappings of these.
 
     Raises:
       TypeError: for another value, naming its key.
     """
+    if isinstance(config, Spec):
+        return _plain(config, '')
     return {key: _plain(value, key) for key, value in config.items()}
 
 
+def _of_spec(spec, where):
+    values = {}
+    for name, hint in hints(type(spec)).items():
+        value = getattr(spec, name)
+        if item_group_of(hint) and len({item.name for item in value} - {''}) == len(value):
+            # A mapping by name: flags reach `sources.NAME.root`.
+            value = {item.name: _plain(item, where) for item in value}
+            value = {key: _without_name(item) for key, item in value.items()}
+        values[name] = _plain(value, f'{where}.{name}')
+    return values
+
+
+def _without_name(group):
+    return {key: value for key, value in group.items() if key != 'name'}
+
+
 def _plain(value, where):
+    if isinstance(value, Spec):
+        return _of_spec(value, where)
     if isinstance(value, Mapping) or hasattr(value, 'items'):  # ConfigDict is no Mapping
         return {key: _plain(item, f'{where}.{key}') for key, item in value.items()}
     if isinstance(value, (tuple, list)):

@@ -1,4 +1,7 @@
-"""Configs: read from a file, overridden by flags, stored with a run, compared when it resumes."""
+"""Configs: read from a file, overridden by flags, stored with a run, compared when it resumes.
+
+Recipes and flags are ml_collections' ConfigDicts; everything else takes the `Config` made of them.
+"""
 
 import difflib
 import importlib.util
@@ -7,11 +10,12 @@ import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_dict, config_flags
 
-from vos_jax.config import defaults, plain
+from vos_jax.config import plain
 from vos_jax.errors import InputError
+from vos_jax.models.registry import read_config
 from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.damage import reading
 
 FILE_NAME = 'config.json'
 # A run goes on only with these unchanged: its weights would not fit, or its data would be others.
@@ -27,8 +31,10 @@ def define_flag(name='config', flag_values=flags.FLAGS, argv=None):
       argv: the arguments that will be parsed, where these are not `sys.argv`.
 
     Returns:
-      absl's FlagHolder; its value is a locked ConfigDict.
+      absl's FlagHolder; its value is a locked ConfigDict of all settings, for `read_config`.
     """
+    from ml_collections import config_flags  # here: only commands with this flag need it
+
     holder = config_flags.DEFINE_config_file(
         name, None, 'FILE[:VARIANT] of the configuration.', flag_values, sys_argv=argv
     )
@@ -44,11 +50,16 @@ def load(spec, overrides=()):
       overrides: strings 'optimizer.learning_rate=1e-4', as after `--config.`.
 
     Returns:
-      A locked ConfigDict.
+      Config.
 
     Raises:
-      InputError: for an unknown file, variant or key, or a value of another type.
+      InputError: for an unknown file, variant or key, or a value that a setting may not have.
     """
+    if not overrides:
+        try:
+            return read_config(_read(spec))
+        except ValueError as error:
+            raise InputError(f'{spec}: {error}') from error
     values = flags.FlagValues()
     argv = ['load', f'--config={spec}', *(f'--config.{override}' for override in overrides)]
     define_flag(flag_values=values, argv=argv)
@@ -57,7 +68,7 @@ def load(spec, overrides=()):
     except flags.Error as error:
         message = str(error).removeprefix('flag --config=').removeprefix('flag ')
         raise InputError(message) from error
-    return values.config
+    return read_config(values.config)
 
 
 class _Reader(flags.ArgumentParser):
@@ -68,7 +79,10 @@ class _Reader(flags.ArgumentParser):
         self._argv = argv
 
     def parse(self, spec):
-        config = _read(spec)
+        from ml_collections import ConfigDict
+
+        # All settings, those too that the recipe leaves to the schema: flags may change any.
+        config = _open_none(ConfigDict(plain.to_plain(read_config(_read(spec)))))
         for key in _overridden(sys.argv if self._argv is None else self._argv, self._name):
             _check_key(key, config)
         return config.lock()
@@ -89,13 +103,18 @@ def _read(spec):
     module_spec.loader.exec_module(module)
     if not hasattr(module, 'get_config'):
         raise ValueError('the file has no function get_config(variant)')
-    return _open_none(defaults.fill(module.get_config(*([variant] if variant else []))))
+    variants = getattr(module, 'VARIANTS', None)
+    if variant and variants and variant not in variants:
+        raise ValueError(f"variant '{variant}' is not one of {', '.join(variants)}")
+    return module.get_config(*([variant] if variant else []))
 
 
 def _open_none(config):
     """Lets flags override settings that are None, with any literal."""
+    from ml_collections import config_dict
+
     for key in config:
-        if isinstance(config[key], ConfigDict):
+        if hasattr(config[key], 'items'):
             _open_none(config[key])
         elif config.get_type(key) is type(None):
             config[key] = config_dict.placeholder(object)
@@ -122,7 +141,7 @@ def _all_keys(config, prefix=''):
     keys = []
     for key in config:
         keys.append(prefix + key)
-        if isinstance(config[key], ConfigDict):
+        if hasattr(config[key], 'items'):
             keys += _all_keys(config[key], f'{prefix}{key}.')
     return keys
 
@@ -133,7 +152,7 @@ def save(config, workdir):
 
 
 def stored(workdir):
-    """The config that a run stored: a locked ConfigDict.
+    """The `Config` that a run stored; settings that are younger than the run have their defaults.
 
     Raises:
       InputError: where there is none, or it cannot be read.
@@ -141,10 +160,13 @@ def stored(workdir):
     path = Path(workdir) / FILE_NAME
     if not path.is_file():
         raise InputError(f'{path}: no such file; --workdir names the folder of a run of train.py')
+    remedy = 'restore the file'
+    with reading(path, 'a stored config', remedy):
+        mapping = plain.loads(path.read_text())
     try:
-        return defaults.fill(ConfigDict(plain.loads(path.read_text()))).lock()
-    except (ValueError, TypeError) as error:
-        raise InputError(f'{path}: not a stored config ({error}); restore the file') from error
+        return read_config(mapping)
+    except InputError as error:
+        raise InputError(f'{path}: not a stored config ({error}); {remedy}') from error
 
 
 def record(config, workdir, resuming, *, write=True):

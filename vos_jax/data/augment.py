@@ -20,7 +20,7 @@ def draw_linear(rng, settings, size, scale=None):
 
     Args:
       rng: np.random.Generator.
-      settings: DataSettings; crop, scale, scale_of, stretch, rotation, shear and flip are used.
+      settings: DataSpec; crop, scale, scale_of, stretch, rotation, shear and flip are used.
       size: (height, width) of the frames.
       scale: range of enlargement in place of the setting's.
 
@@ -69,7 +69,7 @@ def draw_matrices(rng, crop, jitter, linear, centre, length):
     Args:
       rng: np.random.Generator.
       crop: (height, width).
-      jitter: settings.Jitter.
+      jitter: schema.Jitter.
       linear: f64[2, 2].
       centre: f64[2], (x, y).
       length: T.
@@ -121,7 +121,7 @@ def change_colours(rng, frames, colour):
     Args:
       rng: np.random.Generator.
       frames: u8[T, H, W, 3], changed in place.
-      colour: settings.Colour.
+      colour: schema.Colour.
     """
     if not (colour.brightness or colour.contrast or colour.saturation or colour.grey):
         return

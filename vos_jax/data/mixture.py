@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from vos_jax.config.data_spec import value_at, weight_schedule
+from vos_jax.config.schema import value_at
 from vos_jax.data import layouts
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
@@ -22,7 +22,7 @@ class Sources:
     comes from follows from (seed, i) alone.
 
     Args:
-      sources: settings.Source for each data set.
+      sources: schema.Source for each data set.
       seed: int, 0 or more.
       batch_size: elements of a step; counts only where weights change with the step.
       skip_broken: leaves out videos whose files do not fit together, and says how many.
@@ -79,7 +79,7 @@ class _Phase(NamedTuple):
 
 
 def _phases(sources, batch_size):
-    schedules = [weight_schedule(source) for source in sources]
+    schedules = [source.weights for source in sources]
     given, phases = np.zeros(len(sources), int), []
     for step in sorted({step for schedule in schedules for step, _ in schedule}):
         start = step * batch_size
@@ -98,7 +98,7 @@ def list_usable(source, skip_broken=False):
     """The videos of a data set of which every frame has a mask, as a tuple.
 
     Args:
-      source: settings.Source.
+      source: schema.Source.
       skip_broken: leaves out videos whose files do not fit together, and says how many.
     """
     broken = []
@@ -128,12 +128,7 @@ def _list(source, on_broken):
         )
     if source.kind == 'youtube_vos':
         return layouts.youtube_vos(source.root, source.split, on_broken=on_broken)
-    if source.kind == 'still_images':
-        return layouts.still_images(source.root, binary=source.binary)
-    raise InputError(
-        f"data source {source.name or source.root}: kind '{source.kind}'; "
-        "one of 'davis', 'youtube_vos', 'still_images', 'prepared'"
-    )
+    return layouts.still_images(source.root, binary=source.binary)
 
 
 def _interleave(shares):

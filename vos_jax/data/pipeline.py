@@ -1,8 +1,7 @@
 """Training batches: a batch is a function of (settings, seed, step), nothing else.
 
 The position of a run is the number of its step. There is no iterator state to save: a resumed run
-asks for the batches from that step on, with any number of workers. The settings and their defaults
-are in settings.py.
+asks for the batches from that step on, with any number of workers.
 """
 
 import gc
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 from absl import logging
 
-from vos_jax.config.data_spec import read_settings, value_at
+from vos_jax.config.schema import value_at
 from vos_jax.data import augment, clips, paste
 from vos_jax.data.cache import Reader
 from vos_jax.data.mixture import Sources
@@ -28,7 +27,7 @@ def make_batches(data, *, seed, start_step=0, process_index=0, process_count=1):
     The batches of all processes, joined in the order of the processes, are those of a single one.
 
     Args:
-      data: `config.data`, see settings.DataSettings.
+      data: DataSpec, `config.data`.
       seed: int, 0 or more.
       start_step: first step.
       process_index: number of this process.
@@ -41,16 +40,13 @@ def make_batches(data, *, seed, start_step=0, process_index=0, process_count=1):
     # Here, not at the top: Grain loads jax where it finds it; nothing else in this package does.
     import grain
 
-    settings = read_settings(data)
-    maker = BatchMaker(settings, seed, process_index, process_count)
+    maker = BatchMaker(data, seed, process_index, process_count)
     steps = grain.MapDataset.range(start_step, _ENDLESS).map(maker)
-    reading = grain.ReadOptions(
-        num_threads=settings.num_threads, prefetch_buffer_size=settings.prefetch
-    )
+    reading = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=data.prefetch)
     batches = steps.to_iter_dataset(reading)
-    if settings.num_workers:
+    if data.num_workers:
         workers = grain.MultiprocessingOptions(
-            num_workers=settings.num_workers, per_worker_buffer_size=2
+            num_workers=data.num_workers, per_worker_buffer_size=2
         )
         batches = batches.mp_prefetch(workers)
     return Batches(iter(batches))
@@ -85,7 +81,7 @@ class BatchMaker:
     """Makes the batch of a step. All that is random follows from (seed, number of the element).
 
     Args:
-      settings: settings.DataSettings.
+      settings: DataSpec, `config.data`.
       seed, process_index, process_count: as for `make_batches`.
     """
 

@@ -3,10 +3,8 @@
 import cv2
 import numpy as np
 
-from vos_jax.config.data_spec import read_sources
 from vos_jax.data.mixture import list_usable
 from vos_jax.data.overlay import overlay, side_by_side
-from vos_jax.errors import InputError
 from vos_jax.evaluation import metrics
 
 
@@ -16,21 +14,16 @@ class HeldOut:
     The sequences are listed and checked when this is made, before long work starts.
     """
 
-    def __init__(self, settings):
+    def __init__(self, spec):
         """
         Args:
-          settings: `config.evaluation`: `sources` (name -> group as in `config.data.sources`),
-            `max_frames` of each sequence (0: all, else 3 or more), `max_sequences` of each source
-            (0: all).
+          spec: EvaluationSpec, `config.evaluation`.
         """
-        self._max_frames = settings['max_frames']
-        if self._max_frames in (1, 2):  # the official score leaves out the first and the last
-            raise InputError(
-                f"'evaluation.max_frames' is {self._max_frames}; needed: 3 or more, or 0 for all"
-            )
-        self._sources = {}
-        for source in read_sources(settings['sources'], 'evaluation'):
-            self._sources[source.name] = list_usable(source)[: settings['max_sequences'] or None]
+        self._max_frames = spec.max_frames
+        self._sources = {
+            source.name: list_usable(source)[: spec.max_sequences or None]
+            for source in spec.sources
+        }
 
     def __call__(self, segmenter):
         """Segments and scores.

@@ -13,6 +13,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from vos_jax import compilation
+from vos_jax.config import plain
 from vos_jax.errors import InputError
 from vos_jax.evaluation import output_files, progress
 from vos_jax.evaluation.ledger import Ledger
@@ -167,16 +168,8 @@ def _open_ledger(model, protocol, out, options):
 
 def _settings(model):
     """What decides the masks beside the weights, as text by dotted name."""
-    chosen = {key: model.config[key] for key in ('model', 'inference') if key in model.config}
-    return dict(_flat(chosen))
-
-
-def _flat(config, prefix=''):
-    for key, value in config.items():
-        if hasattr(value, 'items'):
-            yield from _flat(value, f'{prefix}{key}.')
-        else:
-            yield f'{prefix}{key}', str(value)
+    chosen = {'model': model.config.model, 'inference': model.config.inference}
+    return {name: str(value) for name, value in plain.flatten(chosen).items()}
 
 
 def _split(ledger, tasks):

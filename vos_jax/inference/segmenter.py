@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from vos_jax import weights
+from vos_jax.config.schema import Config
 from vos_jax.errors import InputError
 from vos_jax.inference import inputs, memory_policy, states, steps, temporal, views
 from vos_jax.models import protocol, registry
@@ -78,8 +79,8 @@ class Segmenter:
         """Builds the model of a run's config around its variables.
 
         Args:
-          config: the run's config: `model` and, optionally, `inference` (`memory`, and `scales`,
-            `flip` and `max_edge` of `views.build`).
+          config: Config; or a mapping for `registry.read_config`, of which `model` and `inference`
+            count.
           variables: variables of its model.
           memory, device: as for the constructor.
           where: what the variables were read from, for the message.
@@ -87,13 +88,13 @@ class Segmenter:
         Raises:
           InputError: for variables that are not those of the model.
         """
-        settings = dict(config.get('inference', {}))
-        own_memory = settings.pop('memory', {})
-        if memory is None:
-            memory = memory_policy.MemorySettings(**dict(own_memory))
-        model = registry.build(config['model'])
+        if not isinstance(config, Config):
+            config = registry.read_config(config)
+        model = registry.build(config.model)
         check_variables(model, variables, where)
-        return cls(views.build(model, **settings), variables, memory=memory, device=device)
+        model = views.build(model, config.inference)
+        memory = memory or config.inference.memory
+        return cls(model, variables, memory=memory, device=device)
 
     def sibling(self):
         """A segmenter with the same model, weights and settings, for another video beside this."""

@@ -129,14 +129,12 @@ class Views:
         return 0.5 * (plain + jnp.flip(mirrored, -1))
 
 
-def build(model, scales=(1.0,), flip=False, max_edge=None):
+def build(model, spec):
     """A model as `config.inference` wants it seen.
 
     Args:
       model: Flax module with the methods of `contract`.
-      scales: factors on the size of the frames.
-      flip: whether frames are seen mirrored too.
-      max_edge: longest edge at scale 1; None as released: 800 with several scales.
+      spec: InferenceSpec, of which scales, flip and max_edge count.
 
     Returns:
       The model itself where there is one view of the frame as it is, or `Views`.
@@ -144,17 +142,17 @@ def build(model, scales=(1.0,), flip=False, max_edge=None):
     Raises:
       InputError: for several scales of a model that has no setting for it.
     """
-    scales = tuple(float(scale) for scale in scales)
-    if scales != (1.0,) or max_edge:
+    scales = spec.scales
+    if scales != (1.0,) or spec.max_edge:
         fields = [field.name for field in dataclasses.fields(model.spec)]
         if 'scale' not in fields:
             raise InputError(
                 f"'inference.scales' is {scales}, but {type(model).__name__} sees frames at their "
                 'own size; take (1.0,)'
             )
-        edge = max_edge or (model.spec.max_edge if scales == (1.0,) else SEVERAL_EDGE)
+        edge = spec.max_edge or (model.spec.max_edge if scales == (1.0,) else SEVERAL_EDGE)
         specs = [dataclasses.replace(model.spec, scale=s, max_edge=edge) for s in scales]
         models = tuple(model.clone(spec=spec) for spec in specs)
     else:
         models = (model,)
-    return models[0] if len(models) == 1 and not flip else Views(models, bool(flip))
+    return models[0] if len(models) == 1 and not spec.flip else Views(models, spec.flip)

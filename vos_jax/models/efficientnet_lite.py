@@ -4,75 +4,19 @@ The Lite variant has no squeeze-and-excitation, and ReLU6 for an activation. Its
 folded into the convolutions, which have biases instead (`data_prep.names_efficientnet`).
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vos_jax.errors import InputError
-from vos_jax.models.choices import check_choices
+from vos_jax.models.encoder_spec import LITE_STAGES, LiteSpec, LiteStage
 from vos_jax.models.layers import Conv1x1, conv
 from vos_jax.ops import resize
 from vos_jax.ops.cpu.convolution import conv2d
 from vos_jax.ops.depthwise import depthwise
 
-CHOICES = {'stride': (8, 16), 'frozen_stages': tuple(range(6))}
 STEM_WIDTH = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Shape of a stage: kernel size, expansion in each block, output channels, blocks, stride."""
-
-    size: int
-    expansion: int
-    width: int
-    depth: int
-    stride: int
-
-
-STAGES = (
-    Stage(3, 1, 16, 1, 1),
-    Stage(3, 6, 24, 2, 2),
-    Stage(5, 6, 40, 2, 2),
-    Stage(3, 6, 80, 3, 2),
-    Stage(5, 6, 112, 3, 1),
-)
+STAGES = LITE_STAGES
 SHARED = 3  # stages before the mask arrives: query and support encoder have them in common
-
-
-@dataclasses.dataclass(frozen=True)
-class LiteSpec:
-    """Settings of the encoder; every field is a config value.
-
-    Attributes:
-      stride: of the last stage, 16 as published, or 8: the fourth stage keeps its input's size and
-        what follows is dilated.
-      frozen_stages: the stem and so many of the five stages get no gradient. Weight decay is the
-        optimizer's affair: `optimizer.groups`.
-      scale: factor on r2, r3 and r4, which have no norm: 1/8 brings those of the published weights
-        to standard deviations of 0.8 to 1.
-    """
-
-    stride: int = 16
-    frozen_stages: int = 3
-    scale: float = 0.125
-
-    def __post_init__(self):
-        check_choices(self, CHOICES, 'model.encoder')
-        if not self.scale > 0:
-            raise InputError(f"'model.encoder.scale' is {self.scale!r}; needed: a number above 0")
-
-    @property
-    def stage_strides(self):
-        """Strides of r2, r3, r4 relative to the image."""
-        return 4, 8, self.stride
-
-    @property
-    def stage_channels(self):
-        """Channels of r2, r3, r4."""
-        return tuple(STAGES[stage - 1].width for stage in (2, 3, 5))
 
 
 def normalise(frames, dtype=jnp.float32):
@@ -120,7 +64,7 @@ class Depthwise(nn.Module):
 class Block(nn.Module):
     """Inverted residual block: expansion, depthwise convolution, projection."""
 
-    stage: Stage
+    stage: LiteStage
     stride: int
     dilation: int
     dtype: jnp.dtype | None = None

@@ -6,10 +6,9 @@ Kernels have the shape [kh, kw, in, out]; names of parameters are a file format.
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vos_jax.models.encoder_spec import NORM_GROUPS, NORMS
 from vos_jax.ops import resize
 from vos_jax.ops.cpu.convolution import conv2d
-
-NORMS = ('frozen_bn', 'fixed_bn', 'bn', 'gn')
 
 
 class Conv1x1(nn.Module):
@@ -137,7 +136,7 @@ class Norm(nn.Module):
     """
 
     kind: str
-    groups: int = 8
+    groups: int = NORM_GROUPS
 
     @nn.compact
     def __call__(self, x, train=False, mask=None):

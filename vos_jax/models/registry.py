@@ -1,71 +1,58 @@
-"""The one place that turns a config into a model."""
+"""The models by name, and the one reader of a whole config. Reading needs no jax, building does."""
 
-import dataclasses
-import difflib
+import pkgutil
+from typing import NamedTuple
 
-import jax.numpy as jnp
-
+from vos_jax.config.read import read
+from vos_jax.config.schema import Config
+from vos_jax.config.spec import SettingError
 from vos_jax.errors import InputError
-from vos_jax.models.cfbi.deeplab import DeepLabSpec
-from vos_jax.models.cfbi.model import CFBI
-from vos_jax.models.cfbi.spec import CFBISpec
-from vos_jax.models.efficientnet_lite import LiteSpec
-from vos_jax.models.giel.model import GIEL
-from vos_jax.models.giel.spec import GIELSpec
-from vos_jax.models.resnet import EncoderSpec
-from vos_jax.models.stm.model import STM
-from vos_jax.models.stm.spec import STMSpec
-
-# `model.encoder.kind`; without one, as in files from before there was a choice, a ResNet.
-ENCODERS = {'resnet': EncoderSpec, 'efficientnet_lite0': LiteSpec}
-DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
-def build(config):
-    """Builds the model of a config.
+class Entry(NamedTuple):
+    """Where a model's spec and its Flax module are, as 'package.module:Name'."""
+
+    spec: str
+    module: str
+
+
+MODELS = {
+    'cfbi': Entry('vos_jax.models.cfbi.spec:CFBISpec', 'vos_jax.models.cfbi.model:CFBI'),
+    'giel': Entry('vos_jax.models.giel.spec:GIELSpec', 'vos_jax.models.giel.model:GIEL'),
+    'stm': Entry('vos_jax.models.stm.spec:STMSpec', 'vos_jax.models.stm.model:STM'),
+}
+
+
+def read_config(mapping):
+    """Makes a `Config` of a whole config.
 
     Args:
-      config: mapping with `name`, `dtype` and the settings of the model's spec (`config.model`).
-
-    Returns:
-      A Flax module with the methods of `contract`.
+      mapping: dict or ConfigDict, as recipes give it, or a run or a file of weights has stored it;
+        what it lacks has the schema's defaults.
 
     Raises:
-      InputError: for an unknown model, dtype or setting; the message lists what is allowed.
+      InputError: one line that names the setting, and what it may be or the nearest name.
     """
-    settings = {k: config[k] for k in config}
-    name, dtype = settings.pop('name'), settings.pop('dtype')
-    if dtype not in DTYPES:
-        raise InputError(f"'model.dtype' is {dtype!r}; one of {', '.join(map(repr, DTYPES))}")
-    if name == 'giel':
-        encoder = _encoder(settings.pop('encoder'), ENCODERS)
-        return GIEL(_spec(GIELSpec, {**settings, 'encoder': encoder}, 'model'), DTYPES[dtype])
-    if name == 'stm':
-        encoder = _encoder(settings.pop('encoder'), {'resnet': EncoderSpec})
-        return STM(_spec(STMSpec, {**settings, 'encoder': encoder}, 'model'), DTYPES[dtype])
-    if name == 'cfbi':
-        backbone = _spec(DeepLabSpec, settings.pop('backbone'), 'model.backbone')
-        return CFBI(_spec(CFBISpec, {**settings, 'backbone': backbone}, 'model'), DTYPES[dtype])
-    raise InputError(f"'model.name' is {name!r}; one of 'cfbi', 'giel', 'stm'")
+    values = dict(mapping.items())
+    if 'model' not in values:
+        raise InputError("'model' is not set; it has no default")
+    return read(Config, {**values, 'model': read_model(values['model'])})
 
 
-def _encoder(settings, kinds):
-    settings = {k: settings[k] for k in settings}
-    kind = settings.pop('kind', 'resnet')
-    if kind not in kinds:
-        raise InputError(f"'model.encoder.kind' is {kind!r}; one of {', '.join(map(repr, kinds))}")
-    return _spec(kinds[kind], settings, 'model.encoder')
+def read_model(mapping, where='model'):
+    """Makes the spec of the model that a mapping names; errors as of `read_config`."""
+    if not hasattr(mapping, 'items'):
+        raise SettingError(where, mapping, 'needed: a group of settings')
+    name = dict(mapping.items()).get('name')
+    if name not in tuple(MODELS):  # it may be anything, hashable or not
+        allowed = f'one of {", ".join(map(repr, MODELS))}'
+        raise SettingError(f'{where}.name', name, allowed)
+    return read(pkgutil.resolve_name(MODELS[name].spec), mapping, where)
 
 
-def _spec(kind, settings, where):
-    allowed = [field.name for field in dataclasses.fields(kind)]
-    unknown = sorted(set(settings) - set(allowed))
-    if unknown:
-        nearest = difflib.get_close_matches(unknown[0], allowed, n=1, cutoff=0)[0]
-        raise InputError(f"'{where}.{unknown[0]}' is not a setting; nearest: '{where}.{nearest}'")
-    return kind(**{k: _frozen(v) for k, v in settings.items()})
+def build(spec):
+    """The Flax module of a model's spec, with the methods of `protocol`."""
+    # Here and not above: settings are read, and refused, before jax is loaded.
+    import jax.numpy as jnp
 
-
-def _frozen(value):
-    """Lists as tuples, so that a spec is hashable."""
-    return tuple(value) if isinstance(value, (list, tuple)) else value
+    return pkgutil.resolve_name(MODELS[spec.name].module)(spec, getattr(jnp, spec.dtype))

@@ -3,63 +3,12 @@
 The stride of a stage is in the 3x3 convolution of its first block, as in torchvision's weights.
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vos_jax.errors import InputError
-from vos_jax.models.choices import check_choices
-from vos_jax.models.layers import NORMS, Norm, conv
+from vos_jax.models.encoder_spec import EncoderSpec
+from vos_jax.models.layers import Norm, conv
 from vos_jax.ops.cpu.holding import hold
-
-CHOICES = {'block': ('bottleneck', 'basic'), 'stem': ('resnet', 'small'), 'norm': NORMS}
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderSpec:
-    """Shape of an encoder; every field is a config value.
-
-    Attributes:
-      block: 'bottleneck' (output 4 times the width) or 'basic'.
-      stem: 'resnet' (7x7 stride 2, then 3x3 max pooling stride 2) or 'small' (3x3 stride 2).
-      stem_width: channels of the stem.
-      depths, widths, strides, dilations: one number for each of the three stages res2, res3, res4.
-      norm: see `layers.Norm`.
-    """
-
-    block: str = 'bottleneck'
-    stem: str = 'resnet'
-    stem_width: int = 64
-    depths: tuple = (3, 4, 6)
-    widths: tuple = (64, 128, 256)
-    strides: tuple = (1, 2, 2)
-    dilations: tuple = (1, 1, 1)
-    norm: str = 'frozen_bn'
-
-    def __post_init__(self):
-        check_choices(self, CHOICES, 'model.encoder')
-        for name in ('depths', 'widths', 'strides', 'dilations'):
-            if len(getattr(self, name)) != 3:
-                raise InputError(
-                    f"'model.encoder.{name}' is {getattr(self, name)}; needed: one number for each "
-                    'of the three stages'
-                )
-
-    @property
-    def stage_strides(self):
-        """Strides of r2, r3, r4 relative to the image."""
-        stride = 4 if self.stem == 'resnet' else 2
-        out = []
-        for factor in self.strides:
-            stride *= factor
-            out.append(stride)
-        return tuple(out)
-
-    @property
-    def stage_channels(self):
-        """Channels of r2, r3, r4."""
-        return tuple(width * (4 if self.block == 'bottleneck' else 1) for width in self.widths)
 
 
 class Block(nn.Module):

@@ -20,7 +20,6 @@ FAR = 5e4
 BLOCK = 256
 # Queries that a CPU matches at a time: their distances to a block, 2 MB, stay in its cache.
 TILE = 2048
-WINDOWS = (12, 2, 4, 6, 8, 10)
 
 
 def proxy(distances, bias):
@@ -178,7 +177,7 @@ def _blocks_of_slots(labels, num_slots):
     return source, valid, block_slots, last[:, -1].max()
 
 
-def match_locally(current, previous, labels, num_slots, windows=WINDOWS, dtype=jnp.float32):
+def match_locally(current, previous, labels, num_slots, windows, dtype=jnp.float32):
     """Squared distance of each cell to the nearest cell of each slot in windows around it.
 
     All offsets of the largest window are walked once, row by row.

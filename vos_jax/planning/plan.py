@@ -5,6 +5,7 @@ chips, a step time by roofline, and which mesh to take. Needs libtpu (requiremen
 with --nocompile only what follows from the shapes is told. docs/tpu_pods.md explains the figures.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from absl import flags
 
-from vos_jax.config import recipe as configs
+from vos_jax.config import recipe
+from vos_jax.config.schema import MeshSpec
 from vos_jax.errors import InputError, first_line, run_main
+from vos_jax.models.registry import read_config
 from vos_jax.planning import roofline
 
 NAMES = {  # what one rents -> topology, and options of its description
@@ -50,10 +53,11 @@ def main(argv):
     wanted = flags.FLAGS
     if wanted.config is None:
         raise InputError('--config is missing, as configs/giel_resnet50.py')
+    config = read_config(wanted.config)
     topology = NAMES.get(wanted.topology, wanted.topology)
     chip, count = parse_topology(topology)
     os.environ['JAX_PLATFORMS'] = 'cpu'  # or JAX would look for a TPU in this machine
-    work = roofline.work_of(wanted.config)
+    work = roofline.work_of(config)
     rows = roofline.candidates(work, chip, count)
     chosen = _chosen(wanted.mesh, rows, count, work)
     print(f'{wanted.topology}: {count} chips ({chip.describe()})')
@@ -62,10 +66,10 @@ def main(argv):
     figures = {'topology': topology, 'chips': count, 'mesh': chosen.mesh, **chosen.figures()}
     if wanted.compile:
         print('compiling for the slice: minutes, half an hour for a large model', flush=True)
-        compiled = compile_for(wanted.config, topology, chosen.mesh)
+        compiled = compile_for(config, topology, chosen.mesh)
         figures |= compiled
         _print_compiled(compiled, chip)
-    _print_run(wanted.config, chosen, count, wanted.price)
+    _print_run(config, chosen, count, wanted.price)
     if wanted.out:
         Path(wanted.out).write_text(json.dumps(figures, indent=1) + '\n')
         print(f'figures in {wanted.out}')
@@ -110,7 +114,7 @@ def compile_for(config, topology, mesh):
     """Compiles the train step of a config for a slice.
 
     Args:
-      config: the resolved config.
+      config: Config.
       topology: 'v5e:4x4'.
       mesh: dict of the sizes of its axes.
 
@@ -124,9 +128,7 @@ def compile_for(config, topology, mesh):
     from vos_jax.planning import hlo
     from vos_jax.training.program import Program
 
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.mesh.update(mesh)
+    config = dataclasses.replace(config, mesh=MeshSpec(**mesh))
     program = Program(config, _devices(topology))
     start_s = time.perf_counter()
     compiled = program.trace().lower().compile()
@@ -189,6 +191,6 @@ def _print_run(config, row, count, price):
 
 
 if __name__ == '__main__':
-    configs.define_flag()
+    recipe.define_flag()
     define_flags()
     run_main(main)

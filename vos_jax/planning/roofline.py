@@ -5,11 +5,13 @@ crosses between chips at the speed of its links. A real step is slower; how much
 it was measured, so the ratio of two estimates tells more than one of them.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
 import jax
 
+from vos_jax.config.schema import MeshSpec
 from vos_jax.errors import InputError
 from vos_jax.training import flops, sharding
 from vos_jax.training.program import Program
@@ -106,9 +108,7 @@ class Row(NamedTuple):
 
 def work_of(config):
     """Work of a config's step, from its trace; nothing is compiled."""
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.mesh.update(dict.fromkeys(sharding.AXES, 1))
+    config = dataclasses.replace(config, mesh=MeshSpec())
     program = Program(config, jax.devices()[:1])
     jaxpr = program.trace().jaxpr
     sizes = flops.tally(jaxpr)

@@ -8,13 +8,9 @@ import sys
 import jax
 import numpy as np
 
-from vos_jax.config.data_spec import read_settings
 from vos_jax.data.pipeline import BatchMaker
-from vos_jax.errors import InputError
 from vos_jax.storage.json_files import write_json
 
-NONFINITE = ('stop', 'skip')
-RECOMPILATION = ('warn', 'error')
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
@@ -33,8 +29,6 @@ class NonFinite:
         """
         training = config.training
         self._mode, self._limit = training.nonfinite, training.nonfinite_limit
-        if self._mode not in NONFINITE:
-            raise InputError(f"'training.nonfinite' is {self._mode!r}; one of {NONFINITE}")
         self._config, self._folder = config, workdir / 'nonfinite'
         self._is_writer, self._count = is_writer, 0
 
@@ -80,8 +74,7 @@ def save_clips(config, index, folder, metrics):
     Returns:
       Names, 'SOURCE/SEQUENCE' for each clip.
     """
-    settings = read_settings(config.data)
-    maker = BatchMaker(settings, config.seed)
+    maker = BatchMaker(config.data, config.seed)
     names = maker.names(index)
     path = folder / f'step_{index + 1:07d}.json'
     numbers = {
@@ -101,8 +94,6 @@ class Compilations:
     """
 
     def __init__(self, reaction):
-        if reaction not in RECOMPILATION:
-            raise InputError(f"'training.recompilation' is {reaction!r}; one of {RECOMPILATION}")
         self._reaction, self._count, self._calls = reaction, 0, 0
 
     @contextlib.contextmanager
@@ -148,8 +139,6 @@ class Profile:
     WARM_UP = 10  # steps that come first, in a run that has so many
 
     def __init__(self, workdir, steps, start, end):
-        if not isinstance(steps, int) or steps < 0:
-            raise InputError(f"'profile' is {steps!r}; needed: a number of steps, 0 for none")
         steps = min(steps, end - start)
         self._folder = str(workdir / 'profile')
         self._first = start + min(self.WARM_UP, end - start - steps)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from vos_jax.compilation import RUN_ONCE
 from vos_jax.data.pipeline import make_batches
+from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.training import sharding
 from vos_jax.training import step as steps
@@ -16,7 +17,7 @@ class Program:
     """What a config makes the devices do: mesh, places of all arrays, compiled step, batches.
 
     Args:
-      config: the resolved config.
+      config: Config.
       devices: in place of all there are; those of a topology that is only planned will do.
 
     Raises:
@@ -24,6 +25,8 @@ class Program:
     """
 
     def __init__(self, config, devices=None):
+        if config.data is None:
+            raise InputError("'data' is not set; training needs its sources, batch_size and crop")
         training, self._config = config.training, config
         model = registry.build(config.model)
         optimizer, self.rate = steps.make_optimizer(config.optimizer, training.steps)

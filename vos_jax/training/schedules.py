@@ -4,7 +4,6 @@ The learning rates of the recipes, values that grow with the training (curricula
 steps scale with the batch.
 """
 
-import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,44 +11,30 @@ import optax
 
 from vos_jax.errors import InputError
 
-SCHEDULES = ('constant', 'cosine', 'poly')
 
-
-def learning_rate(name, base, steps, *, warmup=0, end=0.0, power=1.0):
-    """Learning rate by step: `base` decayed over all steps, times a linear warm-up.
+def learning_rate(spec, steps):
+    """Learning rate by step: the spec's, decayed over all steps, times a linear warm-up.
 
     Args:
-      name: 'constant'; 'cosine', half a cosine from base to end; 'poly',
-        end + (base - end) (1 - step/steps)^power.
-      base: the highest rate.
+      spec: OptimizerSpec. The schedule 'constant'; 'cosine', half a cosine from `learning_rate` to
+        `end`; 'poly', end + (learning_rate - end) (1 - step/steps)^power. The first `warmup` steps
+        have (step + 1)/warmup of the decayed rate: no step is lost to a rate of 0.
       steps: number of steps of the run, warm-up included; later steps keep the last rate.
-      warmup: the first steps, whose rate is (step + 1)/warmup of the decayed one: no step is lost
-        to a rate of 0.
-      end: rate after the last step (cosine, poly).
-      power: of poly; 1 is linear.
 
     Returns:
       Function step -> f32[].
 
-    Raises:
-      InputError: for an unknown name, or a warm-up longer than the run.
-
-    >>> rate = learning_rate('poly', 0.1, steps=100, warmup=4)
+    >>> from vos_jax.config.schema import OptimizerSpec
+    >>> rate = learning_rate(OptimizerSpec(learning_rate=0.1, schedule='poly', warmup=4), 100)
     >>> [round(float(rate(step)), 4) for step in (0, 3, 50, 100)]
     [0.025, 0.097, 0.05, 0.0]
     """
-    if name not in SCHEDULES:
-        raise InputError(f"schedule '{name}' is not one of {', '.join(SCHEDULES)}")
-    if not 0 <= warmup <= steps:
-        raise InputError(
-            f"'optimizer.warmup': a warm-up of {warmup} steps does not fit a run of {steps} steps; "
-            'needed: at most training.steps'
-        )
+    base, end, warmup = spec.learning_rate, spec.end, spec.warmup
     decayed = {
         'constant': lambda: optax.constant_schedule(base),
         'cosine': lambda: optax.cosine_decay_schedule(base, steps, alpha=end / base),
-        'poly': lambda: optax.polynomial_schedule(base, end, power, steps),
-    }[name]()
+        'poly': lambda: optax.polynomial_schedule(base, end, spec.power, steps),
+    }[spec.schedule]()
     if warmup == 0:
         return decayed
     factor = optax.linear_schedule(1 / warmup, 1 + 1 / warmup, warmup)
@@ -70,8 +55,6 @@ def piecewise_linear(points):
     [1.0, 3.0, 5.0, 5.0]
     """
     steps, values = zip(*points, strict=True)
-    if any(a >= b for a, b in itertools.pairwise(steps)):
-        raise InputError(f'steps of a schedule must rise, these do not: {list(steps)}')
     steps, values = jnp.array(steps, jnp.float32), jnp.array(values, jnp.float32)
     return lambda step: jnp.interp(step, steps, values)
 

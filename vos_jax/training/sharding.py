@@ -23,30 +23,14 @@ MIN_VALUES = 4096
 LARGE_BYTES = 2**20  # what must not lie whole on every device where there is an axis to split it
 
 
-def mesh_sizes(settings):
-    """Sizes of the axes from `config.mesh` (or an empty mapping): dict, 1 by default.
-
-    Raises:
-      InputError: for an unknown axis or a size that is not a whole number above 0.
-    """
-    unknown = [name for name in settings if name not in AXES]
-    if unknown:
-        raise InputError(f"'mesh.{unknown[0]}' is not an axis; one of {', '.join(AXES)}")
-    sizes = {name: settings.get(name, 1) for name in AXES}
-    for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise InputError(f"'mesh.{name}' is {size!r}; needed: a whole number, 1 or more")
-    return sizes
-
-
-def make_mesh(settings, devices=None):
+def make_mesh(spec, devices=None):
     """The mesh of a run.
 
     Neighbours along `spatial`, which exchange most, lie next to each other; processes follow each
     other along `data`, so that each reads clips of its own.
 
     Args:
-      settings: mapping with the sizes `data`, `fsdp`, `spatial`, see `mesh_sizes`.
+      spec: MeshSpec, `config.mesh`.
       devices: in place of all devices of all processes.
 
     Returns:
@@ -55,7 +39,7 @@ def make_mesh(settings, devices=None):
     Raises:
       InputError: where the devices are too few, or some process would have no part in the mesh.
     """
-    sizes = mesh_sizes(settings)
+    sizes = {name: getattr(spec, name) for name in AXES}
     devices = jax.devices() if devices is None else devices
     count = math.prod(sizes.values())
     text = ' x '.join(f'{name} {size}' for name, size in sizes.items())

@@ -11,8 +11,6 @@ from vos_jax.errors import InputError
 from vos_jax.ops import aggregation
 from vos_jax.training import losses, schedules, sharding, unroll
 
-OPTIMIZERS = ('adam', 'adamw', 'sgd')
-
 
 @flax.struct.dataclass
 class TrainState:
@@ -37,30 +35,20 @@ class TrainState:
         return {'params': params, **({'batch_stats': self.batch_stats} if self.batch_stats else {})}
 
 
-def make_optimizer(config, steps):
-    """Optimizer of `config.optimizer`, and its learning rate as a function of the step.
+def make_optimizer(spec, steps):
+    """An optimizer, and its learning rate as a function of the step.
 
     Weight decay leaves vectors alone (biases, norms); gradients are clipped by their global norm.
 
     Args:
-      config: mapping with `name`, `learning_rate`, `schedule`, `warmup`, `end`, `power`,
-        `weight_decay`, `momentum`, `clip_norm`, and `groups`, see `scale_groups`.
+      spec: OptimizerSpec, `config.optimizer`.
       steps: of the whole run.
     """
-    rate = schedules.learning_rate(
-        config['schedule'],
-        config['learning_rate'],
-        steps,
-        warmup=config['warmup'],
-        end=config['end'],
-        power=config['power'],
-    )
-    name, decay = config['name'], config['weight_decay']
-    if name not in OPTIMIZERS:
-        raise InputError(f"'optimizer.name' is {name!r}; one of {', '.join(map(repr, OPTIMIZERS))}")
+    rate = schedules.learning_rate(spec, steps)
+    name, decay = spec.name, spec.weight_decay
     parts = []
-    if config['clip_norm']:
-        parts.append(optax.clip_by_global_norm(config['clip_norm']))
+    if spec.clip_norm:
+        parts.append(optax.clip_by_global_norm(spec.clip_norm))
     if name != 'adamw' and decay:
         parts.append(optax.add_decayed_weights(decay, mask=_matrices))
     if name == 'adam':
@@ -68,9 +56,9 @@ def make_optimizer(config, steps):
     elif name == 'adamw':
         parts.append(optax.adamw(rate, weight_decay=decay, mask=_matrices))
     else:
-        parts.append(optax.sgd(rate, momentum=config['momentum']))
-    if config.get('groups'):
-        parts.append(scale_groups(config['groups']))
+        parts.append(optax.sgd(rate, momentum=spec.momentum))
+    if spec.groups:
+        parts.append(scale_groups(spec.groups))
     return optax.chain(*parts), rate
 
 
@@ -150,7 +138,7 @@ def make_train_step(model, optimizer, config, mesh=None):
     """Binds model, optimizer and settings.
 
     Args:
-      config: the run's config; `loss` and `training` are read here, once.
+      config: Config, of which `loss`, `training` and `seed` count.
       mesh: `sharding.make_mesh`, for a step that is sharded; None: nothing is constrained.
 
     Returns:
@@ -159,7 +147,7 @@ def make_train_step(model, optimizer, config, mesh=None):
     """
     constraints = sharding.Constraints(mesh)
     gradient_of = make_gradient(model, config, constraints)
-    decay = config['training']['ema_decay']
+    decay = config.training.ema_decay
 
     def train_step(state, batch):
         batch_stats, loss, terms, gradients = gradient_of(state, batch)
@@ -196,9 +184,7 @@ def make_gradient(model, config, constraints):
       use the statistics of their part ('bn').
     """
     loss_of, totals_of = _make_loss(model, config, constraints)
-    num_parts, unrolled = config['training'].get('accumulate', 1), config['training']['unrolled']
-    if not isinstance(num_parts, int) or num_parts < 1:
-        raise InputError(f"'training.accumulate' is {num_parts!r}; needed: a whole number above 0")
+    num_parts, unrolled = config.training.accumulate, config.training.unrolled
 
     def of_part(state, batch_stats, part, totals, number=0):
         state = state.replace(batch_stats=batch_stats)
@@ -256,19 +242,12 @@ def _make_loss(model, config, constraints):
     The loss is that of the batch, or with the totals of a whole batch its share of that one's.
     `draw` is the number of the call, for dropout.
     """
-    weights = {name: float(config['loss'][name]) for name in ('bce', 'ce', 'dice', 'propagation')}
-    hardest = config['loss']['hardest']
-    fraction_at = schedules.piecewise_linear(hardest) if hardest else None
-    frames = config['loss'].get('frames', 'all')
-    if frames not in ('all', 'last'):
-        raise InputError(f"'loss.frames' is {frames!r}; one of 'all', 'last'")
-    hardest_of = config['loss'].get('hardest_of', 'valid')
-    if hardest_of not in ('valid', 'all'):
-        raise InputError(f"'loss.hardest_of' is {hardest_of!r}; one of 'valid', 'all'")
-    training = config['training']
-    sequential_from = training['sequential_from']
-    predict_from = training.get('predict_from', 1)
-    key = jax.random.key(config.get('seed', 0))
+    loss, training = config.loss, config.training
+    weights = {name: getattr(loss, name) for name in ('bce', 'ce', 'dice', 'propagation')}
+    fraction_at = schedules.piecewise_linear(loss.hardest) if loss.hardest else None
+    frames, hardest_of = loss.frames, loss.hardest_of
+    sequential_from, predict_from = training.sequential_from, training.predict_from
+    key = jax.random.key(config.seed)
     needs_labels = weights['propagation'] or sequential_from or predict_from > 1
 
     def loss_of(params, state, batch, totals, draw):
@@ -283,8 +262,8 @@ def _make_loss(model, config, constraints):
             aggregation.one_hot_masks(labels[:, 0], objects.shape[1]),
             objects,
             train=True,
-            remat=training['remat'],
-            unrolled=training['unrolled'],
+            remat=training.remat,
+            unrolled=training.unrolled,
             labels=labels if needs_labels else None,
             sequential=state.step >= sequential_from if sequential_from else True,
             rows=constraints.rows,

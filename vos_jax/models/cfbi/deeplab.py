@@ -1,46 +1,12 @@
 """DeepLabv3+ (Chen et al., ECCV 2018) as feature extractor: no classifier, output stride 16."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vos_jax.models.choices import check_choices
+from vos_jax.models.cfbi.spec import DeepLabSpec
 from vos_jax.models.convolutions import AtrousConv, ResizedConv
-from vos_jax.models.layers import NORMS, Norm, conv
+from vos_jax.models.layers import Norm, conv
 from vos_jax.models.resnet import Block
-
-
-@dataclasses.dataclass(frozen=True)
-class DeepLabSpec:
-    """Shape of the backbone; the defaults are ResNet-101.
-
-    Attributes:
-      block: 'bottleneck' (output 4 times the width) or 'basic'.
-      stem_width: channels of the stem (7x7 stride 2, then 3x3 max pooling stride 2).
-      depths, widths, strides, dilations: one number for each of the four stages res2 to res5.
-      multi_grid: factors of the last stage's dilation, block by block.
-      aspp_rates: dilations of the three 3x3 branches.
-      channels: of the ASPP and of the result; low_channels: of the projected low-level features.
-      dropout: after the ASPP, in training.
-      norm: see `layers.Norm`.
-    """
-
-    block: str = 'bottleneck'
-    stem_width: int = 64
-    depths: tuple = (3, 4, 23, 3)
-    widths: tuple = (64, 128, 256, 512)
-    strides: tuple = (1, 2, 2, 1)
-    dilations: tuple = (1, 1, 1, 2)
-    multi_grid: tuple = (1, 2, 4)
-    aspp_rates: tuple = (6, 12, 18)
-    channels: int = 256
-    low_channels: int = 48
-    dropout: float = 0.1
-    norm: str = 'frozen_bn'
-
-    def __post_init__(self):
-        check_choices(self, {'block': ('bottleneck', 'basic'), 'norm': NORMS}, 'model.backbone')
 
 
 class Unit(nn.Module):

@@ -1,21 +1,56 @@
 """Settings of CFBI (`config.model`)."""
 
 import dataclasses
+from typing import Annotated
 
-from vos_jax.errors import InputError
-from vos_jax.models.cfbi.deeplab import DeepLabSpec
-from vos_jax.models.choices import check_choices
-from vos_jax.ops.matching import WINDOWS
+from vos_jax.config.schema import ModelSpec
+from vos_jax.config.spec import Above, AtMost, Below, Between, Length, OneOf, Spec
+from vos_jax.models.encoder_spec import (
+    Channels,
+    Depth,
+    Dilation,
+    Norm,
+    Stride,
+    check_groups,
+)
 
-CHOICES = {
-    'channel_order': ('bgr', 'rgb'),
-    'matching_dtype': ('float32', 'bfloat16', 'float16'),
-    'head': ('ensembler', 'separable'),
-}
+WINDOWS = (12, 2, 4, 6, 8, 10)
 
 
 @dataclasses.dataclass(frozen=True)
-class CFBISpec:
+class DeepLabSpec(Spec):
+    """Shape of the DeepLabv3+ backbone; the defaults are ResNet-101.
+
+    Attributes:
+      block: 'bottleneck' (output 4 times the width) or 'basic'.
+      stem_width: channels of the stem (7x7 stride 2, then 3x3 max pooling stride 2).
+      depths, widths, strides, dilations: one number for each of the four stages res2 to res5.
+      multi_grid: factors of the last stage's dilation, block by block.
+      aspp_rates: dilations of the three 3x3 branches.
+      channels: of the ASPP and of the result; low_channels: of the projected low-level features.
+      dropout: after the ASPP, in training.
+      norm: see `layers.Norm`.
+    """
+
+    block: Annotated[str, OneOf('bottleneck', 'basic')] = 'bottleneck'
+    stem_width: Channels = 64
+    depths: tuple[Depth, Depth, Depth, Depth] = (3, 4, 23, 3)
+    widths: tuple[Channels, Channels, Channels, Channels] = (64, 128, 256, 512)
+    strides: tuple[Stride, Stride, Stride, Stride] = (1, 2, 2, 1)
+    dilations: tuple[Dilation, Dilation, Dilation, Dilation] = (1, 1, 1, 2)
+    multi_grid: Annotated[tuple[Dilation, ...], Length(1, 1000)] = (1, 2, 4)
+    aspp_rates: tuple[Dilation, Dilation, Dilation] = (6, 12, 18)
+    channels: Channels = 256
+    low_channels: Channels = 48
+    dropout: Annotated[float, Below(0, 1)] = 0.1
+    norm: Norm = 'frozen_bn'
+
+    def check(self):
+        check_groups(self, 'stem_width', 'widths', 'channels', 'low_channels')
+
+
+@dataclasses.dataclass(frozen=True)
+class CFBISpec(ModelSpec):
     """Settings of the model; the defaults are those of the released code.
 
     Attributes:
@@ -34,31 +69,22 @@ class CFBISpec:
       head: 'ensembler', or 'separable': four depthwise separable layers (Table 5, line 3).
     """
 
+    name: Annotated[str, OneOf('cfbi')] = dataclasses.field(default='cfbi', kw_only=True)
     backbone: DeepLabSpec = DeepLabSpec()
-    embedding_channels: int = 100
-    prehead_channels: int = 64
-    head_channels: tuple = (256, 512, 128)
-    channel_order: str = 'bgr'
-    max_edge: int = 1040
-    scale: float = 1.0
-    windows: tuple = WINDOWS
-    global_atrous: int = 1
-    matching_dtype: str = 'float32'
+    embedding_channels: Channels = 100
+    prehead_channels: Channels = 64
+    head_channels: tuple[Channels, Channels, Channels] = (256, 512, 128)
+    channel_order: Annotated[str, OneOf('bgr', 'rgb')] = 'bgr'
+    max_edge: Annotated[int, Between(33, 2**14)] = 1040
+    scale: Annotated[float, Above(0), AtMost(16)] = 1.0
+    windows: Annotated[tuple[Annotated[int, Between(1, 100)], ...], Length(1, 100)] = WINDOWS
+    global_atrous: Annotated[int, Between(1, 100)] = 1
+    matching_dtype: Annotated[str, OneOf('float32', 'bfloat16', 'float16')] = 'float32'
     matching_background: bool = True
     attention_background: bool = True
     distance_bias: bool = True
     instance_attention: bool = True
-    head: str = 'ensembler'
-
-    def __post_init__(self):
-        check_choices(self, CHOICES, 'model')
-        if not self.windows or min(self.windows) < 1:
-            raise InputError(f"'model.windows' is {self.windows}; needed: radii of 1 or more")
-        if self.global_atrous < 1 or self.max_edge < 33 or self.scale <= 0:
-            raise InputError(
-                f"'model.global_atrous' is {self.global_atrous}, 'max_edge' {self.max_edge}, "
-                f"'scale' {self.scale}; needed: 1 or more, 33 or more, above 0"
-            )
+    head: Annotated[str, OneOf('ensembler', 'separable')] = 'ensembler'
 
 
 def network_size(size, max_edge, scale):

@@ -1,28 +1,15 @@
 """Settings of GIEL: the decisions D1..D8 where the paper is silent, and its ablations."""
 
 import dataclasses
+from typing import Annotated
 
-from vos_jax.errors import InputError
-from vos_jax.models.choices import check_choices
-from vos_jax.models.efficientnet_lite import LiteSpec
-from vos_jax.models.layers import NORMS
-from vos_jax.models.resnet import EncoderSpec
-
-CHOICES = {
-    'variant': ('full', 'fast'),
-    'support_mask': ('soft', 'hard'),
-    'support_source': ('global', 'aggregated'),
-    'affinity': ('dot', 'l2'),
-    'locality': ('none', 'random_walk'),
-    'temporal_attention': ('reweigh', 'logits', 'none'),
-    'temporal_projection': ('own', 'shared'),
-    'label_downsample': ('area', 'strided'),
-    'label_norm': NORMS,
-}
+from vos_jax.config.schema import ModelSpec
+from vos_jax.config.spec import OneOf, SettingError
+from vos_jax.models.encoder_spec import NORM_GROUPS, Channels, EncoderSpec, LiteSpec, Norm
 
 
 @dataclasses.dataclass(frozen=True)
-class GIELSpec:
+class GIELSpec(ModelSpec):
     """Settings of GIEL; the defaults are the paper's full variant.
 
     Attributes:
@@ -46,38 +33,39 @@ class GIELSpec:
       temporal_projection: 'own' weights for the first, the frame's and the query's key, or
         'shared' ones (D4).
       label_downsample: 'area', means of cells, or 'strided', convolutions of stride 4 (D6).
-      label_norm: norm of the label encoder, one of `layers.NORMS`.
+      label_norm: norm of the label encoder, one of `encoder_spec.NORMS`.
       use_instance: False reads each object with a support encoding of its own mask (ablation).
       use_global: False leaves the global branch out (ablation).
     """
 
+    name: Annotated[str, OneOf('giel')] = dataclasses.field(default='giel', kw_only=True)
     encoder: EncoderSpec | LiteSpec = EncoderSpec()
-    key_channels: int = 128
-    value_channels: int = 512
-    decoder_channels: int = 256
-    coarse_channels: int = 256
-    variant: str = 'full'
+    key_channels: Channels = 128
+    value_channels: Channels = 512
+    decoder_channels: Channels = 256
+    coarse_channels: Channels = 256
+    variant: Annotated[str, OneOf('full', 'fast')] = 'full'
     instance_uses_global: bool = True
-    support_mask: str = 'soft'
-    support_source: str = 'global'
+    support_mask: Annotated[str, OneOf('soft', 'hard')] = 'soft'
+    support_source: Annotated[str, OneOf('global', 'aggregated')] = 'global'
     support_stop_gradient: bool = False
     inject_mask: bool = False
-    affinity: str = 'dot'
+    affinity: Annotated[str, OneOf('dot', 'l2')] = 'dot'
     affinity_scale: bool = True
     learn_temperature: bool = False
-    locality: str = 'none'
-    temporal_attention: str = 'reweigh'
-    temporal_projection: str = 'own'
-    label_downsample: str = 'area'
-    label_norm: str = 'bn'
+    locality: Annotated[str, OneOf('none', 'random_walk')] = 'none'
+    temporal_attention: Annotated[str, OneOf('reweigh', 'logits', 'none')] = 'reweigh'
+    temporal_projection: Annotated[str, OneOf('own', 'shared')] = 'own'
+    label_downsample: Annotated[str, OneOf('area', 'strided')] = 'area'
+    label_norm: Norm = 'bn'
     use_instance: bool = True
     use_global: bool = True
 
-    def __post_init__(self):
-        check_choices(self, CHOICES, 'model')
+    def check(self):
         stride = self.encoder.stage_strides[-1]
         if self.label_downsample == 'strided' and stride != 16:
-            raise InputError(
-                f"'model.label_downsample' is 'strided', which halves four times; 'model.encoder' "
-                f"has stride {stride}: use 'area'"
-            )
+            needed = f"needed: 'area'; 'strided' halves four times, the encoder has stride {stride}"
+            raise SettingError('label_downsample', self.label_downsample, needed)
+        if self.label_norm == 'gn' and self.value_channels % NORM_GROUPS:
+            needed = f"needed: a multiple of {NORM_GROUPS} with label_norm 'gn'"
+            raise SettingError('value_channels', self.value_channels, needed)

@@ -1,15 +1,15 @@
 """Settings of STM (`config.model`)."""
 
 import dataclasses
+from typing import Annotated
 
-from vos_jax.models.choices import check_choices
-from vos_jax.models.resnet import EncoderSpec
-
-CHOICES = {'compat': ('contract', 'release')}
+from vos_jax.config.schema import ModelSpec
+from vos_jax.config.spec import OneOf
+from vos_jax.models.encoder_spec import Channels, EncoderSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class STMSpec:
+class STMSpec(ModelSpec):
     """Settings of the model.
 
     Attributes:
@@ -22,12 +22,10 @@ class STMSpec:
       memory_stop_gradient: whether the gradient stops at the masks that are memorised.
     """
 
+    name: Annotated[str, OneOf('stm')] = dataclasses.field(default='stm', kw_only=True)
     encoder: EncoderSpec = EncoderSpec(norm='fixed_bn')
-    key_channels: int = 128
-    value_channels: int = 512
-    decoder_channels: int = 256
-    compat: str = 'contract'
+    key_channels: Channels = 128
+    value_channels: Channels = 512
+    decoder_channels: Channels = 256
+    compat: Annotated[str, OneOf('contract', 'release')] = 'contract'
     memory_stop_gradient: bool = False
-
-    def __post_init__(self):
-        check_choices(self, CHOICES, 'model')

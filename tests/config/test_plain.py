@@ -3,6 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vos_jax.config import plain
+from vos_jax.config.read import read
+from vos_jax.config.schema import DataSpec, EvaluationSpec, Jitter, Source
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -42,3 +44,17 @@ def test_differences_name_changed_new_and_missing_keys():
 
 def test_an_empty_group_is_no_difference():
     assert plain.differences({'data': {}}, {}) == []
+
+
+def test_a_spec_reads_the_same_from_its_plain_values():
+    data = DataSpec((Source('a', 'one', jitter=Jitter(scale=0.5)), Source('b', 'two')), 4, (32, 48))
+    values = plain.to_plain(data)
+    assert values['sources']['one']['jitter']['scale'] == 0.5
+    assert read(DataSpec, plain.loads(plain.dumps(data)), 'data') == data
+
+
+@pytest.mark.parametrize('names', [('', ''), ('a', 'a'), ('a', '')])
+def test_groups_that_names_do_not_tell_apart_stay_a_list(names):
+    spec = EvaluationSpec(tuple(Source('x', name) for name in names))
+    assert isinstance(plain.to_plain(spec)['sources'], tuple)
+    assert read(EvaluationSpec, plain.to_plain(spec)) == spec

@@ -1,0 +1,320 @@
+"""Every setting with its meaning, default and range; docs/tpu_pods.md says more of some.
+
+A model's own settings are in `models/NAME/spec.py`. Recipes (`configs/`) state what differs from
+the defaults here; runs and weights from before a setting existed get its default too.
+"""
+
+import dataclasses
+from typing import Annotated
+
+from vos_jax.config.spec import (
+    Above,
+    Ascending,
+    AtMost,
+    Below,
+    Between,
+    Count,
+    Length,
+    NotNegative,
+    OneOf,
+    Pattern,
+    Positive,
+    Rising,
+    SettingError,
+    Share,
+    Spec,
+    Whole,
+)
+
+Pixels = Annotated[int, Between(1, 2**14)]
+Degrees = Annotated[float, Between(0, 180)]
+Shear = Annotated[float, Between(0, 80)]  # degrees
+Factor = Annotated[float, Above(0), AtMost(100)]
+Range = Annotated[tuple[Factor, Factor], Ascending()]  # lowest, highest
+Spread = Annotated[float, Between(0, 10)]  # 0.1: between 1/1.1 and 1.1
+Schedule = Annotated[tuple[tuple[Whole, NotNegative], ...], Rising(start=0)]
+Workers = Annotated[int, Between(0, 1024)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitter(Spec):
+    """Largest change of each frame on top of the clip's warp, drawn for each frame by itself."""
+
+    rotation: Degrees = 0.0
+    scale: Spread = 0.0
+    shear: Shear = 0.0
+    shift: Share = 0.0  # of the crop's sides
+
+
+@dataclasses.dataclass(frozen=True)
+class Colour(Spec):
+    """Largest change of colours; all 0: none."""
+
+    brightness: Share = 0.0  # 0.1: between 0.9 and 1.1
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    grey: Share = 0.0  # probability of no colours at all
+
+
+@dataclasses.dataclass(frozen=True)
+class Source(Spec):
+    """One data set. `weight` is relative to the other sources."""
+
+    root: str
+    name: str = ''
+    kind: Annotated[str, OneOf('davis', 'youtube_vos', 'still_images', 'prepared')] = 'davis'
+    split: str = 'train'  # not for still images
+    year: str = '2017'  # which list, 'davis' only
+    resolution: str | None = None  # folder below JPEGImages; None: 480p or the only one
+    binary: bool = False  # accept masks of 0 and 255; 'davis' and 'still_images'
+    weight: NotNegative | Schedule = 1.0  # or (from this step on, weight) pairs
+    stride: Count = 1  # frames of the video between two stored ones; `gap` is divided by it
+    jitter: Jitter | None = None  # instead of that below; it is what moves a still image
+    colour: Colour | None = None  # instead of that below
+    frame_colour: Colour | None = None  # instead of that below
+
+    @property
+    def weights(self):
+        """Its weights as ((from_step, weight), ...)."""
+        return self.weight if isinstance(self.weight, tuple) else ((0, self.weight),)
+
+
+def value_at(schedule, step):
+    """Value at a step: that of the last pair (from_step, value) with from_step <= step."""
+    return [value for start, value in schedule if start <= step][-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Paste(Spec):
+    """Objects of other clips, pasted over the clip with their own motion and ids."""
+
+    probability: Share = 0.0  # of each of the `objects`
+    objects: Annotated[int, Between(0, 254)] = 1  # up to so many
+    behind: Share = 0.3  # probability that it goes behind the objects of the clip
+    scale: Range = (0.7, 1.3)  # of the pasted object, relative as `scale` below
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec(Spec):
+    """`config.data`: the clips that a model is trained on."""
+
+    sources: tuple[Source, ...]
+    batch_size: Annotated[int, Between(1, 10**6)]  # clips, over all processes
+    crop: tuple[Pixels, Pixels]  # height, width
+    clip_length: Annotated[int, Between(1, 1000)] = 4  # frames
+    num_slots: Annotated[int, Between(1, 254)] = 3  # objects; of more, the most visible are kept
+    min_pixels: Whole = 64  # an object counts if the first frame shows so many after the crop
+    # (from this step on, largest gap in frames)
+    gap: Annotated[tuple[tuple[Whole, Count], ...], Rising(start=0)] = ((0, 1),)
+    # 'first': the clip's frames follow each other; 'random': its first frame is any frame of the
+    # video, the others follow each other (CFBI)
+    reference: Annotated[str, OneOf('first', 'random')] = 'first'
+    reverse: Share = 0.5  # probability of playing the clip backwards
+    flip: Share = 0.5  # probability of a mirrored clip
+    scale: Range = (1.0, 1.5)  # enlargement, drawn on a log scale, relative to:
+    # 'cover': the frame just covers the crop; 'source': pixels of the file
+    scale_of: Annotated[str, OneOf('cover', 'source')] = 'cover'
+    stretch: Spread = 0.0  # width against height
+    rotation: Degrees = 0.0  # both ways
+    shear: Shear = 0.0  # both ways
+    balanced_pixels: Whole = 0  # the first crop is drawn again until it shows so much foreground,
+    balanced_tries: Annotated[int, Between(0, 1000)] = 5  # up to so often
+    jitter: Jitter = Jitter()
+    colour: Colour = Colour()  # of a whole clip
+    frame_colour: Colour = Colour()  # of each frame by itself, on top of that
+    paste: Paste = Paste()
+    num_workers: Workers = 0  # processes; 0: threads of this process
+    num_threads: Annotated[int, Between(1, 1024)] = 2  # per process
+    prefetch: Annotated[int, Between(1, 1024)] = 4  # batches held ready per process
+    cache_mb: Annotated[int, Between(0, 10**7)] = 0  # decoded frames and masks, per process
+    skip_broken: bool = False  # leave broken videos out, with a warning that counts them
+
+    def check(self):
+        steps = {step for source in self.sources for step, _ in source.weights}
+        mixed = [any(value_at(s.weights, step) for s in self.sources) for step in steps]
+        if not self.sources or not all(mixed):
+            weights = {source.name or source.root: source.weight for source in self.sources}
+            raise SettingError('sources', weights, 'needed: weights of which one is above 0')
+
+
+@dataclasses.dataclass(frozen=True)
+class LossSpec(Spec):
+    """`config.loss`: weights of the terms of `training.losses`."""
+
+    bce: NotNegative = 1.0  # of the class-agnostic map
+    ce: NotNegative = 1.0  # of the objects; GIEL's lambda
+    dice: NotNegative = 0.0
+    propagation: NotNegative = 0.0
+    # (step, share of pixels that enter the cross entropy, the hardest) points; (): all
+    hardest: Annotated[
+        tuple[tuple[Whole, Annotated[float, Above(0), AtMost(1)]], ...], Rising()
+    ] = ()
+    # of the 'valid' pixels, or of 'all', void ones too, as CFBI's released code has it
+    hardest_of: Annotated[str, OneOf('valid', 'all')] = 'valid'
+    frames: Annotated[str, OneOf('all', 'last')] = 'all'  # predicted frames that count
+
+    def check(self):
+        if not (self.bce or self.ce or self.dice or self.propagation):
+            raise SettingError('ce', self.ce, 'needed: a term of the loss with a weight above 0')
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSpec(Spec):
+    """`config.optimizer`."""
+
+    name: Annotated[str, OneOf('adam', 'adamw', 'sgd')] = 'adam'
+    learning_rate: Positive = 1e-5  # the highest; it goes with the batch size
+    schedule: Annotated[str, OneOf('constant', 'cosine', 'poly')] = 'poly'
+    warmup: Whole = 0  # steps
+    end: NotNegative = 0.0  # rate after the last step (cosine, poly)
+    power: Positive = 1.0  # of poly; 1 is linear
+    weight_decay: NotNegative = 0.0  # of matrices and kernels, not of vectors
+    momentum: Annotated[float, Below(0, 1)] = 0.9  # of sgd only
+    clip_norm: NotNegative = 0.0  # of the whole gradient; 0: none
+    # (pattern, factor of the rate) of parameters whose names have the pattern; 0 freezes them
+    groups: tuple[tuple[Annotated[str, Pattern()], NotNegative], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSpec(Spec):
+    """`config.training`: the loop and the step."""
+
+    steps: Count = 160_000
+    ema_decay: Annotated[float, Below(0, 1)] = 0.0  # of the averaged weights; 0: none
+    predict_from: Annotated[int, Between(1, 999)] = 1  # frames before it come with true masks
+    sequential_from: Whole = 0  # until this step true masks are memorised instead of predicted ones
+    # What the backward pass computes again: 'step', each step of a clip; 'full', the encoding of
+    # the frames too; 'products', as 'full', but products and convolutions are kept
+    remat: Annotated[str, OneOf('none', 'products', 'step', 'full')] = 'none'
+    unrolled: bool = False  # steps of a clip one by one: loops are slow on CPUs
+    accumulate: Count = 1  # parts in which each device works off its clips of a batch
+    log_every: Count = 100  # steps
+    checkpoint_every: Count = 1000
+    evaluate_every: Whole = 10_000  # 0: never
+    export_at: tuple[Whole, ...] = ()  # steps whose weights are kept in files of their own
+    keep: Annotated[int, Between(2, 10_000)] = 2  # newest checkpoints; one to fall back on
+    keep_best: Annotated[int, Between(1, 10_000)] = 1  # best checkpoints
+    nonfinite: Annotated[str, OneOf('stop', 'skip')] = 'stop'  # at a loss that is not finite
+    nonfinite_limit: Whole = 10  # batches left out by 'skip', then the run stops
+    recompilation: Annotated[str, OneOf('warn', 'error')] = 'warn'  # when the step compiles again
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSpec(Spec):
+    """`config.mesh`: devices along each axis."""
+
+    data: Count = 1
+    fsdp: Count = 1
+    spatial: Count = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSpec(Spec):
+    """`config.evaluation`: what is scored while a model trains."""
+
+    sources: tuple[Source, ...] = ()
+    max_frames: Whole = 0  # of each sequence; 0: all
+    max_sequences: Whole = 0  # of each source; 0: all
+
+    def check(self):
+        if self.max_frames in (1, 2):  # the official score leaves out the first and the last
+            raise SettingError('max_frames', self.max_frames, 'needed: 3 or more, or 0 for all')
+
+
+POLICIES = ('sample', 'first', 'previous', 'first+previous', 'given+previous', 'every_n')
+
+
+@dataclasses.dataclass(frozen=True)
+class MemorySpec(Spec):
+    """`config.inference.memory`: which processed frames a query frame reads, and how many are kept.
+
+    Attributes:
+      policy: 'sample' (GIEL, section 4.1: `size` frames spread over the processed, the first
+        and the previous always among them), 'first', 'previous', 'first+previous',
+        'given+previous' (CFBI: all frames with given masks; of more than `size` - 1 the first and
+        the latest), or 'every_n' (STM: every `every`-th frame, those with given masks and the
+        previous one; up to `size`, spread if more).
+      size: T, most frames read at once. With 'every_n' it may be larger than any video needs: the
+        memory grows in steps, and only frames that may be read again are kept.
+      every: for 'every_n'.
+      capacity: most frames kept; when full, every second one but the first and the last is dropped,
+        so memory does not grow with the video. Given frames stay where that leaves room.
+    """
+
+    policy: Annotated[str, OneOf(*POLICIES)] = 'sample'
+    size: Annotated[int, Between(2, 10_000)] = 5  # the first and the previous frame at least
+    every: Count = 5
+    capacity: Annotated[int, Between(3, 10**6)] = 64
+
+    def check(self):
+        if self.capacity < self.size:
+            least = f'needed: at least {self.size}, as many as are read at once (size)'
+            raise SettingError('capacity', self.capacity, least)
+
+    @property
+    def num_slots(self):
+        """Most slots of the assembled memory: one more where the previous frame is not read."""
+        fixed = {'first': 2, 'previous': 1, 'first+previous': 2}
+        return fixed.get(self.policy, self.size)
+
+    def num_slots_for(self, num_frames):
+        """Slots compiled for so many frames: all; with 'every_n' 5, 10, 20, ... as they grow.
+
+        >>> [MemorySpec('every_n', 100, capacity=100).num_slots_for(n) for n in (1, 6, 90)]
+        [5, 10, 100]
+        """
+        if self.policy != 'every_n':
+            return self.num_slots
+        slots = 5
+        while slots < num_frames:
+            slots *= 2
+        return min(slots, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceSpec(Spec):
+    """`config.inference`: how a trained model sees a video."""
+
+    memory: MemorySpec = MemorySpec()
+    # Results are averaged over these factors on the size of the frames; CFBI only
+    scales: Annotated[tuple[Annotated[float, Above(0), AtMost(16)], ...], Length(1, 64)] = (1.0,)
+    flip: bool = False  # and over mirrored frames
+    # pixels at scale 1; 0: that of the model, or 800 with several scales, as CFBI's released code
+    max_edge: Annotated[int, Between(0, 2**14)] = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec(Spec):
+    """`config.model`: what the specs of all models (`models/NAME/spec.py`) begin with."""
+
+    name: str
+    dtype: Annotated[str, OneOf('float32', 'bfloat16')] = 'float32'  # of computing, not of weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Spec):
+    """Everything that decides a run. `models.registry.read_config` makes one of a mapping."""
+
+    model: ModelSpec
+    data: DataSpec | None = None  # None: of weights that were not trained here
+    loss: LossSpec = LossSpec()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    inference: InferenceSpec = InferenceSpec()
+    mesh: MeshSpec = MeshSpec()
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
+    init: str = ''  # file of weights to start from; '': random
+    profile: Annotated[int, Between(0, 10**6)] = 0  # steps to profile, once under way
+
+    def check(self):
+        optimizer, training, data = self.optimizer, self.training, self.data
+        if optimizer.warmup > training.steps:
+            most = f'needed: at most {training.steps}, the training.steps'
+            raise SettingError('optimizer.warmup', optimizer.warmup, most)
+        if data and training.predict_from >= max(data.clip_length, 2):
+            most = f'needed: less than {data.clip_length}, the data.clip_length'
+            raise SettingError('training.predict_from', training.predict_from, most)
+        if data and data.batch_size % training.accumulate:
+            most = f'needed: a divisor of {data.batch_size}, the data.batch_size'
+            raise SettingError('training.accumulate', training.accumulate, most)
