@@ -38,21 +38,16 @@ class _Attributes(dict):
     """What recipes use of ml_collections.ConfigDict: nested attributes and updates."""
 
     def __getattr__(self, name):
-        if name not in self:
-            raise AttributeError(name)
+        if type(self[name]) is dict:
+            self[name] = _Attributes(self[name])
         return self[name]
 
-    def __setattr__(self, name, value):
-        self[name] = _Attributes(value) if type(value) is dict else value
-
-    def update(self, **values):
-        for name, value in values.items():
-            setattr(self, name, value)
+    __setattr__ = dict.__setitem__
 
     def update_from_flattened_dict(self, values):
         for key, value in values.items():
             *groups, name = key.split('.')
-            setattr(functools.reduce(getattr, groups, self), name, value)
+            functools.reduce(getattr, groups, self)[name] = value
 
 
 @contextlib.contextmanager

@@ -10,15 +10,13 @@ Device, hours and J&F of this code: not yet measured. Everything else is cfbi_re
 import runpy
 from pathlib import Path
 
+BASE = runpy.run_path(str(Path(__file__).with_name('cfbi_resnet101.py')))
+VARIANTS = BASE['VARIANTS']
+
 
 def get_config(variant='full'):
-    """Variants: those of cfbi_resnet101.py."""
-    base = runpy.run_path(str(Path(__file__).with_name('cfbi_resnet101.py')))
-    config = base['get_config'](variant)
-    del config.data.sources['youtube_vos']
-    config.data.sources.davis = dict(
-        root='data/DAVIS', kind='davis', split='train', weight=1.0, stride=1
-    )
+    config = BASE['get_config'](variant)
+    config.data.sources = dict(davis=dict(root='data/DAVIS'))
     if variant != 'tiny':
         config.data.batch_size = 6
         config.optimizer.learning_rate = 0.006

@@ -25,39 +25,27 @@ def get_config(variant='fast'):
     steps = options.get('steps', 40 if name == 'tiny' else STEPS)
     stills = options.get('stills', STILLS)
     config = ConfigDict()
-    config.seed = 0
-    config.init = 'runs/efficientnet_lite0.npz'  # weights file to start from; '': random
+    config.init = 'runs/efficientnet_lite0.npz'  # weights to start from
     config.model = dict(
         name='giel',
-        dtype='float32',
-        encoder=dict(kind='efficientnet_lite0', stride=STRIDES[name], frozen_stages=3, scale=0.125),
+        encoder=dict(kind='efficientnet_lite0', stride=STRIDES[name]),
         key_channels=64,
         value_channels=64,
         decoder_channels=24,
-        variant='full',
         affinity='l2',  # ours
-        affinity_scale=True,
         learn_temperature=True,
         locality='random_walk',  # ours
         label_norm='gn',
     )
     config.data = _data(steps, round(stills * steps))
-    config.loss = dict(
-        bce=1.0,
-        ce=1.0,
-        dice=1.0,  # ours
-        propagation=1.0,  # ours
-        hardest=(),
-    )
+    config.loss = dict(dice=1.0, propagation=1.0)  # ours
     config.optimizer = dict(
         name='adamw',
         learning_rate=1e-3,
         schedule='cosine',
         warmup=min(100, steps // 8),
         end=1e-5,
-        power=1.0,
         weight_decay=0.02,
-        momentum=0.9,
         clip_norm=1.0,
         groups=(
             ('query_encoder/(stem|stage[123]_)', 0.0),  # frozen_stages: no decay either
@@ -68,11 +56,9 @@ def get_config(variant='fast'):
         steps=steps,
         ema_decay=0.998 if steps > 1000 else 0.98,
         sequential_from=round(0.15 * steps),  # ours: true masks in the memory until this step
-        remat='none',
         unrolled=True,  # loops are slow on CPUs, see unroll.unroll
         log_every=20,
         checkpoint_every=100,
-        keep=2,  # newest checkpoints kept, beside the best one
         evaluate_every=steps,
         export_at=(round(stills * steps),) if stills else (),  # the weights of stage 1
     )
@@ -81,10 +67,7 @@ def get_config(variant='fast'):
             davis_240p=dict(root='../shared/data/davis_240p', split='val'),
             davis_multi_240p=dict(root='../shared/data/davis_multi_240p', split='val'),
         ),
-        max_frames=0,  # of each sequence; 0: all
-        max_sequences=0,  # of each source; 0: all
     )
-    config.inference = dict(memory=dict(policy='sample', size=5, every=5, capacity=64))
     if 'gpu' in options:
         _for_gpu(config)
     if name == 'tiny':
@@ -133,14 +116,11 @@ def _data(steps, first):
                 weight=weight(0.15, 0.05),
                 jitter=moving,
             ),
-            davis_240p=dict(root=f'{shared}/davis_240p', split='train', weight=weight(0.0, 0.5)),
-            davis_multi_240p=dict(
-                root=f'{shared}/davis_multi_240p', split='train', weight=weight(0.0, 0.35)
-            ),
+            davis_240p=dict(root=f'{shared}/davis_240p', weight=weight(0.0, 0.5)),
+            davis_multi_240p=dict(root=f'{shared}/davis_multi_240p', weight=weight(0.0, 0.35)),
         ),
         batch_size=4,
         crop=(144, 208),
-        clip_length=4,
         num_slots=2,
         gap=((0, 1), (round(0.5 * steps), 2), (round(0.7 * steps), 3)),
         scale=(1.0, 2.0),
@@ -149,9 +129,7 @@ def _data(steps, first):
         shear=5.0,
         jitter=dict(rotation=4.0, scale=0.05, shear=2.0, shift=0.03),
         colour=dict(brightness=0.2, contrast=0.2, saturation=0.2, grey=0.05),
-        paste=dict(probability=0.4, objects=1),
-        num_workers=0,
-        num_threads=2,
+        paste=dict(probability=0.4),
         prefetch=3,
         cache_mb=1200,
     )
@@ -170,8 +148,8 @@ def _make_tiny(config, steps):
     config.init = ''
     root = 'runs/demo/data'
     config.data.sources = dict(
-        stills=dict(root=root, split='train', weight=((0, 1.0), (steps // 4, 0.0))),
-        synthetic=dict(root=root, split='train', weight=((0, 0.0), (steps // 4, 1.0))),
+        stills=dict(root=root, weight=((0, 1.0), (steps // 4, 0.0))),
+        synthetic=dict(root=root, weight=((0, 0.0), (steps // 4, 1.0))),
     )
     config.data.update(crop=(96, 144))
     config.evaluation.sources = dict(synthetic=dict(root=root, split='val'))

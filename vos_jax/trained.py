@@ -64,9 +64,7 @@ class TrainedModel:
         memory = changed(memory, 'inference.memory', size=size, capacity=capacity)
         return self.with_settings('inference', memory=memory)
 
-    def segmenter(
-        self, memory: MemorySpec | None = None, device=None
-    ) -> Segmenter:
+    def segmenter(self, memory: MemorySpec | None = None, device=None) -> Segmenter:
         """The segmenter that runs it.
 
         Args:

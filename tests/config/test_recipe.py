@@ -117,7 +117,7 @@ def test_unknown_keys_at_any_depth_are_refused(spec, key):
         ('model.compat=old', r"'model\.compat' is 'old'; one of 'contract', 'release'"),
         (
             'data.crop=(32,)',
-            r"'data\.crop' is \(32,\); needed: \(a whole number from 1 to",
+            r"'data\.crop' is \(32,\); needed: 2 values, each a whole",
         ),
         ('data.rotation=nan', r"'data\.rotation' is nan; needed: a finite number from 0 to 180"),
     ],

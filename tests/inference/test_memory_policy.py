@@ -1,5 +1,6 @@
 import pytest
 
+from vos_jax.config.read import read
 from vos_jax.errors import InputError
 from vos_jax.inference.memory_policy import POLICIES, MemorySettings, keep, nearest, select, thin
 
@@ -118,11 +119,11 @@ def test_a_memory_of_every_nth_frame_grows_in_steps_up_to_its_size():
     ('settings', 'line'),
     [
         ({'policy': 'all'}, "'inference.memory.policy' is 'all'; one of 'sample', 'first'"),
-        ({'size': 1}, "'inference.memory.size' is 1; needed: at least 2"),
-        ({'every': 0}, "'inference.memory.every' is 0; needed: at least 1"),
+        ({'size': 1}, "'inference.memory.size' is 1; needed: a whole number from 2"),
+        ({'every': 0}, "'inference.memory.every' is 0; needed: a whole number from 1"),
         ({'size': 6, 'capacity': 5}, "'inference.memory.capacity' is 5; needed: at least 6"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(settings, line):
     with pytest.raises(InputError, match=line):
-        MemorySettings(**settings)
+        read(MemorySettings, settings, 'inference.memory')

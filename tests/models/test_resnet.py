@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tests.models.tiny import fill, quick_jit
+from vos_jax.config.read import read
 from vos_jax.errors import InputError
 from vos_jax.models.resnet import Block, Encoder, EncoderSpec
 
@@ -86,9 +87,9 @@ def test_batch_norm_of_an_encoder_learns_statistics_in_training_only():
     [
         ({'norm': 'batch'}, "'model.encoder.norm' is 'batch'; one of 'frozen_bn', 'fixed_bn'"),
         ({'block': 'wide'}, "'model.encoder.block' is 'wide'; one of 'bottleneck', 'basic'"),
-        ({'depths': (3, 4)}, r"'model.encoder.depths' is \(3, 4\); needed: one number for each"),
+        ({'depths': (3, 4)}, r"'model.encoder.depths' is \(3, 4\); needed: 3 values, each a whole"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(changes, line):
     with pytest.raises(InputError, match=line):
-        EncoderSpec(**changes)
+        read(EncoderSpec, changes, 'model.encoder')

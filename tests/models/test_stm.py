@@ -189,7 +189,5 @@ def test_the_published_network_has_its_number_of_parameters():
 
 
 def test_an_unknown_way_of_the_release_is_refused():
-    with pytest.raises(
-        InputError, match=r"'model\.compat' is 'exact'; one of 'contract', 'release'"
-    ):
+    with pytest.raises(InputError, match="'compat' is 'exact'; one of 'contract', 'release'"):
         stm(compat='exact')

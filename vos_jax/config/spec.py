@@ -281,6 +281,8 @@ def _describe(hint):
     if origin in (typing.Union, types.UnionType):
         return ', or '.join(map(_describe, parts))
     if origin is tuple:
+        if len(parts) > 1 and len(set(parts)) == 1:
+            return f'{len(parts)} values, each {_describe(parts[0])}'
         inner = ['...' if part is Ellipsis else _describe(part) for part in parts]
         return f'({", ".join(inner)})'
     return _WORDS.get(hint, 'a group of settings')
