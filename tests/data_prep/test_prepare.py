@@ -13,7 +13,7 @@ import pytest
 
 from data_prep.prepare import prepare
 from vos_jax.config.read import read
-from vos_jax.config.schema import DataSpec
+from vos_jax.config.schema import DataSpec, EvaluationSpec
 from vos_jax.data import layouts, pipeline
 from vos_jax.data.masks import write_labels
 from vos_jax.data.shards import prepared
@@ -79,14 +79,14 @@ def test_held_out_scores_are_those_of_the_published_files(davis, davis_prepared)
     scores = []
     for root in (davis, davis_prepared):
         sources = {'davis': {'root': str(root), 'split': 'val'}}
-        evaluate = HeldOut(settings | {'sources': sources})
+        evaluate = HeldOut(read(EvaluationSpec, settings | {'sources': sources}))
         scores.append(evaluate(Copying())[0])
     assert scores[0] == scores[1]
     assert 0 < scores[0]['jf'] < 1
-    with pytest.raises(InputError, match=r"'evaluation.sources\[0\].rot' is not a setting"):
-        HeldOut(settings | {'sources': {'davis': {'rot': str(davis)}}})
+    with pytest.raises(InputError, match=r"'evaluation.sources.davis.rot' is not a setting"):
+        read(EvaluationSpec, {'sources': {'davis': {'rot': str(davis)}}}, 'evaluation')
     with pytest.raises(InputError, match=r"'evaluation.max_frames' is 2; needed: 3 or more"):
-        HeldOut({'sources': {}, 'max_frames': 2, 'max_sequences': 0})
+        read(EvaluationSpec, {'max_frames': 2}, 'evaluation')
 
 
 def test_the_only_folder_of_frames_is_taken_where_there_is_no_480p(davis, tmp_path):

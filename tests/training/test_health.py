@@ -8,7 +8,6 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.training import micro
 from vos_jax.config import recipe as configs
-from vos_jax.errors import InputError
 from vos_jax.training import health
 
 BAD = {'loss': math.nan, 'gradient_norm': math.nan, 'finite': 0.0}
@@ -62,15 +61,3 @@ def test_a_step_that_is_compiled_again_is_noticed(capsys):
             step(np.ones(5, np.float32))
         with pytest.raises(RuntimeError, match='step 1 was compiled again'), watch.watched(1):
             step(np.ones(6, np.float32))
-
-
-@pytest.mark.parametrize(
-    ('make', 'words'),
-    [
-        (lambda folder: health.Compilations('ignore'), "'training.recompilation' is 'ignore'"),
-        (lambda folder: health.Profile(folder, -1, 0, 9), "'profile' is -1"),
-    ],
-)
-def test_unknown_settings_are_refused(make, words, tmp_path):
-    with pytest.raises(InputError, match=words):
-        make(tmp_path)
