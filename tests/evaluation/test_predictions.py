@@ -179,7 +179,7 @@ def test_arrays_with_names_may_come_in_any_order(protocol, labels, tmp_path):
         (np.zeros((4, 48, 64), np.float32), 'need integer ids'),
         (np.zeros((4, 24, 32), np.uint8), 'size 32x24, its annotation is 64x48'),
         (np.full((4, 48, 64), 300), 'ids must lie in 0..255'),
-        (np.array([{}], object), 'unreadable array'),
+        (np.array([{}], object), 'not a whole array'),
     ],
 )
 def test_arrays_of_other_forms_are_refused(protocol, tmp_path, array, message):

@@ -257,7 +257,7 @@ def test_uploads_get_a_plain_free_name(tmp_path, name, wanted):
 
 def test_a_damaged_project_file_is_told(tmp_path, project, video):
     (project.folder / 'project.json').write_text('{"format": 1, "video"')
-    with pytest.raises(InputError, match='not a project file'):
+    with pytest.raises(InputError, match=r'project\.json: .*; open the video anew'):
         Project(project.folder, video)
 
 

@@ -6,7 +6,6 @@ what is not exactly of the named form is refused.
 
 import functools
 import re
-import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,7 +13,10 @@ import numpy as np
 
 from vos_jax.data import listing, masks, pictures
 from vos_jax.errors import InputError
+from vos_jax.storage.npz_files import read_npy, read_npz
 from vos_jax.storage.palette import PALETTE, VOID
+
+_MOST_BYTES = 2**33  # of the labels of one sequence, which are packed by a few hundred
 
 
 def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -159,13 +161,11 @@ def _list_objects(folder, _):
 @functools.lru_cache(maxsize=2)
 def _load_array(path):
     """(labels [T, H, W], names or None) of a file."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f'{path}: this file is missing; add it') from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path}: unreadable array ({error}); write it again') from None
-    arrays = {'masks': loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    what, remedy = 'a whole array', 'write it again'
+    if path.suffix == '.npy':
+        arrays = {'masks': read_npy(path, what, remedy)}
+    else:
+        arrays = read_npz(path, what, remedy, most_bytes=_MOST_BYTES)
     names = arrays.pop('frames', None)
     if len(arrays) != 1:
         raise InputError(f'{path}: arrays {", ".join(arrays) or "none"}; need one of masks')

@@ -7,7 +7,6 @@ another program are scored, `OUT/scored.json` holds the sequences before the one
 
 import contextlib
 import dataclasses
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,10 @@ from vos_jax.evaluation.scoring import SequenceResult
 from vos_jax.evaluation.segmenting import Timing
 from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
-from vos_jax.storage.json_files import write_json
+from vos_jax.storage.damage import reading
+from vos_jax.storage.json_files import read_json, write_json
+
+_RECORD = {'result': dict, 'timing': {str: int | float}, 'checksums': {str: int}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Ledger:
             for folder in (self.masks, self.out / 'finished'):
                 shutil.rmtree(folder, ignore_errors=True)
         elif path.is_file():
-            _check_identity(json.loads(path.read_text()), identity, self.out)
+            remedy = 'name another --out, or start this one anew with --overwrite'
+            _check_identity(read_json(path, dict, remedy), identity, self.out)
         for failure in self.out.glob('failed-*.txt'):
             failure.unlink()
         write_json(path, identity)
@@ -73,14 +76,13 @@ class Ledger:
 
     def read(self, task: Task) -> Record | None:
         """Reads the record of a sequence; None if it is not finished or its masks have changed."""
+        path = self._path(task.name)
         try:
-            values = json.loads(self._path(task.name).read_text())
-            record = Record(
-                sequence_from_json(values['result']),
-                Timing(**values['timing']),
-                values['checksums'],
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            values = read_json(path, _RECORD)
+            with reading(path, 'a record'):
+                result = sequence_from_json(values['result'])
+                record = Record(result, Timing(**values['timing']), values['checksums'])
+        except InputError:
             return None
         if not self._is_intact(task, record):
             return None
@@ -122,13 +124,14 @@ class KeptScores:
     def read(self) -> list[SequenceResult]:
         """Gives what was kept of masks and annotations that have not changed since."""
         try:
-            kept = json.loads(self._path.read_text())
-            return [
-                sequence_from_json(values)
-                for name, (fingerprint, values) in kept.items()
-                if name in self._tasks and fingerprint == self._fingerprint(name)
-            ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            kept = read_json(self._path, {str: (int, dict)})
+            with reading(self._path, 'scores'):
+                return [
+                    sequence_from_json(values)
+                    for name, (fingerprint, values) in kept.items()
+                    if name in self._tasks and fingerprint == self._fingerprint(name)
+                ]
+        except InputError:
             return []
 
     def remove(self) -> None:

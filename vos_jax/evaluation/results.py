@@ -1,7 +1,6 @@
 """What an evaluation leaves behind: results.json, the two official CSV files, a printed table."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,26 @@ from vos_jax.evaluation.metrics import SequenceScores, statistics, summarise
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.scoring import SequenceResult
 from vos_jax.storage.atomic import write_bytes
-from vos_jax.storage.json_files import write_json
+from vos_jax.storage.damage import reading
+from vos_jax.storage.json_files import read_json, write_json
 
 FILE = 'results.json'
+_SEQUENCE = {
+    'name': str,
+    'ids': [int],
+    'stems': [str],
+    'J': list,
+    'F': list,
+    'area': list,
+    'missing': [int],
+}
+_FORM = {
+    'protocol': str,
+    'split': str,
+    'mode': str,
+    'sequences': [_SEQUENCE],
+    'groups': dict | None,
+}
 GLOBAL_COLUMNS = ('J&F-Mean', 'J-Mean', 'J-Recall', 'J-Decay', 'F-Mean', 'F-Recall', 'F-Decay')
 
 
@@ -192,22 +208,19 @@ def read(folder: str | Path) -> Results:
     """Reads the results.json of an evaluation; `folder` may be the file itself."""
     path = Path(folder)
     path = path if path.suffix == '.json' else path / FILE
-    try:
-        values = json.loads(path.read_text())
-        sequences = tuple(sequence_from_json(one) for one in values.pop('sequences'))
-        groups = values.pop('groups')
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             f'{path}: no such file; score the masks first with '
             f'--results={path.parent} --out={path.parent}'
-        ) from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f'{path}: not the results of evaluate.py ({error!r})') from None
-    if groups is not None:
-        groups = {
-            (name, int(i)): group
-            for (name, i), group in ((key.rsplit('/', 1), group) for key, group in groups.items())
-        }
+        )
+    remedy = 'evaluate again'
+    values = read_json(path, _FORM, remedy)
+    with reading(path, 'the results of evaluate.py', remedy):
+        sequences = tuple(sequence_from_json(one) for one in values.pop('sequences'))
+        groups = values.pop('groups')
+        if groups is not None:
+            parts = ((key.rsplit('/', 1), group) for key, group in groups.items())
+            groups = {(name, int(number)): group for (name, number), group in parts}
     return Results(values, sequences, groups)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import json
 import threading
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from vos_jax.errors import InputError
+from vos_jax.storage.json_files import parse_json
 from vos_jax.storage.palette import COLOURS
 from vos_jax.studio import saving, worker
 from vos_jax.studio.tracking import Tracking, prepare
@@ -177,12 +177,7 @@ def _post(function):
 
     async def endpoint(request):
         body = await _read_body(request, _MAX_JSON_BYTES)
-        try:
-            values = json.loads(body or b'{}')
-        except ValueError:
-            raise InputError('the request is no JSON') from None
-        if not isinstance(values, dict):
-            raise InputError('the request is no JSON object')
+        values = parse_json(body or b'{}', 'the request', dict, 'reload the page')
         result = await run_in_threadpool(function, request.app.state.studio, values)
         return JSONResponse(result or {}, headers=_NO_STORE)
 

@@ -1,6 +1,5 @@
 """The frames of a video as JPEG files: read once, from then on any of them at once."""
 
-import json
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -9,11 +8,19 @@ import simplejpeg
 
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
-from vos_jax.storage.json_files import write_json
+from vos_jax.storage.damage import reading
+from vos_jax.storage.json_files import read_json, write_json
 from vos_jax.video import scaling
 
 LONGEST_PX = 1920
 _QUALITY = 92
+_INDEX = {
+    'identity': dict,
+    'size': (int, int),
+    'names': [str],
+    'times_s': [str],
+    'damage': str | None,
+}
 
 
 class FrameStore:
@@ -76,14 +83,18 @@ class FrameStore:
         index = self._folder / 'index.json'
         if not index.is_file():
             return False
-        stored = json.loads(index.read_text())
+        try:
+            stored = read_json(index, _INDEX)
+            with reading(index, 'an index'):
+                times_s = [Fraction(time) for time in stored['times_s']]
+        except InputError:
+            return False  # it is made again
         if stored['identity'] != self._video.identity or tuple(stored['size']) != self.size:
             return False
         if not self.jpeg(len(stored['names']) - 1).is_file():
             return False
-        self.names, self.damage = stored['names'], stored['damage']
-        self.times_s = [Fraction(time) for time in stored['times_s']]
-        return True
+        self.names, self.damage, self.times_s = stored['names'], stored['damage'], times_s
+        return len(times_s) == len(stored['names'])
 
     def _read(self):
         try:

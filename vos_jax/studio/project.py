@@ -1,6 +1,5 @@
 """One video with its objects and masks, those painted and those found. All of it on disk."""
 
-import json
 import threading
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import numpy as np
 
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
-from vos_jax.storage.json_files import write_json
+from vos_jax.storage.damage import reading
+from vos_jax.storage.json_files import read_json, write_json
 from vos_jax.storage.palette import COLOURS, VOID
 from vos_jax.studio.frames import FrameStore
 from vos_jax.video.reader import open_video
@@ -16,6 +16,7 @@ from vos_jax.video.reader import open_video
 FILE = 'project.json'
 MAX_OBJECTS = 60  # a mask with more values than masks.MAX_VALUES is taken for an anti-aliased one
 _FORMAT = 1
+_FILE_FORM = {'format': int, 'video': str, 'objects': [dict], 'given': {str: [int]}}
 
 
 class Project:
@@ -165,17 +166,13 @@ def read_file(folder):
       InputError: where it is damaged, or something else.
     """
     path = Path(folder) / FILE
-    try:
-        values = json.loads(path.read_text())
-        is_ours = values['format'] == _FORMAT and isinstance(values['video'], str)
+    remedy = 'open the video anew'
+    values = read_json(path, _FILE_FORM, remedy)
+    with reading(path, 'a project file of the studio', remedy):
+        if values['format'] != _FORMAT:
+            raise ValueError(f'format {values["format"]}')
         values['objects'] = [_checked_object(one) for one in values['objects']]
         values['given'] = {str(int(n)): list(map(int, ids)) for n, ids in values['given'].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        is_ours = False
-    if not is_ours:
-        raise InputError(
-            f'{path}: not a project file of the studio, or damaged; open the video anew'
-        )
     return values
 
 

@@ -10,6 +10,7 @@ from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
+from vos_jax.storage.json_files import read_json
 from vos_jax.storage.npz_files import read_npz, write_npz
 
 _RUN = 'run.json'
@@ -62,7 +63,7 @@ class Output:
     def read_summary(self):
         """The summary of a run that came to its end, or None."""
         path = self.folder / 'summary.json'
-        return json.loads(path.read_text()) if path.is_file() else None
+        return read_json(path, {'damage': str | None}, _REMEDY) if path.is_file() else None
 
     def write_summary(self, summary):
         """Writes plain values as summary.json."""
@@ -117,7 +118,7 @@ class Output:
             return
         if not (self.folder / _RUN).is_file():
             raise InputError(f'{self.folder}: holds something else; name another --out')
-        stored = json.loads((self.folder / _RUN).read_text())
+        stored = read_json(self.folder / _RUN, dict, _REMEDY)
         for name in sorted(stored.keys() | identity.keys()):
             if stored.get(name) != identity.get(name):
                 raise InputError(

@@ -3,7 +3,6 @@
 python -m vos_jax.data.made_up.dataset --out=DIR
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from vos_jax.data.masks import write_labels
 from vos_jax.errors import InputError, run_main
 from vos_jax.storage import disk
 from vos_jax.storage.atomic import write_bytes
-from vos_jax.storage.json_files import write_json
+from vos_jax.storage.json_files import read_json, write_json
 
 _RECORD = 'synthetic.json'
 _MIN_SHARE = 0.004  # of the image, that an object shows in the first frame
@@ -148,7 +147,7 @@ def _is_there(root, record):
     if not root.exists() or not any(root.iterdir()):
         return False
     if (root / _RECORD).is_file():
-        if json.loads((root / _RECORD).read_text()) == record:
+        if read_json(root / _RECORD, dict, 'give another folder') == record:
             return True
         raise InputError(f'{root}: holds a data set of other settings; give another folder')
     if not _is_ours(root):

@@ -27,6 +27,8 @@ def main(arguments):
 if __name__ == '__main__':
     try:
         main(sys.argv[1:])
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+    except Exception as error:  # a damaged file of jax.export raises nearly anything
+        print(
+            f'error: {type(error).__name__}: {" ".join(str(error).split())[:300]}', file=sys.stderr
+        )
         sys.exit(2)
