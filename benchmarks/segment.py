@@ -89,7 +89,7 @@ class _Task:
             self._segmenter, self._given, self._video.size, self.size, self._num_objects
         )
         for number, image in enumerate(self._small[:num_frames]):
-            task.advance(number, image)
+            task.advance(number, image)()
 
     def run_whole(self, name, num_frames):
         """From file to files."""

@@ -12,7 +12,8 @@ from vos_jax.evaluation import protocols
 from vos_jax.evaluation.ledger import Ledger
 from vos_jax.evaluation.pipeline import Lane, segment_all
 from vos_jax.evaluation.progress import SequenceProgress
-from vos_jax.evaluation.segmenting import MaskWriter, read_ahead, segment
+from vos_jax.evaluation.segmenting import MaskWriter, frames_of, segment
+from vos_jax.inference.runner import drive
 from vos_jax.storage import checksum
 
 
@@ -38,7 +39,7 @@ def tasks(make_davis, draw):
 
 
 def num_threads():
-    return sum(thread.name in ('read frames', 'write masks') for thread in threading.enumerate())
+    return sum(thread.name in ('read ahead', 'write behind') for thread in threading.enumerate())
 
 
 def test_masks_lie_on_the_disk_with_their_checksums(tasks, tmp_path, draw):
@@ -71,7 +72,7 @@ def test_frames_after_the_last_required_one_are_not_read(make_youtube, draw):
     meta = root / 'valid/meta.json'
     meta.write_text(meta.read_text().replace(', "00020", "00025"', ''))
     (task,) = protocols.load('youtube_vos2018', root).tasks
-    assert [stem for stem, _ in read_ahead(task)] == ['00000', '00005', '00010', '00015']
+    assert [stem for _, stem, _ in frames_of(task)] == ['00000', '00005', '00010', '00015']
 
 
 def test_a_broken_frame_ends_the_sequence_by_name(tasks, tmp_path):
@@ -83,25 +84,29 @@ def test_a_broken_frame_ends_the_sequence_by_name(tasks, tmp_path):
 
 
 def test_leaving_early_ends_the_reader(tasks):
-    frames = read_ahead(tasks[0])
+    segmenter = CopyFirst()
+
+    def advance(item):
+        labels = segmenter.start(item[-1], tasks[0].read_given('00000'), num_objects=2)
+        return lambda: labels
+
+    frames = drive(frames_of(tasks[0]), advance, lambda item, labels: None)
     next(frames)
+    assert num_threads() == 2
     frames.close()
-    for thread in threading.enumerate():
-        if thread.name == 'read frames':
-            thread.join(5)
     assert num_threads() == 0
 
 
 def test_a_mask_that_cannot_be_written_is_raised(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(OSError, match='file'), MaskWriter(tmp_path / 'file') as writer:
-        writer.put('00000', np.zeros((4, 4), np.uint8))
+    writer = MaskWriter(tmp_path / 'file', {'00000'})
+    with pytest.raises(OSError, match='file'):
+        writer.write((0, '00000', None), np.zeros((4, 4), np.uint8))
 
 
 def test_files_of_a_killed_writer_are_removed(tmp_path):
     (tmp_path / '.00001.png.123.tmp').write_bytes(b'half')
-    with MaskWriter(tmp_path) as writer:
-        writer.put('00000', np.zeros((4, 4), np.uint8))
+    MaskWriter(tmp_path, {'00000'}).write((0, '00000', None), np.zeros((4, 4), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ['00000.png']
 
 

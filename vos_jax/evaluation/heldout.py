@@ -1,11 +1,14 @@
 """Scores a model on held-out sequences while it trains."""
 
+import functools
+
 import cv2
 import numpy as np
 
 from vos_jax.data.mixture import list_usable
 from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.evaluation import metrics
+from vos_jax.inference import runner
 
 
 class HeldOut:
@@ -29,7 +32,7 @@ class HeldOut:
         """Segments and scores.
 
         Args:
-          segmenter: object with `start(frame, masks)` and `step(frame)`.
+          segmenter: object with `start(frame, masks)` and `step(frame)`; best a lazy one.
 
         Returns:
           scores: {'jf': mean over the sources, 'jf/NAME': ..., 'j/NAME': ..., 'f/NAME': ...},
@@ -52,11 +55,19 @@ class HeldOut:
         return {'jf': float(np.mean(jf)), **scores}, images
 
     def _segment(self, segmenter, sequence):
+        """Frames, true and found ids of a sequence."""
         stems = sequence.stems[: self._max_frames or None]
-        frames = [sequence.read_frame(index) for index in range(len(stems))]
-        truth = [sequence.read_labels(stem) for stem in stems]
-        found = [segmenter.start(frames[0], truth[0])]
-        found += [segmenter.step(frame) for frame in frames[1:]]
+        frames, truth, found = [], [sequence.read_labels(stem) for stem in stems], []
+
+        def advance(frame):
+            frames.append(frame)
+            first = len(frames) == 1
+            labels = segmenter.start(frame, truth[0]) if first else segmenter.step(frame)
+            return functools.partial(np.asarray, labels)
+
+        read = (sequence.read_frame(index) for index in range(len(stems)))
+        for _ in runner.drive(read, advance, lambda _, labels: found.append(labels)):
+            pass
         return frames, truth, found
 
 

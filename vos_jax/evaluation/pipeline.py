@@ -1,5 +1,6 @@
 """Segments many sequences on one or several devices while finished ones are written and scored."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import queue
@@ -31,15 +32,62 @@ class Lane:
 
 
 class _Stopped(Exception):
-    """Ends a lane because another one has failed."""
+    """Ends a sequence because another one has failed."""
 
 
-@dataclasses.dataclass
-class _Segmented:
-    task: Task
-    timing: Any
-    checksums: dict
-    score: Any
+class _Segmenting:
+    """Segments sequences on lanes that wait for one, and sends them to be scored."""
+
+    def __init__(self, lanes, scorer, ledger, progress):
+        self._scorer, self._ledger, self._progress = scorer, ledger, progress
+        self._stop = threading.Event()
+        self._free = queue.SimpleQueue()
+        for lane in lanes:
+            self._free.put(lane)
+
+    def stop(self):
+        """Ends the sequences at hand at their next frame."""
+        self._stop.set()
+
+    def recorded(self, future, errors):
+        """Writes the Record of a sequence that is segmented; after an error stops, and notes it."""
+        try:
+            record = future.result()()
+            self._ledger.write(record)
+        except _Stopped:
+            return None
+        except Exception as error:  # raised when all lanes have ended
+            self.stop()
+            errors.append(error)
+            return None
+        return record
+
+    def segment(self, task):
+        """Gives a function that waits for the score, and then gives the sequence's Record."""
+        lane = self._free.get()
+        try:
+            with lane.context():
+                return self._segment(lane, task)
+        finally:
+            self._free.put(lane)
+
+    def _segment(self, lane, task):
+        def on_frame(index):
+            if self._stop.is_set():
+                raise _Stopped
+            self._progress.frame(task.name, index, len(task.sequence.frames))
+
+        if self._stop.is_set():
+            raise _Stopped
+        timing, checksums = segment(
+            lane.segmenter,
+            task,
+            self._ledger.masks / task.name,
+            count_compilations=lane.count_compilations,
+            on_frame=on_frame,
+        )
+        score = self._scorer.submit(score_task, task, Predictions(self._ledger.masks))
+        return lambda: Record(score.result(), timing, checksums)
 
 
 def segment_all(
@@ -50,78 +98,20 @@ def segment_all(
     When one fails, the frames at hand are given up, finished sequences are still recorded, and
     the error is raised.
     """
-    todo, done = queue.SimpleQueue(), queue.SimpleQueue()
-    for task in sorted(tasks, key=lambda task: -len(task.sequence.required)):
-        todo.put(task)
-    stop = threading.Event()
-    with make_workers(1) as scorer:
-        arguments = (todo, done, stop, scorer, ledger, progress)
-        threads = [
-            threading.Thread(target=_run_lane, args=(lane, *arguments), daemon=True)
-            for lane in lanes
-        ]
-        for thread in threads:
-            thread.start()
+    longest_first = sorted(tasks, key=lambda task: -len(task.sequence.required))
+    with (
+        make_workers(1) as scorer,
+        concurrent.futures.ThreadPoolExecutor(len(lanes)) as threads,
+    ):
+        work = _Segmenting(lanes, scorer, ledger, progress)
+        errors = []
+        futures = [threads.submit(work.segment, task) for task in longest_first]
         try:
-            yield from _collect(done, len(lanes), stop, ledger, progress)
+            for future in concurrent.futures.as_completed(futures):
+                if (record := work.recorded(future, errors)) is not None:
+                    progress.sequence(record.result)
+                    yield record
         finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
-
-
-def _run_lane(lane, todo, done, stop, scorer, ledger, progress):
-    try:
-        with lane.context():
-            while not stop.is_set():
-                try:
-                    task = todo.get_nowait()
-                except queue.Empty:
-                    break
-                done.put(_segment_one(lane, task, stop, scorer, ledger, progress))
-    except _Stopped:
-        pass
-    except Exception as error:  # raised where the records are collected
-        stop.set()
-        done.put(error)
-    finally:
-        done.put(None)
-
-
-def _segment_one(lane, task, stop, scorer, ledger, progress):
-    def on_frame(index):
-        if stop.is_set():
-            raise _Stopped
-        progress.frame(task.name, index, len(task.sequence.frames))
-
-    timing, checksums = segment(
-        lane.segmenter,
-        task,
-        ledger.masks / task.name,
-        count_compilations=lane.count_compilations,
-        on_frame=on_frame,
-    )
-    score = scorer.submit(score_task, task, Predictions(ledger.masks))
-    return _Segmented(task, timing, checksums, score)
-
-
-def _collect(done, num_lanes, stop, ledger, progress):
-    errors = []
-    while num_lanes:
-        item = done.get()
-        if item is None:
-            num_lanes -= 1
-        elif isinstance(item, Exception):
-            errors.append(item)
-        else:
-            try:
-                record = Record(item.score.result(), item.timing, item.checksums)
-                ledger.write(record)
-            except Exception as error:  # raised below, when all lanes have ended
-                stop.set()
-                errors.append(error)
-                continue
-            progress.sequence(record.result)
-            yield record
+            work.stop()
     if errors:
         raise errors[0]

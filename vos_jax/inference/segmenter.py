@@ -1,5 +1,6 @@
 """Segmenting a video frame by frame: the Python API, and what `evaluate.py` itself runs."""
 
+import copy
 import functools
 
 import jax
@@ -8,27 +9,20 @@ import numpy as np
 from vos_jax import weights
 from vos_jax.config.schema import Config
 from vos_jax.errors import InputError
-from vos_jax.inference import inputs, memory_policy, states, steps, temporal, views
-from vos_jax.models import protocol, registry
+from vos_jax.inference import inputs, memory_policy, state, steps, views
+from vos_jax.inference.steps import num_slots_for
+from vos_jax.models import registry
 from vos_jax.models.shapes import check_variables
 from vos_jax.storage import checksum
 from vos_jax.storage.palette import VOID
 
-
-def num_slots_for(num_objects):
-    """Slots compiled for so many objects: 1, 3, 6, then multiples of 6.
-
-    >>> [num_slots_for(n) for n in (1, 2, 3, 4, 7)]
-    [1, 3, 3, 6, 12]
-    """
-    for slots in (1, 3, 6):
-        if num_objects <= slots:
-            return slots
-    return -(-num_objects // 6) * 6
+__all__ = ['Segmenter', 'num_slots_for', 'step_together']
 
 
 class Segmenter:
     """Segments one video after the other, one frame at a time, in constant memory.
+
+    A shell: the video is a `state.VideoState`, and the functions there carry it on.
 
     >>> import numpy as np
     >>> segmenter = Segmenter.from_pretrained('giel_small')  # doctest: +SKIP
@@ -39,23 +33,14 @@ class Segmenter:
     def __init__(self, model, variables, *, memory=None, device=None):
         """
         Args:
-          model: module with the methods of `contract`.
+          model: module with the methods of `protocol`.
           variables: its variables.
           memory: memory_policy.MemorySettings; default: the paper's.
           device: jax.Device to run on; default: jax's.
         """
-        self.model = model
-        placed = jax.device_put(variables, device)
-        # All arrays are bound to one device: a program whose inputs lie there by chance in one step
-        # and are bound to it in the next would be compiled again.
-        leaves = jax.tree.leaves(placed) or [jax.device_put(0.0)]
-        self._device = device or min(leaves[0].devices(), key=lambda d: d.id)
-        self.variables = jax.device_put(placed, self._device)
-        self.memory = memory or memory_policy.MemorySettings()
-        self._entries = {}
-        self._previous = None
-        self._ids = []
-        self._empty = (None, None)
+        self.program = steps.Program(model, variables, memory, device)
+        self._state = None
+        self._is_lazy = False
 
     @classmethod
     def from_pretrained(cls, name, *, memory=None, device=None):
@@ -96,14 +81,34 @@ class Segmenter:
         memory = memory or config.inference.memory
         return cls(model, variables, memory=memory, device=device)
 
-    def sibling(self):
-        """A segmenter with the same model, weights and settings, for another video beside this."""
-        return type(self)(self.model, self.variables, memory=self.memory, device=self._device)
+    def sibling(self, *, lazy=False):
+        """A segmenter with the same model, weights and settings, for another video beside this.
+
+        Args:
+          lazy: whether its methods give results that may still be on the device, without waiting
+            for them: `np.asarray` does. So the next frame can be handed over before.
+        """
+        other = copy.copy(self)
+        other._state, other._is_lazy = None, lazy
+        return other
+
+    @property
+    def model(self):
+        return self.program.model
+
+    @property
+    def variables(self):
+        return self.program.variables
+
+    @property
+    def memory(self):
+        """memory_policy.MemorySettings."""
+        return self.program.memory
 
     @property
     def ids(self):
         """Ids of the objects known so far, in the order of their slots."""
-        return tuple(self._ids)
+        return self._state.ids if self._state else ()
 
     def start(self, frame, masks, *, num_objects=None):
         """Begins a video.
@@ -122,28 +127,15 @@ class Segmenter:
         """
         frame = inputs.checked_frame(frame)
         masks = inputs.checked_masks(masks, frame.shape[:2])
-        ids = inputs.ids_of(masks)
-        if not ids:
-            raise InputError('the first masks show no object; give at least one pixel an id 1..254')
-        self._entries, self._ids, self._time, self._given = {}, ids, 0, [0]
-        self._slots = num_slots_for(max(len(ids), num_objects or 0))
-        height, width = masks.shape
-        empty = protocol.Masks(
-            np.zeros((1, self._slots, height, width), np.float32),
-            np.zeros((1, height, width), np.float32),
-            np.zeros(1, bool),
-        )
-        features = None
-        if self.model.memorises_features:
-            features = steps.encode(self.model, self.variables, frame[None])
-        time = np.zeros(1, np.int32)
-        given = self._over(empty, masks, masks != VOID)
-        self._previous = temporal.Previous(frame[None], features, given, time)
-        self._labels = np.where(masks == VOID, 0, masks).astype(np.uint8)
-        return self._labels
+        inputs.check_shows_object(masks)
+        self._state = state.begin(self.program, frame, masks, num_objects or 0)
+        return self._labels()
 
     def segment(self, frames, masks, *, num_objects=None, probabilities=False):
         """Segments a video from its first frame to its last.
+
+        Each result is handed out when the next frame has been taken: while the one is used, the
+        device works on the other. A correction by `add_objects` or `correct` in between is heeded.
 
         Args:
           frames: iterable of u8[H, W, 3]; one at a time is taken.
@@ -158,13 +150,38 @@ class Segmenter:
         given = dict(masks) if isinstance(masks, dict) else {0: masks}
         if 0 not in given:
             raise InputError('no masks of frame 0; begin with the first frame that has some')
-        for index, frame in enumerate(frames):
-            if index == 0:
-                labels = self.start(frame, given[0], num_objects=num_objects)
+        made = None  # the state after the frame whose result comes next
+        for index, frame in enumerate(_with_error_last(frames)):
+            task = (frame, given.get(index), num_objects)
+            following = self._attempt(made, *task)
+            if made is not None:
+                self._state = made
+                yield (self._labels(), self.probabilities()) if probabilities else self._labels()
+                if self._state is not made:  # corrected in between
+                    following = self._attempt(self._state, *task)
+            if isinstance(following, Exception):
+                raise following
+            made = following
+        if made is not None:
+            self._state = made
+            yield (self._labels(), self.probabilities()) if probabilities else self._labels()
+
+    def _attempt(self, before, frame, masks, num_objects):
+        """The state after a frame, or the error to raise once all before it is handed out."""
+        if isinstance(frame, Exception):
+            return frame
+        other = self.sibling(lazy=True)
+        other._state = before
+        try:
+            if before is None:
+                other.start(frame, masks, num_objects=num_objects)
             else:
-                labels = self.step(frame)
-                labels = self.add_objects(given[index]) if index in given else labels
-            yield (labels, self.probabilities()) if probabilities else labels
+                other.step(frame)
+            if before is not None and masks is not None:
+                other.add_objects(masks)
+        except Exception as error:  # raised by `segment`
+            return error
+        return other._state
 
     def step(self, frame, *, probabilities=False):
         """Segments the next frame.
@@ -181,11 +198,11 @@ class Segmenter:
           InputError: before `start`, or for a frame of another form or size.
         """
         frame = self._checked_next(frame)
-        result = steps.advance(self.model, self.variables, *self._inputs(frame))
-        self._take(frame, result)
+        self._state, maps = state.advance(self.program, self._state, frame)
         if not probabilities:
-            return self._labels
-        return self._labels, np.asarray(result['probabilities'])[0, : len(self._ids) + 1]
+            return self._labels()
+        maps = _Cut(maps, (0, slice(len(self.ids) + 1)))
+        return self._labels(), maps if self._is_lazy else np.asarray(maps)
 
     def add_objects(self, masks):
         """Writes given masks over the result of the current frame: new objects, or corrections.
@@ -197,7 +214,9 @@ class Segmenter:
           u8[H, W] ids of the merged result; the frame enters the memory with it.
         """
         masks = self._checked_given(masks)
-        return self._give(masks, (masks > 0) & (masks != VOID))
+        is_given = (masks > 0) & (masks != VOID)
+        self._state = state.give(self.program, self._state, masks, is_given)
+        return self._labels()
 
     def correct(self, masks):
         """Puts given masks in place of the result of the current frame, background included.
@@ -209,7 +228,8 @@ class Segmenter:
           u8[H, W] ids of the corrected frame, which enters the memory so.
         """
         masks = self._checked_given(masks)
-        return self._give(masks, masks != VOID)
+        self._state = state.give(self.program, self._state, masks, masks != VOID)
+        return self._labels()
 
     def observe(self, frame, masks, *, after=1, given=True):
         """Takes a later frame whose masks are known: it is remembered, nothing is segmented.
@@ -230,26 +250,13 @@ class Segmenter:
         masks = self._checked_given(masks)
         if after < 1:
             raise InputError(f'after={after}: the frame comes at least 1 after the current one')
-        self._entries[self._time] = steps.memorise(
-            self.model, self.variables, self._previous, self._used()
-        )
-        self._time += after
-        self._thin()
-        features = None
-        if self.model.memorises_features:
-            features = steps.encode(self.model, self.variables, frame[None])
-        time = np.full(1, self._time, np.int32)
-        self._previous = self._previous.replace(frame=frame[None], features=features, time=time)
-        known = np.where(masks == VOID, 0, masks).astype(np.uint8)
-        labels = self._give(known, np.ones(masks.shape, bool), given=given)
-        return labels
+        self._state = state.observe(self.program, self._state, frame, masks, after, given)
+        return self._labels()
 
     def probabilities(self):
         """f32[n + 1, H, W] of the current frame, masks given for it included: background, then
         the objects in the order of `ids`."""
-        self._check_started()
-        objects = np.asarray(self._previous.masks.objects)[0, : len(self._ids)]
-        return np.concatenate([1.0 - objects.sum(axis=0, keepdims=True), objects])
+        return state.probabilities(self.program, self._started())
 
     def state(self):
         """Everything that the next step depends on, for `restore`; taken without copying.
@@ -258,38 +265,22 @@ class Segmenter:
           Dict of arrays and numbers by name; `previous` is a list of arrays, and `entries` a dict
           of lists of arrays by frame number. An entry of a frame never changes.
         """
-        self._check_started()
-        return {
-            'time': self._time,
-            'slots': self._slots,
-            'given': np.array(self._given, np.int32),
-            'ids': np.array(self._ids, np.int32),
-            'labels': self._labels,
-            'previous': jax.tree.leaves(self._previous),
-            'entries': {time: jax.tree.leaves(entry) for time, entry in self._entries.items()},
-        }
+        return state.to_arrays(self._started())
 
-    def restore(self, state):
+    def restore(self, arrays):
         """Goes on from a `state` of a segmenter with the same model and weights.
 
         Args:
-          state: as `state` gave it, or read back from a file by NumPy.
+          arrays: as `state` gave it, or read back from a file by NumPy.
 
         Raises:
-          InputError: for a state of another model.
+          InputError: for a state of another model; the video before goes on then.
         """
-        previous, entries = states.rebuild(self.model, self.variables, state)
-        # All is checked: only now is the video before left.
-        self._time, self._slots = int(state['time']), int(state['slots'])
-        self._ids, self._labels = np.asarray(state['ids']).tolist(), np.asarray(state['labels'])
-        self._given = np.asarray(state['given']).tolist()
-        on_device = jax.device_put((previous.features, previous.masks), self._device)
-        self._previous = previous.replace(features=on_device[0], masks=on_device[1])
-        self._entries = jax.device_put(entries, self._device)
+        self._state = state.from_arrays(self.program, arrays)
 
     def save(self, path):
         """Writes `state` as one file, which appears whole or not at all."""
-        states.write(path, self.state(), self._fingerprint)
+        state.write_state(path, self.state(), weights=self._fingerprint)
 
     def load(self, path):
         """Goes on from a file of `save`, in this process or another one.
@@ -297,118 +288,50 @@ class Segmenter:
         Raises:
           InputError: where the file is missing or damaged, or belongs to other weights.
         """
-        self.restore(states.read(path, self._fingerprint))
+        arrays, about = state.read_state(path, 'write one with Segmenter.save')
+        if about.get('weights') != self._fingerprint:
+            raise InputError(f'{path}: made by other weights; load those it was made by')
+        self.restore(arrays)
 
     @functools.cached_property
     def _fingerprint(self):
+        """CRC-32 of all variables: a state goes on only with the weights that it was made by."""
         return checksum.fingerprint(weights.named(self.variables))
 
-    def _inputs(self, frame):
-        """What `steps.advance` is called with for the next frame, after model and variables."""
-        now = self._time + 1
-        entries, position, is_read = self._memory_for(now)
-        return (
-            entries,
-            self._previous,
-            frame[None],
-            self._used(),
-            np.int32(position),
-            np.bool_(is_read),
-            np.full(1, now, np.int32),
-        )
+    def _labels(self):
+        labels = self._state.labels
+        return labels if self._is_lazy else self.program.fetch(labels)
 
-    def _take(self, frame, result):
-        """Goes on to the frame for which `steps.advance` gave a result."""
-        self._entries[self._time] = result['entry']
-        self._time += 1
-        self._previous = temporal.Previous(
-            frame[None], result['features'], result['masks'], np.full(1, self._time, np.int32)
-        )
-        self._thin()
-        # Fetched whole: a slice on the device is a program of its own for each number of objects.
-        self._labels = self._to_ids(np.asarray(result['labels'])[0])
-
-    def _give(self, masks, is_given, given=True):
-        """Writes masks over the current frame where `is_given`, and gives its ids."""
-        ids = self._ids + [number for number in inputs.ids_of(masks) if number not in self._ids]
-        needed = num_slots_for(len(ids))
-        if needed > self._slots:
-            self._widen(needed)
-        self._ids = ids
-        if given:
-            self._given = sorted({*self._given, self._time})
-        merged = self._over(self._previous.masks, masks, is_given, given)
-        self._previous = self._previous.replace(masks=merged)
-        self._labels = np.where(is_given, masks, self._labels).astype(np.uint8)
-        return self._labels
-
-    def _memory_for(self, now):
-        """Entries for the memory; the slot of the previous frame, and whether it is read."""
-        chosen = memory_policy.select(self.memory, [*self._entries, now - 1], now, self._given)
-        old = [time for time in chosen if time != now - 1]
-        empty = self._empty_entry()
-        entries = [self._entries[time] for time in old]
-        entries += [empty] * (self.memory.num_slots_for(len(old) + 1) - len(old))
-        return tuple(entries), len(old), now - 1 in chosen
-
-    def _empty_entry(self):
-        """An empty slot of the memory; made once for each frame size and number of slots."""
-        key = (*self._previous.frame.shape, self._slots)
-        if self._empty[0] != key:
-            shapes = steps.entry_shapes(self.model, self.variables, self._previous, self._used())
-            zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
-            self._empty = (key, jax.device_put(zeros, self._device))
-        return self._empty[1]
-
-    def _thin(self):
-        kept = memory_policy.keep(self.memory, [*self._entries], self._given)
-        self._entries = {time: self._entries[time] for time in kept}
-
-    def _used(self):
-        return (np.arange(self._slots) < len(self._ids))[None]
-
-    def _over(self, masks, given, is_given, counts_as_given=True):
-        """Given ids written over masks of the slots."""
-        objects = np.array(masks.objects)
-        foreground = np.array(masks.foreground)
-        for slot, number in enumerate(self._ids):
-            objects[0, slot] = np.where(is_given, given == number, objects[0, slot])
-        foreground[0] = np.where(is_given, given > 0, foreground[0])
-        merged = protocol.Masks(objects, foreground, np.full(1, counts_as_given, bool))
-        return jax.device_put(merged, self._device)
-
-    def _widen(self, num_slots):
-        missing = num_slots - self._slots
-        for time, entry in self._entries.items():
-            self._entries[time] = steps.widened(self.model, self.variables, entry, num_slots)
-        masks = self._previous.masks
-        objects = np.pad(np.asarray(masks.objects), ((0, 0), (0, missing), (0, 0), (0, 0)))
-        masks = jax.device_put(masks.replace(objects=objects), self._device)
-        self._previous = self._previous.replace(masks=masks)
-        self._slots = num_slots
-
-    def _to_ids(self, slots):
-        table = np.zeros(256, np.uint8)
-        table[1 : len(self._ids) + 1] = self._ids
-        return table[slots]
+    def _started(self):
+        if self._state is None:
+            raise InputError('no video has begun; call start(frame, masks) first')
+        return self._state
 
     def _checked_next(self, frame):
-        self._check_started()
-        frame = inputs.checked_frame(frame)
-        if frame.shape != self._previous.frame.shape[1:]:
-            raise InputError(
-                f'frame of size {frame.shape[:2]} in a video of size '
-                f'{self._previous.frame.shape[1:3]}; scale the frames to one size'
-            )
-        return frame
+        size = self._started().previous.frame.shape[1:3]
+        return inputs.checked_frame(frame, size)
 
     def _checked_given(self, masks):
-        self._check_started()
-        return inputs.checked_masks(masks, self._labels.shape)
+        return inputs.checked_masks(masks, self._started().labels.shape)
 
-    def _check_started(self):
-        if self._previous is None:
-            raise InputError('no video has begun; call start(frame, masks) first')
+
+class _Cut:
+    """A part of an array on the device, for `np.asarray`. It is cut out on the host: on the device
+    that would be a program of its own for each number of objects."""
+
+    def __init__(self, array, part):
+        self._array, self._part = array, part
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(jax.device_get(self._array)[self._part], dtype=dtype)
+
+
+def _with_error_last(items):
+    """The items; an error of their iterator comes as the last one."""
+    try:
+        yield from items
+    except Exception as error:  # raised by whoever takes them
+        yield error
 
 
 def step_together(segmenters, frames):
@@ -424,18 +347,9 @@ def step_together(segmenters, frames):
     Returns:
       List of u8[H, W] ids.
     """
-    groups = {}
-    for one, frame in zip(segmenters, frames, strict=True):
-        frame = one._checked_next(frame)
-        arguments = one._inputs(frame)
-        leaves, structure = jax.tree.flatten(arguments)
-        shapes = (structure, *(np.shape(leaf) for leaf in leaves))
-        groups.setdefault(shapes, []).append((one, frame, arguments))
-    for members in groups.values():
-        videos = [arguments for _, _, arguments in members]
-        videos += videos[-1:] * ((1 << (len(videos) - 1).bit_length()) - len(videos))
-        first = members[0][0]
-        results = steps.advance_together(first.model, first.variables, tuple(videos))
-        for (one, frame, _), result in zip(members, results):
-            one._take(frame, result)
-    return [one._labels for one in segmenters]
+    frames = [one._checked_next(frame) for one, frame in zip(segmenters, frames, strict=True)]
+    if segmenters:
+        program, states = segmenters[0].program, [one._state for one in segmenters]
+        for one, new in zip(segmenters, state.advance_together(program, states, frames)):
+            one._state = new
+    return [one._labels() for one in segmenters]

@@ -4,78 +4,213 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vos_jax.inference import temporal
+from vos_jax.inference.memory_policy import MemorySettings
+from vos_jax.inference.program.vos_loader import video
 from vos_jax.models import protocol
 from vos_jax.ops import aggregation
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def num_slots_for(num_objects):
+    """Slots compiled for so many objects: 1, 3, 6, then multiples of 6.
+
+    >>> [num_slots_for(n) for n in (1, 2, 3, 4, 7)]
+    [1, 3, 3, 6, 12]
+    """
+    for slots in (1, 3, 6):
+        if num_objects <= slots:
+            return slots
+    return -(-num_objects // 6) * 6
+
+
 def encode(model, variables, frame):
-    """Features of u8[1, H, W, 3], for models that memorise them."""
+    """Features of u8[1, H, W, 3], or None for a model that does not memorise them."""
+    if not model.memorises_features:
+        return None
     return model.apply(variables, frame, method='encode')
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def advance(model, variables, entries, previous, frame, objects, position, is_read, time):
+def memorise(model, variables, previous, used):
+    """The memory entry of the last frame (video.Previous)."""
+    return temporal.memorise(model, variables, _as_previous(previous), used)[0]
+
+
+def _as_previous(previous):
+    masks = protocol.Masks(*previous.masks)
+    return temporal.Previous(previous.frame, previous.features, masks, previous.time)
+
+
+def advance(model, variables, entries, previous, frame, used, ids, position, is_read):
     """One frame, everything on the device: memorises the frame before, segments this one.
 
     Args:
       model, variables: the model.
       entries: tuple of memory entries of one frame each; empty ones fill it up.
-      previous: temporal.Previous.
+      previous: video.Previous.
       frame: u8[1, H, W, 3].
-      objects: bool[1, K], slots in use.
+      used: bool[1, K], slots in use.
+      ids: u8[256], 0 and then the id of each slot.
       position: i32 scalar, slot of the memory for the frame before.
       is_read: bool scalar, whether it is read at once.
-      time: i32[1], number of this frame.
 
     Returns:
-      Dict: `labels` u8[1, H, W] slot labels, `probabilities` f32[1, K + 1, H, W], `masks`,
-      `features` (or None) and `entry`, of the frame before.
+      video.Result.
     """
     memory = protocol.assemble(entries)
     features = model.apply(variables, frame, method='encode')
+    before, time = _as_previous(previous), previous.time + 1
     prediction, _, entry, _ = temporal.temporal_step(
-        model, variables, memory, previous, features, objects, position, time, is_read=is_read
+        model, variables, memory, before, features, used, position, time, is_read=is_read
     )
-    return {
-        'labels': aggregation.labels_of(prediction.logits),
-        'probabilities': prediction.probabilities,
-        'masks': prediction.masks(),
-        'features': features if model.memorises_features else None,
-        'entry': entry,
-    }
+    masks = prediction.masks()
+    return video.Result(
+        labels=ids.at[aggregation.labels_of(prediction.logits)[0]].get(mode='promise_in_bounds'),
+        probabilities=prediction.probabilities,
+        masks=video.Masks(masks.objects, masks.foreground, masks.given),
+        features=features if model.memorises_features else None,
+        entry=entry,
+        time=time,
+    )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def advance_together(model, variables, inputs):
-    """`advance` for several videos in one program.
+class _Compiled:
+    """The steps of a model. They take its variables as a tuple: a nest of dictionaries with some
+    hundred arrays takes longer to call with than small frames take to compute."""
 
-    Args:
-      model, variables: the model.
-      inputs: tuple, for each video the arguments of `advance` after these; of equal shapes.
+    def __init__(self, model, structure):
+        def of(step):
+            def call(leaves, *arguments):
+                return step(model, jax.tree.unflatten(structure, leaves), *arguments)
 
-    Returns:
-      List of results.
-    """
+            return call
+
+        self.encode = jax.jit(of(encode))
+        self.memorise = jax.jit(of(memorise))
+        self.advance = jax.jit(of(advance))
+        self.widen = jax.jit(of(_widen), static_argnums=2)
+        self.advance_together = jax.jit(of(_advance_together))
+
+
+def _widen(model, variables, entry, num_slots):
+    return model.apply(variables, entry, num_slots, method='widen')
+
+
+def _advance_together(model, variables, inputs):
+    """`advance` for several videos in one program; `inputs` has a tuple of arguments for each."""
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *inputs)
     results = jax.vmap(lambda one: advance(model, variables, *one))(stacked)
     return [jax.tree.map(lambda part, i=i: part[i], results) for i in range(len(inputs))]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def memorise(model, variables, previous, objects):
-    """The memory entry of a frame."""
-    return temporal.memorise(model, variables, previous, objects)[0]
+@functools.lru_cache(maxsize=64)
+def _compiled(model, structure):
+    """Shared by all programs of a model, so that each step is compiled once."""
+    return _Compiled(model, structure)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def widened(model, variables, entry, num_slots):
-    """The entry for more slots."""
-    return model.apply(variables, entry, num_slots, method='widen')
+class Program:
+    """A model with its weights on a device: a video.Program.
 
+    Only frames go to the device in each step: the frame before, its masks and the memory lie there,
+    and small arguments that come again and again are kept there.
+    """
 
-def entry_shapes(model, variables, previous, objects):
-    """Shapes of the memory entry of a frame."""
-    return jax.eval_shape(lambda: temporal.memorise(model, variables, previous, objects)[0])
+    def __init__(self, model, variables, memory=None, device=None):
+        """
+        Args:
+          model: module with the methods of `protocol`.
+          variables: its variables.
+          memory: MemorySettings; default: the paper's.
+          device: jax.Device to run on; default: jax's.
+        """
+        placed = jax.device_put(variables, device)
+        # All arrays are bound to one device: a program whose inputs lie there by chance in one step
+        # and are bound to it in the next would be compiled again.
+        leaves = jax.tree.leaves(placed) or [jax.device_put(0.0)]
+        self.device = device or min(leaves[0].devices(), key=lambda d: d.id)
+        self.model = model
+        self.variables = self.put(placed)
+        self.memory = memory or MemorySettings()
+        leaves, structure = jax.tree.flatten(self.variables)
+        self._leaves = tuple(leaves)
+        self._compiled = _compiled(model, structure)
+        self._slots = functools.lru_cache(maxsize=256)(self._put_slots)
+        self._position = functools.lru_cache(maxsize=256)(self._put_position)
+        self._empty = functools.lru_cache(maxsize=1)(self._make_empty)
+
+    def slots_for(self, num_objects):
+        """Object slots compiled for so many objects."""
+        return num_slots_for(num_objects)
+
+    def num_entries(self, num_frames):
+        """Memory entries compiled for so many frames."""
+        return self.memory.num_slots_for(num_frames)
+
+    def put(self, arrays):
+        """Arrays of NumPy on the device."""
+        return jax.device_put(arrays, self.device)
+
+    def fetch(self, arrays):
+        """Arrays of the device as NumPy's."""
+        return jax.device_get(arrays)
+
+    def encode(self, frame):
+        """Features of u8[1, H, W, 3], or None for a model that does not memorise them."""
+        return self._compiled.encode(self._leaves, frame) if self.model.memorises_features else None
+
+    def advance(self, state, memory, frame):
+        """Memorises the last frame and segments the next one."""
+        return self._compiled.advance(self._leaves, *self._arguments(state, memory, frame))
+
+    def advance_together(self, states, memories, frames):
+        """`advance` for several videos, in one program; all arrays have equal shapes."""
+        inputs = tuple(map(self._arguments, states, memories, frames))
+        return self._compiled.advance_together(self._leaves, inputs)
+
+    def memorise(self, state):
+        """Memory entry of the last frame."""
+        used, _ = self._slots(state.ids, state.slots)
+        return self._compiled.memorise(self._leaves, state.previous, used)
+
+    def empty(self, state):
+        """An empty entry; made once for each frame size and number of slots."""
+        return self._empty(state.previous.frame.shape[1:3], state.slots)
+
+    def widen(self, entry, slots):
+        """The entry for more slots."""
+        return self._compiled.widen(self._leaves, entry, slots)
+
+    def previous_shapes(self, size, slots):
+        """Shapes of the video.Previous of a video with frames of a size (H, W)."""
+        like = jax.ShapeDtypeStruct
+        frame = like((1, *size, 3), np.uint8)
+        features = jax.eval_shape(self._compiled.encode, self._leaves, frame)
+        masks = video.Masks(
+            like((1, slots, *size), np.float32), like((1, *size), np.float32), like((1,), bool)
+        )
+        return video.Previous(frame, features, masks, like((1,), np.int32))
+
+    def entry_shapes(self, size, slots):
+        """Shapes of the memory entry of a frame."""
+        used = jax.ShapeDtypeStruct((1, slots), bool)
+        previous = self.previous_shapes(size, slots)
+        return jax.eval_shape(self._compiled.memorise, self._leaves, previous, used)
+
+    def _arguments(self, state, memory, frame):
+        used, ids = self._slots(state.ids, state.slots)
+        where = self._position(memory.position, memory.is_read)
+        return memory.entries, state.previous, frame, used, ids, *where
+
+    def _put_slots(self, ids, slots):
+        table = np.zeros(256, np.uint8)
+        table[1 : len(ids) + 1] = ids
+        return self.put(((np.arange(slots) < len(ids))[None], table))
+
+    def _put_position(self, position, is_read):
+        return self.put((np.int32(position), np.bool_(is_read)))
+
+    def _make_empty(self, size, slots):
+        shapes = self.entry_shapes(size, slots)
+        return self.put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes))

@@ -17,7 +17,9 @@ def ahead(items: Iterable, depth: int) -> Iterator:
     [0, 1, 2]
     """
     ready, stop = queue.Queue(depth), threading.Event()
-    thread = threading.Thread(target=_read, args=(items, ready, stop), daemon=True)
+    thread = threading.Thread(
+        target=_read, args=(items, ready, stop), name='read ahead', daemon=True
+    )
     thread.start()
     try:
         while True:

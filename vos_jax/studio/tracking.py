@@ -3,6 +3,7 @@
 import numpy as np
 
 from vos_jax.errors import InputError
+from vos_jax.inference import runner
 from vos_jax.storage.palette import VOID
 from vos_jax.video import scaling
 
@@ -24,7 +25,7 @@ class Tracking:
           direction: 1 forwards, -1 backwards.
           short_side: size at which the model works, see scaling.working_size.
         """
-        self._segmenter, self._project = segmenter, project
+        self._segmenter, self._project = segmenter.sibling(lazy=True), project
         self._start, self._direction = start, direction
         self._size = scaling.working_size(project.size, short_side)
 
@@ -42,13 +43,20 @@ class Tracking:
           should_stop: asked before each frame.
         """
         self._begin()
-        number = self._start + self._direction
-        while number >= 0 and self._project.frames.wait_for(number, should_stop):
-            if should_stop():
-                return
-            labels = self._step(number)
-            self._project.store(number, labels)
+        driven = runner.drive(
+            self._frames(should_stop),
+            self._advance,
+            lambda item, labels: self._project.store(item[0], labels),
+            is_stopped=should_stop,
+            write_behind=0,  # whoever hears of a frame may ask for its mask
+        )
+        for number, _ in driven:
             yield number
+
+    def _frames(self, should_stop):
+        frames, number = self._project.frames, self._start + self._direction
+        while number >= 0 and frames.wait_for(number, should_stop):
+            yield number, frames.image(number, self._size)
             number += self._direction
 
     def _begin(self):
@@ -92,20 +100,27 @@ class Tracking:
     def _expected_ids(self):
         return {number for ids in self._project.given.values() for number in ids}
 
-    def _step(self, number):
+    def _advance(self, item):
+        """Hands a frame to the model; gives a function that waits for its u8[H, W] ids."""
+        number, image = item
         project, segmenter = self._project, self._segmenter
-        image = project.frames.image(number, self._size)
         is_scaled = self._size != project.size
         result = segmenter.step(image, probabilities=is_scaled)
-        labels = scaling.enlarge(result[1], segmenter.ids, project.size) if is_scaled else result
-        painted = project.given_mask(number)
-        if painted is None:
-            return labels
-        small = scaling.shrink_labels(painted[0], self._size)
-        found = result[0] if is_scaled else result
-        decided = (small > 0) | np.isin(found, painted[1])
-        segmenter.correct(np.where(decided, small, VOID).astype(np.uint8))
-        return project.corrected(number, labels)
+        found, maps = result if is_scaled else (result, None)
+        ids, painted = segmenter.ids, project.given_mask(number)
+        if painted is not None:
+            small = scaling.shrink_labels(painted[0], self._size)
+            decided = (small > 0) | np.isin(found, painted[1])
+            segmenter.correct(np.where(decided, small, VOID).astype(np.uint8))
+
+        def finish():
+            if is_scaled:
+                labels = scaling.enlarge(np.asarray(maps), ids, project.size)
+            else:
+                labels = np.asarray(found)
+            return labels if painted is None else project.corrected(number, labels)
+
+        return finish
 
 
 def prepare(segmenter, size, short_side):

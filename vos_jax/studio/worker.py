@@ -1,12 +1,37 @@
 """The one thread that owns the model, and what it is doing."""
 
+import dataclasses
 import errno
 import queue
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from vos_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What a user asked for.
+
+    Attributes:
+      begin: function of (segmenter, should_stop) that gives an iterator over frame numbers.
+      needs_model: whether the model must have been loaded well.
+      total: gives how many frames it takes, or None.
+    """
+
+    begin: Callable[[Any, Callable[[], bool]], Iterator[int]]
+    needs_model: bool
+    total: Callable[[], int | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Preparation:
+    """A function of the segmenter to call when there is nothing else to do."""
+
+    prepare: Callable[[Any], None]
 
 
 class Worker:
@@ -44,11 +69,11 @@ class Worker:
         self._count += 1
         self._stop.clear()
         self._job = {'kind': kind, 'number': self._count, 'frame': None, 'done': 0, **about}
-        self._jobs.put((begin, needs_model, total))
+        self._jobs.put(_Job(begin, needs_model, total or (lambda: None)))
 
     def prepare(self, function):
         """Calls function(segmenter) when there is nothing else to do: no job, and it may fail."""
-        self._jobs.put((None, function, None))
+        self._jobs.put(_Preparation(function))
 
     def stop(self, wait=False):
         """Ends the job after the frame that it is at."""
@@ -67,6 +92,15 @@ class Worker:
         }
 
     def _run(self):
+        segmenter = self._load()
+        while True:
+            match self._jobs.get():
+                case _Preparation(prepare):
+                    self._prepare(segmenter, prepare)
+                case job:
+                    self._do(segmenter, job)
+
+    def _load(self):
         segmenter = None
         try:
             segmenter, self.device = self._open()
@@ -76,26 +110,24 @@ class Worker:
         except Exception as error:  # shown on the page; the terminal has the rest
             traceback.print_exc()
             self._model = {'state': 'failed', 'message': repr(error)}
-        while True:
-            begin, needs_model, total = self._jobs.get()
-            if begin is None:
-                self._prepare(segmenter, needs_model)
-                continue
-            ended = {'kind': self._job['kind'], 'number': self._job['number'], 'error': None}
-            try:
-                if needs_model and segmenter is None:
-                    raise InputError(f'the model is not there: {self._model["message"]}')
-                self._work(begin(segmenter, self._stop.is_set), total)
-            except InputError as error:
-                ended['error'] = str(error)
-            except OSError as error:
-                ended['error'] = explain(error)
-            except Exception as error:  # the page goes on; the terminal has the rest
-                traceback.print_exc()
-                ended['error'] = f'a defect of the program: {error!r}'
-            ended |= {'stopped': self._stop.is_set(), 'done': self._job['done']}
-            ended |= {'frame': self._job['frame'], 'start': self._job.get('start')}
-            self._last, self._job = ended, None
+        return segmenter
+
+    def _do(self, segmenter, job):
+        ended = {'kind': self._job['kind'], 'number': self._job['number'], 'error': None}
+        try:
+            if job.needs_model and segmenter is None:
+                raise InputError(f'the model is not there: {self._model["message"]}')
+            self._work(job.begin(segmenter, self._stop.is_set), job.total)
+        except InputError as error:
+            ended['error'] = str(error)
+        except OSError as error:
+            ended['error'] = explain(error)
+        except Exception as error:  # the page goes on; the terminal has the rest
+            traceback.print_exc()
+            ended['error'] = f'a defect of the program: {error!r}'
+        ended |= {'stopped': self._stop.is_set(), 'done': self._job['done']}
+        ended |= {'frame': self._job['frame'], 'start': self._job.get('start')}
+        self._last, self._job = ended, None
 
     def _prepare(self, segmenter, function):
         if segmenter is None or self._job is not None:
@@ -109,14 +141,14 @@ class Worker:
 
     def _work(self, numbers, total):
         start_s = time.monotonic()
-        self._job = self._job | {'total': total() if total else None}
+        self._job = self._job | {'total': total()}
         for number in numbers:
             done = self._job['done'] + 1
             now_s = time.monotonic()
             if done == 1:  # compiling is in the first
                 first_s = now_s
             fps = (done - 1) / (now_s - first_s) if done > 1 else 1 / (now_s - start_s)
-            every = total() if total else None
+            every = total()
             left_s = None if every is None or done < 3 else max(every - done, 0) / fps
             state = {'frame': number, 'done': done, 'total': every, 'fps': fps, 'left_s': left_s}
             self._job = self._job | state

@@ -117,7 +117,7 @@ def _export_stage(config, workdir, state, step):
 def _evaluate(evaluate, config, state, step, checkpoints, writer):
     # Every process segments everything: while one did it alone, the others would wait as long.
     variables = _local(state.variables())
-    scores, images = evaluate(Segmenter.from_config(config, variables))
+    scores, images = evaluate(Segmenter.from_config(config, variables).sibling(lazy=True))
     writer.write_scalars(step, {f'evaluation/{name}': value for name, value in scores.items()})
     writer.write_images(step, images)
     writer.flush()

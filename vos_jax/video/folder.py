@@ -4,18 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
+from vos_jax.inference.state_files import read_state, write_state
 from vos_jax.storage.atomic import write_bytes
-from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import read_json
-from vos_jax.storage.npz_files import read_npz, write_npz
 
 _RUN = 'run.json'
 _STATE = 'state'
-_WHAT, _REMEDY = 'a whole state of this run', 'start anew with --overwrite'
 
 
 class Output:
@@ -72,46 +68,26 @@ class Output:
     def save_state(self, number, state):
         """Keeps the segmenter's state after frame `number`; the masks up to there are written.
 
-        Entries of the memory never change, so each is written once. The state appears with
-        `state.npz`, which names its entries; those of the state before are removed after that.
+        Entries of the memory never change, so each is written once, in a file of its own.
 
         Args:
           number: of the frame in the video.
           state: of `Segmenter.state`: arrays by name, `previous`, a list of arrays, and `entries`,
             lists of arrays by time.
         """
-        files = {time: f'entry-{state["slots"]}-{time}.npz' for time in state['entries']}
-        for time, leaves in state['entries'].items():
-            if not (self._states / files[time]).is_file():
-                write_npz(self._states / files[time], dict(enumerate(leaves)))
-        arrays = {name: state[name] for name in state if name not in ('entries', 'previous')}
-        arrays |= {f'previous/{i}': leaf for i, leaf in enumerate(state['previous'])}
-        arrays |= {'number': number, 'times': np.array([*files], np.int64)}
-        write_npz(self._states / 'state.npz', arrays)
-        for path in self._states.glob('entry-*.npz'):
-            if path.name not in files.values():
-                path.unlink()
+        write_state(self._states / 'state.npz', state, entries_apart=True, number=number)
 
     def load_state(self):
         """(number, state) as they were saved, or None."""
-        if not (self._states / 'state.npz').is_file():
+        path = self._states / 'state.npz'
+        if not path.is_file():
             return None
-        arrays = read_npz(self._states / 'state.npz', _WHAT, _REMEDY)
-        with reading(self._states, _WHAT, _REMEDY):
-            number, times = int(arrays.pop('number')), arrays.pop('times').tolist()
-            names = sorted((n for n in arrays if n.startswith('previous/')), key=_index)
-            state = {'previous': [arrays.pop(name) for name in names], **arrays}
-            state['entries'] = {time: self._read_entry(state['slots'], time) for time in times}
-        return number, state
+        state, about = read_state(path, 'start anew with --overwrite', self._states)
+        return about['number'], state
 
     def clear_state(self):
         """Removes the state of a run that is finished."""
         shutil.rmtree(self._states, ignore_errors=True)
-
-    def _read_entry(self, slots, time):
-        path = self._states / f'entry-{slots}-{time}.npz'
-        arrays = read_npz(path, _WHAT, _REMEDY)
-        return [arrays[name] for name in sorted(arrays, key=int)]
 
     def _check(self, identity):
         if not self.folder.is_dir() or not any(self.folder.iterdir()):
@@ -138,7 +114,3 @@ def _write_json(path, values):
     """One line for each name: a list of a number for each frame is not read line by line."""
     lines = (f'{json.dumps(name)}: {json.dumps(value)}' for name, value in values.items())
     write_bytes(path, ('{\n ' + ',\n '.join(lines) + '\n}\n').encode())
-
-
-def _index(name):
-    return int(name.rpartition('/')[2])

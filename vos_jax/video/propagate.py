@@ -12,11 +12,10 @@ from vos_jax.data import masks as mask_files
 from vos_jax.data.clips import count_pixels
 from vos_jax.data.overlay import overlay
 from vos_jax.errors import InputError
-from vos_jax.storage.overlap import Behind, ahead
+from vos_jax.inference import runner
 from vos_jax.video import scaling
 from vos_jax.video.writer import VideoWriter
 
-_READ_AHEAD = 4
 _WRITE_BEHIND = 8
 
 
@@ -28,7 +27,7 @@ class Record:
       names: of the masks, in time order.
       areas: for each frame the pixels of each object, in the order of `ids`.
       ids: of all objects, rising.
-      model_s: seconds of the model for each frame that was computed.
+      model_s: seconds of each frame that was computed, as `runner.Watch` takes them.
       seconds: of the whole, computed frames only.
       damage: why the video could not be read to its end, or None.
     """
@@ -55,7 +54,7 @@ class Record:
             'fps': computed / self.seconds if computed else None,
             'model_fps': 1 / statistics.median(self.model_s) if computed else None,
             'fps_includes': 'fps: reading, model, writing and compilation, over the frames that '
-            'this command computed; model_fps: the median frame of the model alone',
+            'this command computed; model_fps: the median frame, from one result to the next',
             'damage': self.damage,
         }
 
@@ -64,8 +63,8 @@ class Propagation:
     """Takes a video from its first given masks on, at the working size.
 
     Args:
-      segmenter: has `start`, `step`, `add_objects`, `state` and `restore`
-        (`vos_jax.inference.segmenter`).
+      segmenter: has `start`, `step` and `add_objects` (`vos_jax.inference.segmenter`); best a
+        lazy one.
       given: given.GivenMasks.
       size: (height, width) of the video.
       working_size: (height, width) at which the model works.
@@ -78,31 +77,32 @@ class Propagation:
         self._num_objects = num_objects
 
     def advance(self, number, image):
-        """Segments the next frame.
+        """Hands the next frame to the model.
 
         Args:
           number: of the frame in the video.
           image: u8[h, w, 3] at the working size.
 
         Returns:
-          A function without arguments that gives u8[H, W] ids at the size of the video. Enlarging
-          takes time that need not be spent here.
+          A function without arguments that waits for the result, and gives another one, which gives
+          u8[H, W] ids at the size of the video: enlarging takes time that need not be spent here.
         """
         new = self._given.read(number)
         if number == self._given.first:
             small = scaling.shrink_labels(new, self._working_size)
             self._segmenter.start(image, small, num_objects=self._num_objects)
-            return lambda: new
+            return lambda: lambda: new
         is_scaled = self._size != self._working_size
         result = self._segmenter.step(image, probabilities=is_scaled)
         ids = self._segmenter.ids
         if new is not None:
             self._segmenter.add_objects(scaling.shrink_labels(new, self._working_size))
-        return functools.partial(self._finish, result, ids, new)
+        maps = result[1] if is_scaled else result
+        return lambda: functools.partial(self._finish, np.asarray(maps), ids, new)
 
-    def _finish(self, result, ids, new):
-        is_scaled = isinstance(result, tuple)
-        labels = scaling.enlarge(result[1], ids, self._size) if is_scaled else result
+    def _finish(self, maps, ids, new):
+        is_scaled = self._size != self._working_size
+        labels = scaling.enlarge(maps, ids, self._size) if is_scaled else maps
         return labels if new is None else np.where(new > 0, new, labels)
 
 
@@ -140,28 +140,32 @@ def segment_video(
     Returns:
       Record. Where the video is damaged, all that came before is written and `damage` says so.
     """
-    record = Record(ids)
+    record, segmenter = Record(ids), segmenter.sibling(lazy=True)
     task = Propagation(segmenter, given, tuple(video.size), tuple(working_size), len(ids))
-    done = number = _resume(segmenter, output)
+    done = last = _resume(segmenter, output)
     frames = _shrunk(video.read(dataclasses.replace(chosen, start=given.first)), working_size)
-    start_s = saved_s = time.monotonic()
-    with _overlay(output, video, chosen, draw) as movie, Behind(_WRITE_BEHIND) as behind:
-        sink = _Sink(output, record, movie)
-        for frame, small in _until_damaged(ahead(frames, _READ_AHEAD), record):
-            number = frame.number
-            if number <= done:
-                behind.put(functools.partial(sink.keep, frame))
-                start_s = time.monotonic()
-            else:
-                labels = _timed(record, task.advance, number, small)
-                behind.put(functools.partial(sink.store, frame, labels))
-            if number > done and time.monotonic() - saved_s >= state_every_s:
-                saved_s = time.monotonic()
-                behind.put(functools.partial(output.save_state, number, segmenter.state()))
+    start_s = time.monotonic()
+    with _overlay(output, video, chosen, draw) as movie:
+        driven = runner.drive(
+            _until_damaged(frames, record),
+            lambda item: task.advance(item[0].number, item[1]),
+            _Sink(output, record, movie).write,
+            is_done=lambda item: item[0].number <= done,
+            keeping=runner.Keeping(
+                state_every_s,
+                segmenter.state,
+                lambda item, state: output.save_state(item[0].number, state),
+            ),
+            watch=runner.Watch(lambda seconds, _: record.model_s.append(seconds)),
+            write_behind=_WRITE_BEHIND,
+        )
+        for frame, _ in driven:
+            last = frame.number
+            start_s = time.monotonic() if last <= done else start_s
             on_frame(frame.name)
-        record.damage = record.damage or _unreached(video, given, number)
-        if record.damage and number >= given.first:
-            behind.put(functools.partial(output.save_state, number, segmenter.state()))
+    record.damage = record.damage or _unreached(video, given, last)
+    if record.damage and last >= given.first:
+        output.save_state(last, segmenter.state())
     record.seconds = time.monotonic() - start_s
     return record
 
@@ -173,15 +177,20 @@ class _Sink:
         self._output, self._record, self._movie = output, record, movie
         self._first_s = None
 
-    def store(self, frame, labels):
-        """Writes a frame that was computed; `labels` gives u8[H, W]."""
-        labels = labels()
-        mask_files.write_labels(self._output.mask(frame.name), labels)
-        self._add(frame, labels)
+    def write(self, item, labels):
+        """Takes a frame.
 
-    def keep(self, frame):
-        """Adds a frame whose mask an interrupted run has written."""
-        self._add(frame, self._output.read_mask(frame.name, frame.image.shape[:2]))
+        Args:
+          item: (frame of the video, image for the model).
+          labels: function that gives u8[H, W]; None where an interrupted run has written the mask.
+        """
+        frame, _ = item
+        if labels is None:
+            labels = self._output.read_mask(frame.name, frame.image.shape[:2])
+        else:
+            labels = labels()
+            mask_files.write_labels(self._output.mask(frame.name), labels)
+        self._add(frame, labels)
 
     def _add(self, frame, labels):
         self._record.names.append(frame.name)
@@ -218,13 +227,6 @@ def _until_damaged(frames, record):
         yield from frames
     except InputError as error:
         record.damage = str(error)
-
-
-def _timed(record, advance, number, image):
-    start_s = time.monotonic()
-    labels = advance(number, image)
-    record.model_s.append(time.monotonic() - start_s)
-    return labels
 
 
 def _unreached(video, given, last):

@@ -9,9 +9,9 @@ import numpy as np
 from jax import export
 
 from vos_jax import weights
-from vos_jax.inference import states, steps
+from vos_jax.inference import steps
 from vos_jax.inference.program import vos_loader
-from vos_jax.inference.segmenter import num_slots_for
+from vos_jax.inference.steps import num_slots_for
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import write_json
 from vos_jax.storage.npz_files import write_npz
@@ -54,7 +54,7 @@ def export_step(segmenter, folder, size, num_objects, *, num_memory=None, platfo
         'platforms': list(platforms),
         'jax': jax.__version__,
     }
-    programs = _Programs(segmenter.model, segmenter.variables, size, slots)
+    programs = _Programs(segmenter.program, size, slots)
     files = {'step': programs.step(num_entries, platforms)}
     if segmenter.model.memorises_features:
         files['encode'] = programs.encode(platforms)
@@ -69,33 +69,31 @@ def export_step(segmenter, folder, size, num_objects, *, num_memory=None, platfo
 
 
 class _Programs:
-    """The functions of a model over tuples of arrays: structures of this package stay here."""
+    """The steps of a model over tuples of arrays: structures of this package stay here."""
 
-    def __init__(self, model, variables, size, slots):
+    def __init__(self, program, size, slots):
         like = jax.ShapeDtypeStruct
-        self._model = model
-        self._variables = jax.tree.structure(variables)
-        self._weights = tuple(like(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(variables))
-        self._frame = like((1, *size, 3), np.uint8)
-        self._used, self._time = like((1, slots), bool), like((1,), np.int32)
-        self._previous = states.previous_shapes(model, variables, size, slots)
-        self._entry = jax.eval_shape(
-            lambda v, p, u: steps.memorise(model, v, p, u), variables, self._previous, self._used
-        )
+        self._model = program.model
+        self._variables = jax.tree.structure(program.variables)
+        leaves = jax.tree.leaves(program.variables)
+        self._weights = tuple(like(leaf.shape, leaf.dtype) for leaf in leaves)
+        self._frame, self._used = like((1, *size, 3), np.uint8), like((1, slots), bool)
+        self._previous = program.previous_shapes(size, slots)
+        self._entry = program.entry_shapes(size, slots)
 
     def step(self, num_entries, platforms):
-        """`steps.advance`: (weights, entries, previous, frame, used, position, is_read, time)."""
+        """`steps.advance`: (weights, entries, previous, frame, used, ids, position, is_read)."""
 
-        def call(arrays, entries, previous, frame, used, position, is_read, time):
+        def call(arrays, entries, previous, *rest):
             result = steps.advance(
                 self._model,
                 jax.tree.unflatten(self._variables, arrays),
                 tuple(jax.tree.unflatten(jax.tree.structure(self._entry), e) for e in entries),
                 jax.tree.unflatten(jax.tree.structure(self._previous), previous),
-                *(frame, used, position, is_read, time),
+                *rest,
             )
-            parts = (result[name] for name in ('masks', 'features', 'entry'))
-            return result['labels'], result['probabilities'], *map(_leaves, parts)
+            labels, probabilities, *parts, time = result
+            return labels, probabilities, *map(_leaves, parts), time
 
         return export.export(jax.jit(call), platforms=platforms)(
             self._weights,
@@ -103,18 +101,17 @@ class _Programs:
             _leaves(self._previous),
             self._frame,
             self._used,
+            jax.ShapeDtypeStruct((256,), np.uint8),
             jax.ShapeDtypeStruct((), np.int32),
             jax.ShapeDtypeStruct((), bool),
-            self._time,
         )
 
     def encode(self, platforms):
         """`steps.encode`: (weights, frame)."""
 
         def call(arrays, frame):
-            return _leaves(
-                steps.encode(self._model, jax.tree.unflatten(self._variables, arrays), frame)
-            )
+            variables = jax.tree.unflatten(self._variables, arrays)
+            return _leaves(steps.encode(self._model, variables, frame))
 
         return export.export(jax.jit(call), platforms=platforms)(self._weights, self._frame)
 

@@ -7,9 +7,8 @@ import jax
 import numpy as np
 from jax import export
 
-from . import selection
-
-VOID = 255
+from . import selection, video
+from .video import VOID
 
 
 class Exported:
@@ -18,7 +17,6 @@ class Exported:
     Attributes:
       size: (height, width) of frames.
       num_slots: most objects.
-      ids: of the objects known so far, in the order of their slots.
     """
 
     def __init__(self, folder, device=None):
@@ -30,15 +28,13 @@ class Exported:
         folder = Path(folder)
         about = json.loads((folder / 'about.json').read_text())
         self.size, self.num_slots = tuple(about['size']), about['slots']
-        self._settings = selection.Settings(**about['memory'])
-        self._encode = _program(folder / 'encode.jax_export')
-        self._step, (_, entries, *_) = _program(folder / 'step.jax_export')
-        with np.load(folder / 'weights.npz') as archive:
-            weights = tuple(archive[name] for name in about['weights'])
-        empty = tuple(np.zeros(leaf.shape, leaf.dtype) for leaf in entries[0])
-        self._weights, self._empty = jax.device_put((weights, empty), device)
-        self._num_entries = len(entries)
-        self._previous, self.ids = None, []
+        self._program = _Program(folder, about, device)
+        self._state = None
+
+    @property
+    def ids(self):
+        """Ids of the objects known so far, in the order of their slots."""
+        return list(self._state.ids) if self._state else []
 
     def start(self, frame, masks):
         """Begins a video.
@@ -51,17 +47,10 @@ class Exported:
           u8[H, W] the ids.
         """
         frame, masks = self._checked(frame, 3), self._checked(masks)
-        if not np.any((masks > 0) & (masks != VOID)):
+        if not video.ids_of(masks):
             raise ValueError('the first masks show no object; give at least one pixel an id 1..254')
-        self._entries, self.ids, self._time, self._given = {}, [], 0, []
-        objects = np.zeros((1, self.num_slots, *self.size), np.float32)
-        foreground = np.zeros((1, *self.size), np.float32)
-        features = ()
-        if self._encode is not None:
-            features = self._encode[0](self._weights, frame[None])
-        self._previous = (frame[None], features, (objects, foreground, np.zeros(1, bool)))
-        self._labels = np.zeros(self.size, np.uint8)
-        return self._give(masks, masks != VOID)
+        self._state = video.begin(self._program, frame, masks)
+        return self._state.labels
 
     def step(self, frame, *, probabilities=False):
         """Segments the next frame.
@@ -75,31 +64,11 @@ class Exported:
         """
         self._check_started()
         frame = self._checked(frame, 3)
-        now = self._time + 1
-        kept = [*self._entries, self._time]
-        chosen = selection.select(self._settings, kept, now, self._given)
-        old = [time for time in chosen if time != self._time]
-        entries = [self._entries[time] for time in old]
-        entries += [self._empty] * (self._num_entries - len(old))
-        before, features, masks = self._previous
-        labels, maps, masks, features, entry = self._step(
-            self._weights,
-            tuple(entries),
-            (before, *features, *masks, np.full(1, self._time, np.int32)),
-            frame[None],
-            (np.arange(self.num_slots) < len(self.ids))[None],
-            np.int32(len(old)),
-            np.bool_(self._time in chosen),
-            np.full(1, now, np.int32),
-        )
-        self._entries[self._time] = entry
-        kept = selection.keep(self._settings, [*self._entries], self._given)
-        self._entries = {time: self._entries[time] for time in kept}
-        self._previous, self._time = (frame[None], features, masks), now
-        self._labels = np.array([0, *self.ids], np.uint8)[np.asarray(labels)[0]]
+        self._state, maps = video.advance(self._program, self._state, frame)
+        labels = self._program.fetch(self._state.labels)
         if not probabilities:
-            return self._labels
-        return self._labels, np.asarray(maps)[0, : len(self.ids) + 1]
+            return labels
+        return labels, self._program.fetch(maps)[0, : len(self.ids) + 1]
 
     def add_objects(self, masks):
         """Writes masks over the current frame; 0 and 255 change nothing."""
@@ -114,22 +83,8 @@ class Exported:
         return self._give(masks, masks != VOID)
 
     def _give(self, masks, is_given):
-        new = [int(n) for n in np.unique(masks[is_given]) if n and n not in self.ids]
-        if len(self.ids) + len(new) > self.num_slots:
-            raise ValueError(
-                f'{len(self.ids) + len(new)} objects, exported for {self.num_slots}; export again '
-                'with more --objects'
-            )
-        self.ids = [*self.ids, *new]
-        self._given = sorted({*self._given, self._time})
-        frame, features, (objects, foreground, _) = self._previous
-        objects, foreground = np.array(objects), np.array(foreground)
-        for slot, number in enumerate(self.ids):
-            objects[0, slot] = np.where(is_given, masks == number, objects[0, slot])
-        foreground[0] = np.where(is_given, masks > 0, foreground[0])
-        self._previous = (frame, features, (objects, foreground, np.ones(1, bool)))
-        self._labels = np.where(is_given, masks, self._labels).astype(np.uint8)
-        return self._labels
+        self._state = video.give(self._program, self._state, masks, is_given)
+        return self._state.labels
 
     def _checked(self, array, *channels):
         array = np.array(array)
@@ -141,11 +96,65 @@ class Exported:
         return array
 
     def _check_started(self):
-        if self._previous is None:
+        if self._state is None:
             raise ValueError('no video has begun; call start(frame, masks) first')
 
 
-def _program(path):
+class _Program:
+    """The exported steps with their weights: a video.Program of one size and number of slots."""
+
+    def __init__(self, folder, about, device):
+        self.memory = selection.Settings(**about['memory'])
+        self._slots, self._device = about['slots'], device
+        self._encode = _read_program(folder / 'encode.jax_export')
+        self._step, (_, entries, *_) = _read_program(folder / 'step.jax_export')
+        with np.load(folder / 'weights.npz') as archive:
+            self._weights = self.put(tuple(archive[name] for name in about['weights']))
+        self._empty = self.put(tuple(np.zeros(leaf.shape, leaf.dtype) for leaf in entries[0]))
+        self._num_entries = len(entries)
+
+    def slots_for(self, num_objects):
+        if num_objects > self._slots:
+            raise ValueError(
+                f'{num_objects} objects, exported for {self._slots}; export again with more '
+                '--objects'
+            )
+        return self._slots
+
+    def num_entries(self, num_frames):
+        return self._num_entries
+
+    def put(self, arrays):
+        return jax.device_put(arrays, self._device)
+
+    def fetch(self, arrays):
+        return jax.device_get(arrays)
+
+    def encode(self, frame):
+        """The features' arrays; none where the model does not memorise them."""
+        return () if self._encode is None else self._encode[0](self._weights, frame)
+
+    def advance(self, state, memory, frame):
+        before = state.previous
+        ids = np.zeros(256, np.uint8)
+        ids[1 : len(state.ids) + 1] = state.ids
+        labels, probabilities, masks, features, entry, time = self._step(
+            self._weights,
+            memory.entries,
+            (before.frame, *before.features, *before.masks, before.time),
+            frame,
+            (np.arange(self._slots) < len(state.ids))[None],
+            ids,
+            np.int32(memory.position),
+            np.bool_(memory.is_read),
+        )
+        return video.Result(labels, probabilities, video.Masks(*masks), features, entry, time)
+
+    def empty(self, state):
+        return self._empty
+
+
+def _read_program(path):
     """(function, shapes of its arguments), or None without the file."""
     if not path.is_file():
         return None

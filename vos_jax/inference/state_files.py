@@ -1,0 +1,73 @@
+"""States of videos as files of NumPy, without pickled objects."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vos_jax.storage.damage import reading
+from vos_jax.storage.npz_files import read_npz, write_npz
+
+
+def write_state(path, state, *, entries_apart=False, **about):
+    """Writes the plain arrays of a state; the file appears whole or not at all.
+
+    Args:
+      path: the file.
+      state: dict of `state.to_arrays`: arrays by name, `previous`, a list of arrays, and `entries`,
+        lists of arrays by frame number.
+      entries_apart: whether entries get files of their own beside it, as a state that is written
+        again and again wants: an entry never changes, so each is written once. Those that the state
+        no longer has are removed last.
+      about: plain values that `read_state` gives back.
+    """
+    path = Path(path)
+    arrays = {name: state[name] for name in state if name not in ('entries', 'previous')}
+    arrays |= {f'previous/{i:03d}': leaf for i, leaf in enumerate(state['previous'])}
+    arrays |= {f'about/{name}': value for name, value in about.items()}
+    arrays['times'] = np.array([*state['entries']], np.int64)
+    for time, leaves in state['entries'].items():
+        named = {f'entries/{time}/{i:03d}': leaf for i, leaf in enumerate(leaves)}
+        if not entries_apart:
+            arrays |= named
+        elif not (file := _entry_file(path, state['slots'], time)).is_file():
+            write_npz(file, named)
+    write_npz(path, arrays)
+    if entries_apart:
+        wanted = {_entry_file(path, state['slots'], time) for time in state['entries']}
+        for file in {*path.parent.glob('entry-*.npz')} - wanted:
+            file.unlink()
+
+
+def read_state(path, remedy, where=None):
+    """Reads what `write_state` wrote.
+
+    Args:
+      path: the file.
+      remedy: what to do instead, for the errors.
+      where: what they call the state; default: the file.
+
+    Returns:
+      The state, for `state.from_arrays`, and a dict of the plain values about it.
+
+    Raises:
+      InputError: where the file is missing, or it or one of its entries is not whole.
+    """
+    path, what = Path(path), 'a whole state of a video'
+    arrays = read_npz(path, what, remedy)
+    with reading(where or path, what, remedy):
+        times = arrays.pop('times').tolist()
+        for time in times:
+            if f'entries/{time}/000' not in arrays:
+                arrays |= read_npz(_entry_file(path, arrays['slots'], time), what, remedy)
+        state = {'previous': _popped(arrays, 'previous/')}
+        state['entries'] = {time: _popped(arrays, f'entries/{time}/') for time in times}
+        about = {name: arrays.pop(name).item() for name in [*arrays] if name.startswith('about/')}
+    return {**state, **arrays}, {name.removeprefix('about/'): about[name] for name in about}
+
+
+def _popped(arrays, prefix):
+    return [arrays.pop(name) for name in sorted(arrays) if name.startswith(prefix)]
+
+
+def _entry_file(path, slots, time):
+    return path.with_name(f'entry-{slots}-{time}.npz')
