@@ -60,10 +60,6 @@ def faults_of(source):
 KNOWN = {
     'vos_jax/data/made_up/dataset.py write_dataset',
     'vos_jax/evaluation/archive.py write_zip',
-    'vos_jax/evaluation/pipeline.py _run_lane',
-    'vos_jax/evaluation/segmenting.py read_ahead',
-    'vos_jax/inference/program/stablehlo.py _Programs.step.call',
-    'vos_jax/inference/steps.py advance',
     'vos_jax/inference/temporal.py temporal_step',
     'vos_jax/planning/hlo.py collectives',
     'vos_jax/studio/app.py _upload',

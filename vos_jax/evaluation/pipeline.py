@@ -60,6 +60,7 @@ class _Segmenting:
             self.stop()
             errors.append(error)
             return None
+        self._progress.sequence(record.result)
         return record
 
     def segment(self, task):
@@ -107,10 +108,8 @@ def segment_all(
         errors = []
         futures = [threads.submit(work.segment, task) for task in longest_first]
         try:
-            for future in concurrent.futures.as_completed(futures):
-                if (record := work.recorded(future, errors)) is not None:
-                    progress.sequence(record.result)
-                    yield record
+            ended = concurrent.futures.as_completed(futures)
+            yield from filter(None, (work.recorded(future, errors) for future in ended))
         finally:
             work.stop()
     if errors:

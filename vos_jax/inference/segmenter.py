@@ -288,7 +288,8 @@ class Segmenter:
         Raises:
           InputError: where the file is missing or damaged, or belongs to other weights.
         """
-        arrays, about = state.read_state(path, 'write one with Segmenter.save')
+        what, remedy = 'a whole state of a segmenter', 'write one with Segmenter.save'
+        arrays, about = state.read_state(path, what, remedy)
         if about.get('weights') != self._fingerprint:
             raise InputError(f'{path}: made by other weights; load those it was made by')
         self.restore(arrays)

@@ -38,13 +38,13 @@ def write_state(path, state, *, entries_apart=False, **about):
             file.unlink()
 
 
-def read_state(path, remedy, where=None):
+def read_state(path, what, remedy):
     """Reads what `write_state` wrote.
 
     Args:
       path: the file.
-      remedy: what to do instead, for the errors.
-      where: what they call the state; default: the file.
+      what: what the file should be, for the errors: 'a whole state of ...'.
+      remedy: what to do instead.
 
     Returns:
       The state, for `state.from_arrays`, and a dict of the plain values about it.
@@ -52,9 +52,9 @@ def read_state(path, remedy, where=None):
     Raises:
       InputError: where the file is missing, or it or one of its entries is not whole.
     """
-    path, what = Path(path), 'a whole state of a video'
+    path = Path(path)
     arrays = read_npz(path, what, remedy)
-    with reading(where or path, what, remedy):
+    with reading(path, what, remedy):
         times = arrays.pop('times').tolist()
         for time in times:
             if f'entries/{time}/000' not in arrays:

@@ -1,6 +1,7 @@
 """What inference compiles: once for each frame size and number of object slots."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +43,10 @@ def _as_previous(previous):
     return temporal.Previous(previous.frame, previous.features, masks, previous.time)
 
 
-def advance(model, variables, entries, previous, frame, used, ids, position, is_read):
-    """One frame, everything on the device: memorises the frame before, segments this one.
+class Inputs(NamedTuple):
+    """What a step depends on beside the model; everything is on the device.
 
-    Args:
-      model, variables: the model.
+    Attributes:
       entries: tuple of memory entries of one frame each; empty ones fill it up.
       previous: video.Previous.
       frame: u8[1, H, W, 3].
@@ -54,19 +54,37 @@ def advance(model, variables, entries, previous, frame, used, ids, position, is_
       ids: u8[256], 0 and then the id of each slot.
       position: i32 scalar, slot of the memory for the frame before.
       is_read: bool scalar, whether it is read at once.
-
-    Returns:
-      video.Result.
     """
-    memory = protocol.assemble(entries)
-    features = model.apply(variables, frame, method='encode')
-    before, time = _as_previous(previous), previous.time + 1
+
+    entries: tuple
+    previous: video.Previous
+    frame: jax.Array
+    used: jax.Array
+    ids: jax.Array
+    position: jax.Array
+    is_read: jax.Array
+
+
+def advance(model, variables, inputs):
+    """One frame: memorises the one before, segments this one; gives a video.Result."""
+    features = model.apply(variables, inputs.frame, method='encode')
+    time = inputs.previous.time + 1
     prediction, _, entry, _ = temporal.temporal_step(
-        model, variables, memory, before, features, used, position, time, is_read=is_read
+        model,
+        variables,
+        protocol.assemble(inputs.entries),
+        _as_previous(inputs.previous),
+        features,
+        inputs.used,
+        inputs.position,
+        time,
+        is_read=inputs.is_read,
     )
     masks = prediction.masks()
     return video.Result(
-        labels=ids.at[aggregation.labels_of(prediction.logits)[0]].get(mode='promise_in_bounds'),
+        labels=inputs.ids.at[aggregation.labels_of(prediction.logits)[0]].get(
+            mode='promise_in_bounds'
+        ),
         probabilities=prediction.probabilities,
         masks=video.Masks(masks.objects, masks.foreground, masks.given),
         features=features if model.memorises_features else None,
@@ -98,9 +116,9 @@ def _widen(model, variables, entry, num_slots):
 
 
 def _advance_together(model, variables, inputs):
-    """`advance` for several videos in one program; `inputs` has a tuple of arguments for each."""
+    """`advance` for several videos in one program; `inputs` has those of each."""
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *inputs)
-    results = jax.vmap(lambda one: advance(model, variables, *one))(stacked)
+    results = jax.vmap(lambda one: advance(model, variables, one))(stacked)
     return [jax.tree.map(lambda part, i=i: part[i], results) for i in range(len(inputs))]
 
 
@@ -162,11 +180,11 @@ class Program:
 
     def advance(self, state, memory, frame):
         """Memorises the last frame and segments the next one."""
-        return self._compiled.advance(self._leaves, *self._arguments(state, memory, frame))
+        return self._compiled.advance(self._leaves, self._inputs(state, memory, frame))
 
     def advance_together(self, states, memories, frames):
         """`advance` for several videos, in one program; all arrays have equal shapes."""
-        inputs = tuple(map(self._arguments, states, memories, frames))
+        inputs = tuple(map(self._inputs, states, memories, frames))
         return self._compiled.advance_together(self._leaves, inputs)
 
     def memorise(self, state):
@@ -198,10 +216,10 @@ class Program:
         previous = self.previous_shapes(size, slots)
         return jax.eval_shape(self._compiled.memorise, self._leaves, previous, used)
 
-    def _arguments(self, state, memory, frame):
+    def _inputs(self, state, memory, frame):
         used, ids = self._slots(state.ids, state.slots)
         where = self._position(memory.position, memory.is_read)
-        return memory.entries, state.previous, frame, used, ids, *where
+        return Inputs(memory.entries, state.previous, frame, used, ids, *where)
 
     def _put_slots(self, ids, slots):
         table = np.zeros(256, np.uint8)

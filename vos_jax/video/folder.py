@@ -82,7 +82,8 @@ class Output:
         path = self._states / 'state.npz'
         if not path.is_file():
             return None
-        state, about = read_state(path, 'start anew with --overwrite', self._states)
+        what, remedy = 'a whole state of this run', 'start anew with --overwrite'
+        state, about = read_state(path, what, remedy)
         return about['number'], state
 
     def clear_state(self):

@@ -146,16 +146,13 @@ def segment_video(
     frames = _shrunk(video.read(dataclasses.replace(chosen, start=given.first)), working_size)
     start_s = time.monotonic()
     with _overlay(output, video, chosen, draw) as movie:
+        sink = _Sink(output, record, movie)
         driven = runner.drive(
             _until_damaged(frames, record),
             lambda item: task.advance(item[0].number, item[1]),
-            _Sink(output, record, movie).write,
+            sink.write,
             is_done=lambda item: item[0].number <= done,
-            keeping=runner.Keeping(
-                state_every_s,
-                segmenter.state,
-                lambda item, state: output.save_state(item[0].number, state),
-            ),
+            keeping=runner.Keeping(state_every_s, segmenter.state, sink.keep),
             watch=runner.Watch(lambda seconds, _: record.model_s.append(seconds)),
             write_behind=_WRITE_BEHIND,
         )
@@ -191,6 +188,10 @@ class _Sink:
             labels = labels()
             mask_files.write_labels(self._output.mask(frame.name), labels)
         self._add(frame, labels)
+
+    def keep(self, item, state):
+        """Keeps the segmenter's state after a frame."""
+        self._output.save_state(item[0].number, state)
 
     def _add(self, frame, labels):
         self._record.names.append(frame.name)

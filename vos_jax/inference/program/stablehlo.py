@@ -85,13 +85,10 @@ class _Programs:
         """`steps.advance`: (weights, entries, previous, frame, used, ids, position, is_read)."""
 
         def call(arrays, entries, previous, *rest):
-            result = steps.advance(
-                self._model,
-                jax.tree.unflatten(self._variables, arrays),
-                tuple(jax.tree.unflatten(jax.tree.structure(self._entry), e) for e in entries),
-                jax.tree.unflatten(jax.tree.structure(self._previous), previous),
-                *rest,
-            )
+            entries = tuple(jax.tree.unflatten(jax.tree.structure(self._entry), e) for e in entries)
+            previous = jax.tree.unflatten(jax.tree.structure(self._previous), previous)
+            variables = jax.tree.unflatten(self._variables, arrays)
+            result = steps.advance(self._model, variables, steps.Inputs(entries, previous, *rest))
             labels, probabilities, *parts, time = result
             return labels, probabilities, *map(_leaves, parts), time
 
