@@ -1,13 +1,10 @@
 """Several videos at once: those of one size are stepped together, in one program."""
 
-import dataclasses
-import itertools
-from collections.abc import Iterator
-
-import numpy as np
+import collections
 
 from vos_jax.errors import InputError
-from vos_jax.inference.segmenter import Segmenter, step_together
+from vos_jax.inference.runner import rounds
+from vos_jax.inference.segmenter import step_together
 
 
 def segment_videos(segmenter, videos, *, batch_size=4):
@@ -30,36 +27,20 @@ def segment_videos(segmenter, videos, *, batch_size=4):
     """
     if batch_size < 1:
         raise InputError(f'batch_size={batch_size}: at least one video at a time')
-    waiting = enumerate(videos)
-    running = []
-    while True:
-        for index, (frames, masks) in itertools.islice(waiting, batch_size - len(running)):
-            running.append(_Running(index, segmenter.sibling(), iter(frames), masks))
-        if not running:
-            return
-        running = [one for one in running if one.fetch()]
-        later = [one for one in running if one.count]
-        results = step_together([one.segmenter for one in later], [one.frame for one in later])
-        labels = {one.index: ids for one, ids in zip(later, results)}
-        for one in running:
-            if not one.count:
-                labels[one.index] = one.segmenter.start(one.frame, one.masks)
-            yield one.index, one.count, labels[one.index]
-            one.count += 1
+    masks, running, counts = {}, {}, collections.Counter()
 
+    def frames_of_videos():
+        for index, (frames, first) in enumerate(videos):
+            masks[index] = first
+            yield frames
 
-@dataclasses.dataclass
-class _Running:
-    """A video under way; `count` frames of it are done."""
-
-    index: int
-    segmenter: Segmenter
-    frames: Iterator
-    masks: np.ndarray
-    count: int = 0
-    frame: np.ndarray | None = None
-
-    def fetch(self):
-        """Takes the next frame; False at the end."""
-        self.frame = next(self.frames, None)
-        return self.frame is not None
+    for items in rounds(frames_of_videos(), batch_size):
+        running = {index: running.get(index) or segmenter.sibling() for index, _ in items}
+        later = [(index, frame) for index, frame in items if counts[index]]
+        labels = step_together([running[index] for index, _ in later], [f for _, f in later])
+        labels = {index: ids for (index, _), ids in zip(later, labels)}
+        for index, frame in items:
+            if not counts[index]:
+                labels[index] = running[index].start(frame, masks[index])
+            yield index, counts[index], labels[index]
+            counts[index] += 1

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from vos_jax.storage.overlap import Behind, ahead
 
 READ_AHEAD = 4
 WRITE_BEHIND = 32
+_END = object()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,37 @@ def drive(
                 yield course.finish(before, put, write)
         if course.waiting is not None and not is_stopped():
             yield course.finish(course.waiting, put, write)
+
+
+def rounds(videos: Iterable[Iterable], most: int) -> Iterator[list[tuple[int, Any]]]:
+    """Takes several videos side by side; where one ends, the next begins.
+
+    Args:
+      videos: iterables of frames.
+      most: videos at a time.
+
+    Yields:
+      (number of the video, frame) of each that is under way.
+
+    >>> list(rounds(['ab', 'c', 'd'], most=2))
+    [[(0, 'a'), (1, 'c')], [(0, 'b'), (2, 'd')]]
+    """
+    coming = ((number, iter(video)) for number, video in enumerate(videos))
+    running = []
+    while True:
+        running += itertools.islice(coming, most - len(running))
+        items, going = [], []
+        while running:
+            number, frames = running.pop(0)
+            if (frame := next(frames, _END)) is _END:
+                running += itertools.islice(coming, 1)
+                continue
+            items.append((number, frame))
+            going.append((number, frames))
+        if not items:
+            return
+        yield items
+        running = going
 
 
 @dataclasses.dataclass
