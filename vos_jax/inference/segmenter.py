@@ -9,7 +9,7 @@ import numpy as np
 from vos_jax import weights
 from vos_jax.config.schema import Config
 from vos_jax.errors import InputError
-from vos_jax.inference import inputs, memory_policy, state, steps, views
+from vos_jax.inference import inputs, state, steps, views
 from vos_jax.inference.steps import num_slots_for
 from vos_jax.models import registry
 from vos_jax.models.shapes import check_variables
