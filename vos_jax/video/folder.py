@@ -12,6 +12,7 @@ from vos_jax.storage.json_files import read_json
 
 _RUN = 'run.json'
 _STATE = 'state'
+_REMEDY = 'start anew with --overwrite'
 
 
 class Output:
@@ -82,8 +83,7 @@ class Output:
         path = self._states / 'state.npz'
         if not path.is_file():
             return None
-        what, remedy = 'a whole state of this run', 'start anew with --overwrite'
-        state, about = read_state(path, what, remedy)
+        state, about = read_state(path, 'a whole state of this run', _REMEDY)
         return about['number'], state
 
     def clear_state(self):
