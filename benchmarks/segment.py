@@ -128,7 +128,7 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('weights', 'giel_small', 'Name or file of weights.')
+    flags.DEFINE_string('weights', 'giel_lite', 'Name or file of weights.')
     flags.DEFINE_list('videos', ['854x480'], 'Sizes of videos, WIDTHxHEIGHT.')
     flags.DEFINE_list('sizes', ['240', '480'], 'Shorter sides at which the model works.')
     flags.DEFINE_list('objects', ['1', '3'], 'Numbers of objects.')

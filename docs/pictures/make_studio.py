@@ -93,6 +93,6 @@ def _take(address):
 
 if __name__ == '__main__':
     flags.DEFINE_string('data', '../shared/data', 'Folder of the data sets.')
-    flags.DEFINE_string('weights', 'giel_small', 'Name or file of weights.')
+    flags.DEFINE_string('weights', 'giel_lite', 'Name or file of weights.')
     flags.DEFINE_string('out', 'docs/pictures/studio.jpg', 'The picture.')
     run_main(main)

@@ -28,7 +28,7 @@ def main():
     _run(f'-m vos_jax.data.made_up.dataset --out={DATA} --num_train=24 --num_val=3 --frames=12')
     _say('The weights that come with the project, trained on real video, segment it')
     evaluate = f'evaluate.py --protocol=davis2017 --data={DATA}'
-    _run(f'{evaluate} --weights=giel_small --out={ROOT}/pretrained')
+    _run(f'{evaluate} --weights=giel_lite --out={ROOT}/pretrained')
     picture = _picture(ROOT / 'pretrained')
     _say(f'After {time.monotonic() - start_s:.0f} s: look at {picture}')
     _say('A tenth of that model, trained from nothing on the made-up video')

@@ -4,7 +4,7 @@ from absl import flags
 
 from vos_jax.errors import InputError
 
-PRETRAINED = 'giel_small'
+PRETRAINED = 'giel_lite'
 PROCESSES = ('coordinator_address', 'num_processes', 'process_id')
 
 

@@ -25,7 +25,7 @@ class Segmenter:
     A shell: the video is a `state.VideoState`, and the functions there carry it on.
 
     >>> import numpy as np
-    >>> segmenter = Segmenter.from_pretrained('giel_small')  # doctest: +SKIP
+    >>> segmenter = Segmenter.from_pretrained('giel_lite')  # doctest: +SKIP
     >>> labels = segmenter.start(first_frame, first_masks)  # doctest: +SKIP
     >>> labels = segmenter.step(next_frame)  # doctest: +SKIP
     """
@@ -47,7 +47,7 @@ class Segmenter:
         """Loads weights of one file.
 
         Args:
-          name: name of weights that come with the project ('giel_small'), or path of a file that
+          name: name of weights that come with the project ('giel_lite'), or path of a file that
             `weights.export_weights` wrote.
           memory, device: as for the constructor; default memory: that of the file's config.
 
