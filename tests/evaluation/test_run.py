@@ -133,6 +133,17 @@ def test_two_devices_give_the_scores_of_one(root, flags, evaluate, tmp_path):
     assert all(np.count_nonzero(one[name] != other[name]) <= 3 for name in one)
 
 
+@pytest.mark.slow
+def test_sequences_side_by_side_get_the_masks_of_each_alone(root, flags, evaluate, tmp_path):
+    for size in (1, 3):
+        ended = evaluate(*flags(root, tmp_path / str(size)), '--noreport', f'--batch_size={size}')
+        assert ended.returncode == 0, ended.stderr
+    one, other = read_masks(tmp_path / '1'), read_masks(tmp_path / '3')
+    assert one.keys() == other.keys()
+    # Ties between objects may fall either way in another program.
+    assert all(np.count_nonzero(one[name] != other[name]) <= 3 for name in one)
+
+
 def run_two_processes(*flags):
     """Runs evaluate.py as two processes; gives their exit codes, stdouts and stderrs."""
     with socket.socket() as probe:

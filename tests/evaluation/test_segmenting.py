@@ -10,7 +10,7 @@ from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import protocols
 from vos_jax.evaluation.ledger import Ledger
-from vos_jax.evaluation.pipeline import Lane, segment_all
+from vos_jax.evaluation.pipeline import Lane, grouped, segment_all
 from vos_jax.evaluation.progress import SequenceProgress
 from vos_jax.evaluation.segmenting import MaskWriter, frames_of, segment
 from vos_jax.inference.runner import drive
@@ -116,7 +116,7 @@ def test_a_failure_keeps_the_sequences_that_were_finished(tasks, tmp_path):
     (tmp_path / 'masks/eel').write_text('')  # the shortest sequence comes last
     progress = SequenceProgress(3, 18)
     with pytest.raises(OSError, match='eel'):
-        list(segment_all([Lane(CopyFirst())], tasks, ledger, progress))
+        list(segment_all([Lane([CopyFirst()])], tasks, ledger, progress))
     done = [task.name for task in tasks if ledger.read(task) is not None]
     assert done == ['dog', 'owl']
 
@@ -124,7 +124,7 @@ def test_a_failure_keeps_the_sequences_that_were_finished(tasks, tmp_path):
 def test_several_lanes_give_what_one_gives(tasks, tmp_path):
     results = []
     for count in (1, 3):
-        lanes = [Lane(CopyFirst()) for _ in range(count)]
+        lanes = [Lane([CopyFirst()]) for _ in range(count)]
         ledger = Ledger(tmp_path / str(count))
         records = segment_all(lanes, tasks, ledger, SequenceProgress(3, 18))
         results.append({record.result.name: record for record in records})
@@ -134,9 +134,43 @@ def test_several_lanes_give_what_one_gives(tasks, tmp_path):
         np.testing.assert_array_equal(record.result.scores.J, results[1][name].result.scores.J)
 
 
+def step_together(segmenters, frames):
+    """Does so, and notes how many there were."""
+    step_together.counts.append(len(segmenters))
+    return [one.step(frame) for one, frame in zip(segmenters, frames, strict=True)]
+
+
+def test_sequences_of_one_size_are_segmented_together(make_davis, draw, tmp_path):
+    drawn = {'dog': draw(7, ids=(1, 2)), 'owl': draw(6), 'eel': draw(5)}
+    tasks = protocols.load('davis2017', make_davis(drawn)).tasks
+    assert [[task.name for task in group] for group in grouped(tasks, 1)] == [
+        ['dog'],
+        ['owl'],
+        ['eel'],
+    ]
+    assert [[task.name for task in group] for group in grouped(tasks, 2)] == [
+        ['dog'],
+        ['owl', 'eel'],
+    ]
+    step_together.counts = []
+    checksums = []
+    for most in (1, 3):
+        lane = Lane([CopyFirst() for _ in range(most)], step_together=step_together)
+        records = segment_all([lane], tasks, Ledger(tmp_path / str(most)), SequenceProgress(3, 18))
+        checksums.append({record.result.name: record.checksums for record in records})
+    assert checksums[0] == checksums[1]
+    assert {name: len(found) for name, found in checksums[0].items()} == {
+        'dog': 7,
+        'owl': 6,
+        'eel': 5,
+    }
+    # Frames 1 to 4 of all three, frame 5 of two; the rest alone.
+    assert step_together.counts == [3, 3, 3, 3, 2]
+
+
 def test_a_record_is_of_the_masks_that_are_there(tasks, tmp_path):
     ledger = Ledger(tmp_path)
-    list(segment_all([Lane(CopyFirst())], tasks, ledger, SequenceProgress(3, 18)))
+    list(segment_all([Lane([CopyFirst()])], tasks, ledger, SequenceProgress(3, 18)))
     assert ledger.read(tasks[0]) is not None
     labels = np.array(Image.open(tmp_path / 'masks/dog/00004.png'))
     labels[0, 0] = 1
@@ -147,7 +181,7 @@ def test_a_record_is_of_the_masks_that_are_there(tasks, tmp_path):
 
 
 def test_progress_shows_sequence_rate_and_remaining_time(tasks, tmp_path, capsys):
-    list(segment_all([Lane(CopyFirst())], tasks, Ledger(tmp_path), SequenceProgress(3, 18)))
+    list(segment_all([Lane([CopyFirst()])], tasks, Ledger(tmp_path), SequenceProgress(3, 18)))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith('[1/3] dog: J&F ')

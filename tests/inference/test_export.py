@@ -112,7 +112,7 @@ def test_what_does_not_fit_the_exported_shapes_is_refused(folder):
 
 
 def test_a_memory_too_small_is_refused(original, tmp_path):
-    with pytest.raises(InputError, match='at least 2'):
+    with pytest.raises(InputError, match='needed: a whole number from 2'):
         stablehlo.export_step(original, tmp_path / 'model', SIZE, 1, num_memory=1)
     assert not (tmp_path / 'model').exists()
 

@@ -55,6 +55,9 @@ def _define_output():
     absl_flags.DEFINE_bool('zip', False, 'pack the masks for the server of the protocol')
     absl_flags.DEFINE_bool('report', True, 'write report/index.html')
     absl_flags.DEFINE_integer('workers', None, 'processes that score; default one per core', 1)
+    absl_flags.DEFINE_integer(
+        'batch_size', None, 'sequences of one size at a time; default 1, on accelerators 4', 1
+    )
     absl_flags.DEFINE_bool('overwrite', False, 'start again what is finished in --out')
 
 
@@ -142,6 +145,7 @@ def _segment_share(wanted, protocol):
         report=wanted.report,
         num_workers=wanted.workers,
         overwrite=wanted.overwrite,
+        batch_size=wanted.batch_size,
     )
     out = _output_folder(wanted, protocol, wanted.weights or wanted.workdir)
     with disk.explain_disk_errors(out):

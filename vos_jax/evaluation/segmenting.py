@@ -1,8 +1,7 @@
-"""Segments one sequence and writes its masks."""
+"""Segments sequences and writes their masks."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,54 +43,102 @@ def segment(
     folder: Path,
     *,
     count_compilations: Callable[[], int] = lambda: 0,
-    on_frame: Callable[[int], None] = lambda index: None,
+    on_frame: Callable[[Task, int], None] = lambda task, index: None,
 ) -> tuple[Timing, dict[str, int]]:
-    """Segments a sequence and writes its masks; they are on the disk when this returns.
+    """Segments one sequence; see `segment_together`."""
+    (found,) = segment_together(
+        [segmenter], [task], [folder], count_compilations=count_compilations, on_frame=on_frame
+    )
+    return found
+
+
+def segment_together(
+    segmenters: Sequence,
+    tasks: Sequence[Task],
+    folders: Sequence[Path],
+    *,
+    step_together: Callable[[list, list], list] | None = None,
+    count_compilations: Callable[[], int] = lambda: 0,
+    on_frame: Callable[[Task, int], None] = lambda task, index: None,
+) -> list[tuple[Timing, dict[str, int]]]:
+    """Segments sequences side by side and writes their masks; they are on the disk at the end.
 
     Nothing is predicted before the first given mask. When a later one brings new objects, these
     are written over the prediction of that frame.
 
     Args:
-      segmenter: has `start`, `step` and `add_objects` (`vos_jax.inference.segmenter`); best a lazy
-        one.
-      task: the sequence and the masks given.
-      folder: for `<frame>.png` of each frame that the protocol asks for.
+      segmenters: one for each sequence, with `start`, `step` and `add_objects`
+        (`vos_jax.inference.segmenter`); best lazy ones.
+      tasks: the sequences and the masks given.
+      folders: for `<frame>.png` of each frame that the protocol asks for.
+      step_together: function of segmenters and frames that does their `step` in one program.
       count_compilations: number of compilations so far in this thread.
-      on_frame: called with the index of each frame that is done.
+      on_frame: called with the sequence and the index of each frame that is done.
 
     Returns:
-      The time taken, and the checksum of each file by its frame.
+      For each sequence the time taken, and the checksum of each file by its frame.
     """
-    timing, writer = Timing(), MaskWriter(folder, set(task.sequence.required))
-    done = runner.drive(
-        frames_of(task),
-        _Following(segmenter, task).advance,
-        writer.write,
-        watch=runner.Watch(timing.record, count_compilations),
-    )
-    for index, _, _ in done:
-        on_frame(index)
-    return timing, writer.checksums
+    followed = [_Followed(*one) for one in zip(segmenters, tasks, folders, strict=True)]
+    group = _Group(followed, step_together)
+    rounds = runner.rounds(map(frames_of, tasks), len(tasks))
+    watch = runner.Watch(group.record, count_compilations)
+    for items in runner.drive(rounds, group.advance, group.write, watch=watch):
+        for number, (index, _, _) in items:
+            on_frame(tasks[number], index)
+    return [(one.timing, one.writer.checksums) for one in followed]
 
 
-class _Following:
-    """Takes a sequence from its first given mask on."""
+class _Followed:
+    """A sequence that is followed from its first given mask on."""
 
-    def __init__(self, segmenter, task):
-        self._segmenter, self._task = segmenter, task
-        self._given, self._has_begun = set(task.sequence.given), False
+    def __init__(self, segmenter, task, folder):
+        self.segmenter, self.has_begun, self.timing = segmenter, False, Timing()
+        self.writer = MaskWriter(folder, set(task.sequence.required))
+        self._task, self._given = task, set(task.sequence.given)
 
-    def advance(self, item):
-        """Hands the next frame over; gives a function that waits for its ids."""
+    def take(self, item, step):
+        """Takes the next frame; gives its ids.
+
+        Args:
+          item: of `frames_of`.
+          step: function of its image that gives the ids found in it.
+        """
         _, stem, frame = item
         new = self._task.read_given(stem) if stem in self._given else None
-        if not self._has_begun:
-            self._has_begun = True
-            labels = self._segmenter.start(frame, new, num_objects=len(self._task.ids))
-        else:
-            labels = self._segmenter.step(frame)
-            labels = labels if new is None else self._segmenter.add_objects(new)
-        return functools.partial(np.asarray, labels)
+        if not self.has_begun:
+            self.has_begun = True
+            return self.segmenter.start(frame, new, num_objects=len(self._task.ids))
+        labels = step(frame)
+        return labels if new is None else self.segmenter.add_objects(new)
+
+
+class _Group:
+    """Sequences side by side: what `runner.drive` calls with (number, item) of each of them."""
+
+    def __init__(self, followed, step_together):
+        self._followed, self._step_together = followed, step_together
+
+    def advance(self, items):
+        """Hands a frame of each over; gives a function that waits for their ids."""
+        followed = [self._followed[number] for number, _ in items]
+        steps = [one.segmenter.step for one in followed]
+        later = [index for index, one in enumerate(followed) if one.has_begun]
+        if self._step_together is not None and len(later) > 1:
+            segmenters = [followed[index].segmenter for index in later]
+            frames = [items[index][1][-1] for index in later]
+            for index, labels in zip(later, self._step_together(segmenters, frames)):
+                steps[index] = lambda frame, labels=labels: labels
+        found = [one.take(item, step) for one, (_, item), step in zip(followed, items, steps)]
+        return lambda: [np.asarray(labels) for labels in found]
+
+    def write(self, items, found):
+        for (number, item), labels in zip(items, found):
+            self._followed[number].writer.write(item, labels)
+
+    def record(self, items, seconds, compiled):
+        """Shares the time between the sequences."""
+        for number, _ in items:
+            self._followed[number].timing.record(seconds / len(items), compiled)
 
 
 def frames_of(task: Task) -> Iterator[tuple[int, str, np.ndarray]]:

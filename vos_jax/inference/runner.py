@@ -36,13 +36,13 @@ class Watch:
     """Who is told of the time that frames take.
 
     Attributes:
-      record: called with the seconds of each frame and whether something was compiled meanwhile.
+      record: called with each frame, its seconds, and whether something was compiled meanwhile.
         They run from the result before it to its own, or from its being handed over where that is
         later: reading and writing count where the device waits for them.
       count_compilations: number of compilations so far in the calling thread.
     """
 
-    record: Callable[[float, bool], None] = lambda seconds, compiled: None
+    record: Callable[[Any, float, bool], None] = lambda frame, seconds, compiled: None
     count_compilations: Callable[[], int] = lambda: 0
 
 
@@ -155,7 +155,7 @@ class _Course:
         result = handed.result()
         now_s, compilations = time.monotonic(), self._watch.count_compilations()
         seconds = now_s - max(handed.start_s, self._finished_s)
-        self._watch.record(seconds, compilations > self._compilations)
+        self._watch.record(handed.frame, seconds, compilations > self._compilations)
         self._finished_s, self._compilations = now_s, compilations
         put(functools.partial(write, handed.frame, result))
         if handed.state is not None:

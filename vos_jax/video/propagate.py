@@ -153,7 +153,7 @@ def segment_video(
             sink.write,
             is_done=lambda item: item[0].number <= done,
             keeping=runner.Keeping(state_every_s, segmenter.state, sink.keep),
-            watch=runner.Watch(lambda seconds, _: record.model_s.append(seconds)),
+            watch=runner.Watch(lambda _, seconds, __: record.model_s.append(seconds)),
             write_behind=_WRITE_BEHIND,
         )
         for frame, _ in driven:
