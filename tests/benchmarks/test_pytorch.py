@@ -95,9 +95,9 @@ def loss_in_jax(model, variables):
             frames,
             given,
             objects,
+            unroll.Unrolling(unrolled=True),
+            teacher=unroll.Teacher(labels),
             train=True,
-            unrolled=True,
-            labels=labels,
         )
         total, _ = losses.clip_loss(outputs, labels, objects, loss_of(model), model.stride)
         return total, outputs

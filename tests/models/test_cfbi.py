@@ -173,8 +173,8 @@ def unrolled(model, **settings):
             CLIP.frames[None, order],
             given,
             CLIP.objects,
-            labels=labels,
-            predict_from=2,
+            unroll.Unrolling(predict_from=2),
+            teacher=unroll.Teacher(labels),
             dropout=key,
             **settings,
         )

@@ -57,11 +57,9 @@ def logits_of_frames(variables, frames, known, num_current, follow):
         frames,
         aggregation.one_hot_masks(known[:, 0], 2),
         OBJECTS,
+        unroll.Unrolling(unrolled=True, predict_from=2),
+        teacher=unroll.Teacher(known, follow),
         train=True,
-        unrolled=True,
-        labels=known,
-        sequential=follow,
-        predict_from=2,
     )
     return jnp.moveaxis(outputs['logits'], 1, 0)
 

@@ -241,8 +241,8 @@ def clip_losses(model, params, statistics, frames, labels, objects):
         frames,
         given,
         objects,
+        unroll.Unrolling(unrolled=True),
         train=True,
-        unrolled=True,
     )
     logits, truth = outputs['logits'][0], labels[0, 1:]
     return losses.pixel_cross_entropy(logits, truth).mean(axis=(1, 2))

@@ -22,6 +22,7 @@ from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import protocol
 from vos_jax.models.giel.parts import LabelEncoder
 from vos_jax.training import unroll
+from vos_jax.training.unroll import Teacher, Unrolling
 
 LABELS = CLIP['labels'][0]
 
@@ -76,8 +77,7 @@ def outputs_of():
             frames,
             masks,
             CLIP['objects'],
-            labels=labels,
-            sequential=sequential,
+            teacher=Teacher(labels, sequential),
         )[0]
 
     return lambda batch, sequential: jax.tree.map(
@@ -128,8 +128,8 @@ def test_frames_before_the_first_predicted_one_have_their_true_masks(outputs_of)
         CLIP['frames'],
         given(CLIP),
         CLIP['objects'],
-        labels=CLIP['labels'],
-        predict_from=3,
+        Unrolling(predict_from=3),
+        teacher=Teacher(CLIP['labels']),
     )[0]
     assert_close(outputs['logits'], outputs_of(CLIP, False)['logits'][:, 2:])
 
@@ -155,9 +155,8 @@ def test_batch_statistics_pass_through_the_steps():
             batch['frames'],
             masks,
             batch['objects'],
+            teacher=Teacher(batch['labels'], sequential=False),
             train=True,
-            labels=batch['labels'],
-            sequential=False,
         )
         return new['batch_stats']
 
@@ -195,9 +194,8 @@ def loss_and_gradient(remat, unrolled):
             batch['frames'],
             masks,
             batch['objects'],
+            Unrolling(remat, unrolled),
             train=True,
-            remat=remat,
-            unrolled=unrolled,
         )
         return jax.nn.log_softmax(outputs['logits'], axis=2)[:, :, 1].mean(), new['batch_stats']
 
@@ -217,4 +215,4 @@ def test_how_steps_are_compiled_changes_neither_loss_nor_gradient(plain_gradient
 
 def test_an_unknown_remat_is_refused():
     with pytest.raises(InputError, match="is 'all'; one of 'none', 'products', 'step', 'full'"):
-        unroll.unroll(None, {}, None, None, None, remat='all')
+        Unrolling(remat='all')

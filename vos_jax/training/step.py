@@ -248,6 +248,7 @@ def _make_loss(model, config, constraints):
     frames, hardest_of = loss.frames, loss.hardest_of
     sequential_from, predict_from = training.sequential_from, training.predict_from
     key = jax.random.key(config.seed)
+    unrolling = unroll.Unrolling(training.remat, training.unrolled, predict_from, constraints.rows)
     needs_labels = weights['propagation'] or sequential_from or predict_from > 1
 
     def loss_of(params, state, batch, totals, draw):
@@ -255,19 +256,16 @@ def _make_loss(model, config, constraints):
         if state.batch_stats:
             variables['batch_stats'] = state.batch_stats
         labels, objects = batch['labels'], batch['objects']
+        sequential = state.step >= sequential_from if sequential_from else True
         outputs, variables = unroll.unroll(
             model,
             variables,
             batch['frames'],
             aggregation.one_hot_masks(labels[:, 0], objects.shape[1]),
             objects,
+            unrolling,
+            teacher=unroll.Teacher(labels, sequential) if needs_labels else None,
             train=True,
-            remat=training.remat,
-            unrolled=training.unrolled,
-            labels=labels if needs_labels else None,
-            sequential=state.step >= sequential_from if sequential_from else True,
-            rows=constraints.rows,
-            predict_from=predict_from,
             dropout=jax.random.fold_in(key, draw),
         )
         fraction = fraction_at(state.step) if fraction_at else 1.0

@@ -1,7 +1,10 @@
 """Recurrent training: a clip is segmented one frame after the other, by the step of inference."""
 
+import dataclasses
+from collections.abc import Callable
 from functools import partial
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -14,20 +17,57 @@ from vos_jax.ops import memory as memory_ops
 REMAT = ('none', 'products', 'step', 'full')
 
 
+@dataclasses.dataclass(frozen=True)
+class Unrolling:
+    """How a clip is unrolled.
+
+    Attributes:
+      remat: 'none'; 'step': each step is recomputed in the backward pass; 'full': the encoding of
+        the query frames too; 'products': as 'full', but convolutions and matrix products are kept.
+      unrolled: whether the steps are compiled one by one instead of as a loop. XLA's CPU backend
+        runs the convolutions of a loop's gradient 15 to 20 times slower than outside of a loop; but
+        outside of one it merges what `remat` recomputes with the first values, and saves nothing.
+      predict_from: frames before this one are memorised with their true masks and not predicted;
+        above 1 needs a teacher. Only the first is a given one (a reference).
+      rows: function (tree, axis) -> tree that says where the devices keep arrays [B, ...] whose
+        `axis` are rows of images (`sharding.Constraints.rows`).
+    """
+
+    remat: str = 'none'
+    unrolled: bool = False
+    predict_from: int = 1
+    rows: Callable = lambda tree, axis: tree
+
+    def __post_init__(self):
+        if self.remat not in REMAT:
+            allowed = ', '.join(map(repr, REMAT))
+            raise InputError(f"'training.remat' is {self.remat!r}; one of {allowed}")
+
+
+@flax.struct.dataclass
+class Teacher:
+    """The true labels, where more than the loss learns from them.
+
+    Attributes:
+      labels: u8[B, T, H, W] slot labels.
+      sequential: bool scalar, may be traced; False memorises the true masks instead of the
+        predicted ones.
+    """
+
+    labels: jax.Array
+    sequential: jax.Array | bool = True
+
+
 def unroll(
     model,
     variables,
     frames,
     given,
     objects,
+    spec=Unrolling(),
     *,
+    teacher=None,
     train=False,
-    remat='none',
-    unrolled=False,
-    labels=None,
-    sequential=True,
-    rows=lambda tree, axis: tree,
-    predict_from=1,
     dropout=None,
 ):
     """Segments a clip whose first frame is given, one frame after the other (recurrent training).
@@ -37,100 +77,158 @@ def unroll(
       frames: u8[B, T, H, W, 3].
       given: f32[B, K, H, W], masks of the first frame.
       objects: bool[B, K].
+      spec: Unrolling.
+      teacher: Teacher, for `propagated`, for the memory of true masks and for `predict_from`.
       train: whether norms use batch statistics.
-      remat: 'none'; 'step': each step is recomputed in the backward pass; 'full': the encoding of
-        the query frames too; 'products': as 'full', but convolutions and matrix products are kept.
-      unrolled: whether the steps are compiled one by one in place of as a loop. XLA's CPU backend
-        runs the convolutions of a loop's gradient 15 to 20 times slower than outside of a loop; but
-        outside of one it merges what `remat` recomputes with the first values, and saves nothing.
-      labels: u8[B, T, H, W] slot labels, if the propagation of the true labels is wanted.
-      sequential: bool, may be traced; False memorises the true masks (from `labels`) in place of
-        the predicted ones.
-      rows: function (tree, axis) -> tree that says where the devices keep arrays [B, ...] whose
-        `axis` are rows of images (training.sharding).
-      predict_from: frames before this one are memorised with their true masks and not predicted;
-        above 1 needs `labels`. Only the first is a given one (a reference).
       dropout: jax.random.key for dropout, which only encoders have; None: nothing is dropped.
 
     Returns:
       outputs: dict of arrays with leading axes [B, T - predict_from]: `logits` [K+1, H, W],
-        `foreground_logits` [H, W] (absent without a global branch), and with `labels` `propagated`
+        `foreground_logits` [H, W] (absent without a global branch), and with a teacher `propagated`
         f32[..., K+1, P], the true labels of the memory read through the affinity (GIEL, Eq. 1);
         absent for a model without affinity.
       variables: with updated batch statistics.
     """
-    if remat not in REMAT:
-        raise InputError(f"'training.remat' is {remat!r}; one of {', '.join(map(repr, REMAT))}")
-    batch, length = frames.shape[:2]
-    encode = lambda v, x: apply(model, v, train, 'encode', x, dropout=dropout)  # noqa: E731
-    if remat in ('products', 'full'):
-        encode = recomputed(encode, remat)
-    features, variables = encode(variables, rows(frames.reshape(-1, *frames.shape[2:]), 1))
-    features = rows(features, 1)
-    features = jax.tree.map(lambda a: _time_first(a, batch), features)
-    times = jnp.broadcast_to(jnp.arange(length)[:, None], (length, batch))
-    frames = jnp.moveaxis(frames, 1, 0)
-    cells = None if labels is None else label_cells(labels, objects.shape[1], model.stride)
+    features, variables = encode_clip(model, variables, frames, spec, train=train, dropout=dropout)
+    cells = None
+    if teacher is not None:
+        cells = label_cells(teacher.labels, objects.shape[1], model.stride)[:, :-1]
     # The parameters stay out of the carry: remat would keep a copy of them for each step.
     fixed = {name: group for name, group in variables.items() if name != 'batch_stats'}
-
-    def true_masks(truth):
-        masks = protocol.given_masks(aggregation.one_hot_masks(truth, objects.shape[1]))
-        return masks.replace(given=jnp.zeros_like(masks.given))  # true, but no reference
-
-    def body(carry, inputs):
-        memory, masks, statistics = carry
-        variables = {**fixed, **statistics}
-        position, old, old_features, new_features, old_time, new_time, truth = inputs
-        previous = Previous(old, old_features, masks, old_time)
-        prediction, memory, _, variables = temporal_step(
-            model,
-            variables,
-            memory,
-            previous,
-            new_features,
-            objects,
-            position,
-            new_time,
-            train=train,
-        )
-        outputs = {'logits': rows(prediction.logits, 2)}
-        if prediction.foreground_logits is not None:
-            outputs['foreground_logits'] = prediction.foreground_logits
-        if cells is not None and prediction.affinity is not None:
-            read = memory_ops.read_memory(prediction.affinity, cells[:, : length - 1])
-            outputs['propagated'] = jnp.moveaxis(read, -1, 1)
-        masks = prediction.masks()
-        if truth is not None:
-            masks = jax.tree.map(partial(jnp.where, sequential), masks, true_masks(truth))
-        return (memory, masks, _statistics(variables)), outputs
-
-    if remat != 'none':
-        body = recomputed(body, remat)
-    truths = None if labels is None else jnp.moveaxis(labels, 1, 0)
-    masks = protocol.given_masks(given)
-    previous = Previous(frames[0], jax.tree.map(lambda a: a[0], features), masks, times[0])
-    shape = jax.eval_shape(lambda: memorise(model, variables, previous, objects, train)[0])
-    memory = protocol.empty_like(shape, length - 1)
-    for t in range(1, predict_from):
-        entry, variables = memorise(model, variables, previous, objects, train)
-        memory = protocol.write(memory, entry, t - 1)
-        masks, seen = true_masks(truths[t]), jax.tree.map(lambda a, t=t: a[t], features)
-        previous = Previous(frames[t], seen, masks, times[t])
-    before, after = slice(predict_from - 1, -1), slice(predict_from, None)
-    inputs = (
-        jnp.arange(length - 1)[before.start :],
-        frames[before],
-        jax.tree.map(lambda a: a[before], features),
-        jax.tree.map(lambda a: a[after], features),
-        times[before],
-        times[after],
-        None if labels is None or sequential is True else truths[after],
-    )
-    (_, _, statistics), outputs = jax.lax.scan(
-        body, (memory, masks, _statistics(variables)), inputs, unroll=unrolled
-    )
+    shared = _Shared(model, fixed, objects, cells, train, spec.rows)
+    clip = _time_major(frames, features, teacher)
+    carry = _start(shared, clip, given, _statistics(variables), spec.predict_from)
+    step = partial(_step, shared, None if teacher is None else teacher.sequential)
+    if spec.remat != 'none':
+        step = recomputed(step, spec.remat)
+    steps = _steps(clip, spec.predict_from)
+    (_, _, statistics), outputs = jax.lax.scan(step, carry, steps, unroll=spec.unrolled)
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), outputs), {**fixed, **statistics}
+
+
+def encode_clip(model, variables, frames, spec, *, train=False, dropout=None):
+    """Features of all frames of a clip at once, and the variables.
+
+    Args:
+      frames: u8[B, T, H, W, 3]; the other arguments: as for `unroll`.
+
+    Returns:
+      The model's features with leading axes [B * T], and the variables.
+    """
+
+    def encode(variables, frames):
+        return apply(model, variables, train, 'encode', frames, dropout=dropout)
+
+    if spec.remat in ('products', 'full'):
+        encode = recomputed(encode, spec.remat)
+    flat = frames.reshape(-1, *frames.shape[2:])
+    features, variables = encode(variables, spec.rows(flat, 1))
+    return spec.rows(features, 1), variables
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+    """What all steps of a clip share.
+
+    Attributes:
+      fixed: the variables but for the batch statistics.
+      cells: f32[B, T-1, P, K+1], label shares of the memory; None without a teacher.
+    """
+
+    model: object
+    fixed: dict
+    objects: jax.Array
+    cells: jax.Array | None
+    train: bool
+    rows: Callable
+
+    def true_masks(self, labels):
+        """Masks of slot labels u8[B, H, W]: true, but no reference."""
+        masks = protocol.given_masks(aggregation.one_hot_masks(labels, self.objects.shape[1]))
+        return masks.replace(given=jnp.zeros_like(masks.given))
+
+
+@flax.struct.dataclass
+class _Clip:
+    """Frames of a clip, all arrays with leading axes [T, B]; `truth`, their labels, may be None."""
+
+    frame: jax.Array
+    features: object
+    time: jax.Array
+    truth: jax.Array | None
+
+    def previous(self, index, masks):
+        """Frame `index` with its masks, to be memorised."""
+        features = jax.tree.map(lambda a: a[index], self.features)
+        return Previous(self.frame[index], features, masks, self.time[index])
+
+
+def _time_major(frames, features, teacher):
+    """Frames u8[B, T, H, W, 3] and features [B * T, ...] as a _Clip."""
+    batch, length = frames.shape[:2]
+    return _Clip(
+        frame=jnp.moveaxis(frames, 1, 0),
+        features=jax.tree.map(lambda a: _time_first(a, batch), features),
+        time=jnp.broadcast_to(jnp.arange(length)[:, None], (length, batch)),
+        truth=None if teacher is None else jnp.moveaxis(teacher.labels, 1, 0),
+    )
+
+
+def _start(shared, clip, given, statistics, predict_from):
+    """What is carried into the first prediction: memory, masks of the last frame, statistics."""
+    masks, variables = protocol.given_masks(given), {**shared.fixed, **statistics}
+
+    def entry_of(index, masks, variables):
+        previous = clip.previous(index, masks)
+        return memorise(shared.model, variables, previous, shared.objects, shared.train)
+
+    shapes = jax.eval_shape(lambda: entry_of(0, masks, variables)[0])
+    memory = protocol.empty_like(shapes, len(clip.frame) - 1)
+    for index in range(predict_from - 1):
+        entry, variables = entry_of(index, masks, variables)
+        memory = protocol.write(memory, entry, index)
+        masks = shared.true_masks(clip.truth[index + 1])
+    return memory, masks, _statistics(variables)
+
+
+def _steps(clip, predict_from):
+    """What each step takes: the position in the memory, the frame before, and its own."""
+    before, after = slice(predict_from - 1, -1), slice(predict_from, None)
+    positions = jnp.arange(len(clip.frame) - 1)[predict_from - 1 :]
+    old = clip.replace(truth=None)
+    return positions, jax.tree.map(lambda a: a[before], old), jax.tree.map(lambda a: a[after], clip)
+
+
+def _step(shared, sequential, carry, inputs):
+    """Memorises the frame before, and segments one: the body of the scan."""
+    memory, masks, statistics = carry
+    position, old, new = inputs
+    prediction, memory, _, variables = temporal_step(
+        shared.model,
+        {**shared.fixed, **statistics},
+        memory,
+        Previous(old.frame, old.features, masks, old.time),
+        new.features,
+        shared.objects,
+        position,
+        new.time,
+        train=shared.train,
+    )
+    masks = prediction.masks()
+    if new.truth is not None and sequential is not True:
+        true_masks = shared.true_masks(new.truth)
+        masks = jax.tree.map(partial(jnp.where, sequential), masks, true_masks)
+    return (memory, masks, _statistics(variables)), _outputs(shared, prediction)
+
+
+def _outputs(shared, prediction):
+    outputs = {'logits': shared.rows(prediction.logits, 2)}
+    if prediction.foreground_logits is not None:
+        outputs['foreground_logits'] = prediction.foreground_logits
+    if shared.cells is not None and prediction.affinity is not None:
+        read = memory_ops.read_memory(prediction.affinity, shared.cells)
+        outputs['propagated'] = jnp.moveaxis(read, -1, 1)
+    return outputs
 
 
 def recomputed(function, remat):
