@@ -17,6 +17,7 @@ from benchmarks import configs, inference, inputs, matching, measuring, train_st
 from vos_jax.models import registry
 from vos_jax.ops import matching as matching_ops
 from vos_jax.training import step as steps
+from vos_jax.training.optimizer import make_optimizer
 
 CODES = {'vos_jax': 'vos_jax', 'eager': 'PyTorch', 'compiled': 'PyTorch, torch.compile'}
 PARTS = {
@@ -105,7 +106,7 @@ def _training(task, code):
 
 
 def _our_training(model, config, batch):
-    optimizer, _ = steps.make_optimizer(config.optimizer, config.training.steps)
+    optimizer, _ = make_optimizer(config.optimizer, config.training.steps)
     state = jax.device_put(train_step.make_state(model, optimizer, batch, ema_decay=0.0))
     train = steps.make_train_step(model, optimizer, config)
     compiled = jax.jit(train, donate_argnums=0)

@@ -19,6 +19,7 @@ from vos_jax.errors import InputError, run_main
 from vos_jax.models import registry
 from vos_jax.storage.names import parse_size
 from vos_jax.training import step as steps
+from vos_jax.training.optimizer import make_optimizer
 from vos_jax.training.unroll import REMAT
 
 DTYPES = ('float32', 'bfloat16')
@@ -51,7 +52,7 @@ def measure(spec, dtype, remat, batch, size, slots, num_steps, accumulate=1):
     config = configs.load_for_device(spec, dtype, **how)
     length, slots = config.data.clip_length, slots or config.data.num_slots
     model = registry.build(config.model)
-    optimizer, _ = steps.make_optimizer(config.optimizer, config.training.steps)
+    optimizer, _ = make_optimizer(config.optimizer, config.training.steps)
     data = jax.device_put(inputs.make_batch(batch, length, size, slots))
     state = jax.device_put(make_state(model, optimizer, data, config.training.ema_decay))
     train_step = steps.make_train_step(model, optimizer, config)

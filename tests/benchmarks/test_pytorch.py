@@ -10,6 +10,7 @@ import pytest
 
 from data_prep import names, names_stm
 from tests.models.tiny import SPEC, clip, giel, quick_jit, variables_of
+from vos_jax.config.schema import LossSpec
 from vos_jax.models.resnet import EncoderSpec
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
@@ -99,7 +100,8 @@ def loss_in_jax(model, variables):
             teacher=unroll.Teacher(labels),
             train=True,
         )
-        total, _ = losses.clip_loss(outputs, labels, objects, loss_of(model), model.stride)
+        truth = losses.Truth(labels, objects, model.stride)
+        total, _ = losses.clip_loss(outputs, truth, LossSpec(**loss_of(model)))
         return total, outputs
 
     return loss

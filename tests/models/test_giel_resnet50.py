@@ -9,6 +9,7 @@ from vos_jax.config import plain, recipe
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
 from vos_jax.training import step as steps
+from vos_jax.training.optimizer import make_optimizer
 
 
 def load(variant, *overrides):
@@ -66,7 +67,7 @@ def test_all_settings_are_understood(variant):
     assert model.spec.variant == ('fast' if variant == 'fast' else 'full')
     assert cfg.data.crop[1] % 16  # the model pads
     assert cfg.inference.memory.size == 5
-    optimizer, rate = steps.make_optimizer(cfg.optimizer, cfg.training.steps)
+    optimizer, rate = make_optimizer(cfg.optimizer, cfg.training.steps)
     steps.make_train_step(model, optimizer, cfg)
     np.testing.assert_allclose(rate(0), 1e-5, rtol=1e-6)
     np.testing.assert_allclose(rate(cfg.training.steps // 2), 0.5e-5, rtol=1e-6)
@@ -90,7 +91,7 @@ def trained_and_segmented(cfg, size, length, jit=jax.jit):
     model = registry.build(cfg.model)
     batch = clip(length=length, size=size, num_slots=2)
     variables = variables_of(model)
-    optimizer, _ = steps.make_optimizer(cfg.optimizer, cfg.training.steps)
+    optimizer, _ = make_optimizer(cfg.optimizer, cfg.training.steps)
     opt_state = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype),
         jax.eval_shape(optimizer.init, variables['params']),

@@ -8,6 +8,7 @@ process of its own.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -19,8 +20,9 @@ import optax
 from tests.models import tiny, tiny_cfbi
 from vos_jax.config.schema import Config, LossSpec, MeshSpec, TrainingSpec
 from vos_jax.ops.cpu import convolution
-from vos_jax.training import sharding
+from vos_jax.training import accumulate, sharding
 from vos_jax.training import step as steps
+from vos_jax.training.objective import Objective
 
 LAYOUTS = ((8, 1, 1), (2, 4, 1), (2, 1, 4), (2, 2, 2))
 # 40 rows are 5 cells: not every device gets as many. CFBI sees 33 x 49 pixels, 9 rows of features.
@@ -82,7 +84,9 @@ def gradient_on(name, mesh, state, batch):
     """(loss, gradients, batch_stats) as NumPy, and the bytes of temporaries of a device."""
     model, _ = model_of(name)
     constraints = sharding.Constraints(mesh, MIN_VALUES)
-    gradient_of = steps.make_gradient(model, config_of(name), constraints)
+    config = config_of(name)
+    objective = Objective(model, config.loss, config.training, config.seed, constraints)
+    gradient_of = functools.partial(accumulate.gradient_of, objective)
     in_state = sharding.shard_state(state, mesh, MIN_VALUES)
     in_batch = sharding.shard_batch(batch, mesh)
     compiled = tiny.quick_jit(gradient_of).lower(
@@ -90,7 +94,7 @@ def gradient_on(name, mesh, state, batch):
     )
     compiled = compiled.compile()
     result = compiled(jax.device_put(state, in_state), sharding.to_devices(batch, in_batch))
-    statistics, loss, _, gradients = result
+    statistics, (loss, _, gradients) = result
     if mesh.shape['fsdp'] > 1:
         sharding.check_spread(gradients, 4 * MIN_VALUES)
     found = jax.tree.map(np.asarray, (loss, gradients, statistics))

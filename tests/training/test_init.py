@@ -13,6 +13,7 @@ from vos_jax.errors import InputError
 from vos_jax.models.resnet import Encoder
 from vos_jax.training import step
 from vos_jax.training.initial_weights import warm_start
+from vos_jax.training.optimizer import make_optimizer
 
 FROZEN = dataclasses.replace(tiny.SPEC.encoder, norm='frozen_bn')
 
@@ -20,7 +21,7 @@ FROZEN = dataclasses.replace(tiny.SPEC.encoder, norm='frozen_bn')
 def state_of(model, ema=True):
     """A state with numbers that follow from names."""
     variables = tiny.variables_of(model)
-    optimizer, _ = step.make_optimizer(OptimizerSpec(learning_rate=1e-3), steps=10)
+    optimizer, _ = make_optimizer(OptimizerSpec(learning_rate=1e-3), steps=10)
     params = jax.tree.map(jax.numpy.asarray, variables['params'])
     return step.TrainState(
         step=jax.numpy.zeros((), int),

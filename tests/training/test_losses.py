@@ -1,9 +1,12 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.models.tiny import quick_jit
+from vos_jax.config.schema import LossSpec
 from vos_jax.training import losses
 
 LOG2 = np.log(2)
@@ -86,7 +89,7 @@ def test_labels_that_nothing_in_the_memory_has_cost_a_finite_loss():
     np.testing.assert_allclose(loss, -np.log(1e-6), rtol=1e-5)
 
 
-WEIGHTS = {'bce': 1.0, 'ce': 2.0, 'dice': 0.5, 'propagation': 3.0}
+SPEC = LossSpec(bce=1.0, ce=2.0, dice=0.5, propagation=3.0)
 OBJECTS = np.array([[True, True], [True, False]])
 
 
@@ -106,15 +109,21 @@ def clips(rng):
     return outputs, labels
 
 
+def truth_of(labels):
+    return losses.Truth(labels, OBJECTS, stride=4)
+
+
 @quick_jit
 def clip_loss(outputs, labels, fraction):
-    return losses.clip_loss(outputs, labels, OBJECTS, WEIGHTS, 4, fraction)
+    return losses.clip_loss(outputs, truth_of(labels), SPEC, fraction)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(clips):
     loss, terms = clip_loss(*clips, 1.0)
     assert set(terms) == {'bce', 'ce', 'ce_all', 'dice', 'propagation'}
-    expected = sum(weight * terms[name] for name, weight in WEIGHTS.items())
+    expected = sum(
+        getattr(SPEC, name) * terms[name] for name in ('bce', 'ce', 'dice', 'propagation')
+    )
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
@@ -135,7 +144,7 @@ def test_the_terms_are_means_over_all_predicted_frames(clips):
 
 def test_void_pixels_take_no_part(clips):
     outputs, labels = clips
-    gradient = quick_jit(jax.grad(lambda o: losses.clip_loss(o, labels, OBJECTS, WEIGHTS, 4)[0]))
+    gradient = quick_jit(jax.grad(lambda o: losses.clip_loss(o, truth_of(labels), SPEC)[0]))
     found = gradient(outputs)
     valid = labels[:, 1:] != 255
     for name, axis in (('logits', 2), ('foreground_logits', None)):
@@ -161,8 +170,8 @@ def test_the_hardest_share_may_count_void_pixels(clips):
     void = labels[:, 1:] == 255
 
     def loss(hardest_of):
-        settings = dict(hardest_fraction=0.5, hardest_of=hardest_of)
-        return losses.clip_loss(outputs, labels, OBJECTS, WEIGHTS, 4, **settings)[1]['ce']
+        spec = dataclasses.replace(SPEC, hardest_of=hardest_of)
+        return losses.clip_loss(outputs, truth_of(labels), spec, 0.5)[1]['ce']
 
     assert void.mean() == 0.25
     found, valid = loss('all'), loss('valid')
@@ -181,7 +190,8 @@ def test_the_loss_may_be_that_of_the_last_frame(clips):  # D10
 
     @quick_jit
     def last_loss(outputs, labels):
-        return losses.clip_loss(outputs, labels, OBJECTS, WEIGHTS, 4, frames='last')
+        spec = dataclasses.replace(SPEC, frames='last')
+        return losses.clip_loss(outputs, truth_of(labels), spec)
 
     found = last_loss(outputs, labels)
     other = jax.tree.map(np.array, outputs)
@@ -194,7 +204,6 @@ def test_the_loss_may_be_that_of_the_last_frame(clips):  # D10
 def test_terms_of_weight_zero_and_of_missing_branches_are_not_computed(clips):
     outputs, labels = clips
     outputs = {'logits': outputs['logits']}
-    weights = {'bce': 1.0, 'ce': 1.0, 'dice': 0.0, 'propagation': 0.0}
-    loss, terms = losses.clip_loss(outputs, labels, OBJECTS, weights, 4)
+    loss, terms = losses.clip_loss(outputs, truth_of(labels), LossSpec(bce=1.0, ce=1.0))
     assert set(terms) == {'ce', 'ce_all'}
     assert loss == terms['ce']

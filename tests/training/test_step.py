@@ -11,6 +11,7 @@ from tests.models.tiny import SPEC, STRIDE, clip, fill, giel, quick_jit, variabl
 from vos_jax.config.schema import Config, LossSpec, OptimizerSpec, TrainingSpec
 from vos_jax.errors import InputError
 from vos_jax.training import step as steps
+from vos_jax.training.optimizer import make_optimizer, scale_groups
 
 CONFIG = Config(
     model=SPEC,
@@ -184,7 +185,7 @@ OPTIMIZER = OptimizerSpec('adamw', learning_rate=0.1, schedule='constant', weigh
 
 
 def optimizer_of(**settings):
-    return steps.make_optimizer(dataclasses.replace(OPTIMIZER, **settings), 10)[0]
+    return make_optimizer(dataclasses.replace(OPTIMIZER, **settings), 10)[0]
 
 
 @pytest.mark.parametrize('name', ['adam', 'adamw', 'sgd'])
@@ -291,7 +292,7 @@ def test_groups_of_parameters_have_rates_of_their_own(name):
 
 @pytest.mark.parametrize('groups', [(('tail', 0.5),), (('trunk', 0.5), ('conv', 0.1))])
 def test_a_pattern_that_names_nothing_is_refused(groups):
-    transformation = steps.scale_groups(groups)
+    transformation = scale_groups(groups)
     message = rf"'optimizer\.groups': the pattern '{groups[-1][0]}' names no parameter that none"
     with pytest.raises(InputError, match=message):
         transformation.init(GROUPED)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from vos_jax.ops import aggregation
 from vos_jax.storage.palette import VOID
@@ -32,17 +33,34 @@ class Totals(NamedTuple):
     cells: jax.Array | None
 
 
-def totals_of(labels, objects, stride, count, has_cells=True):
+class Truth(NamedTuple):
+    """The true labels of a batch of clips.
+
+    Attributes:
+      labels: u8[B, T, H, W] slot labels.
+      objects: bool[B, K], slots in use.
+      stride: pixels per memory cell.
+    """
+
+    labels: jax.Array
+    objects: jax.Array
+    stride: int
+
+    def last(self, count):
+        """Labels u8[B * count, H, W] and objects bool[B * count, K] of the last `count` frames."""
+        return _frames(self.labels[:, -count:]), jnp.repeat(self.objects, count, axis=0)
+
+
+def totals_of(truth, count, has_cells=True):
     """Totals of a batch, which follow from the labels alone.
 
     Args:
-      labels: u8[B, T, H, W]; objects: bool[B, K].
-      stride: pixels per memory cell.
+      truth: Truth.
       count: predicted frames of each clip, the last ones.
       has_cells: whether propagated labels take part in the loss.
     """
-    labels = labels[:, -count:]
-    cells = label_cells(labels, objects.shape[1], stride).sum() if has_cells else None
+    labels, objects = truth.labels[:, -count:], truth.objects
+    cells = label_cells(labels, objects.shape[1], truth.stride).sum() if has_cells else None
     pixels = (labels != VOID).astype(jnp.float32).sum()
     return Totals(labels.shape[0] * count, pixels, objects.sum() * count, cells)
 
@@ -59,8 +77,7 @@ def binary_cross_entropy(logits, targets, valid, total=None):
       logits: f32[N, H, W]; targets, valid: f32[N, H, W] in {0, 1}.
       total: of `valid` in the whole batch, see `Totals`; so below.
     """
-    losses = jnp.maximum(logits, 0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-    return _mean(losses, valid, total)
+    return _mean(optax.losses.sigmoid_binary_cross_entropy(logits, targets), valid, total)
 
 
 def pixel_cross_entropy(logits, labels):
@@ -74,9 +91,8 @@ def pixel_cross_entropy(logits, labels):
     """
     valid = labels != VOID
     index = jnp.where(valid, labels, 0).astype(jnp.int32)
-    log_p = jax.nn.log_softmax(logits, axis=1)
-    picked = jnp.take_along_axis(log_p, index[:, None], axis=1)[:, 0]
-    return jnp.where(valid, -picked, 0.0)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, index, axis=1)
+    return jnp.where(valid, losses, 0.0)
 
 
 def hardest_mean(losses, valid, fraction, total=None):
@@ -127,63 +143,46 @@ def propagation(propagated, labels, stride, total=None):
     return -(jnp.moveaxis(targets, -1, 1) * log_p).sum() / jnp.maximum(total, 1.0)
 
 
-def clip_loss(
-    outputs,
-    labels,
-    objects,
-    weights,
-    stride,
-    hardest_fraction=1.0,
-    frames='all',
-    totals=None,
-    hardest_of='valid',
-):
+def clip_loss(outputs, truth, spec, hardest_fraction=1.0, totals=None):
     """Total loss of a batch of clips: BCE + lambda CE, and what the config adds (GIEL, Eq. 13).
 
     Args:
       outputs: of `unroll.unroll`, leading axes [B, N], the last N frames of the clips.
-      labels: u8[B, T, H, W] slot labels.
-      objects: bool[B, K].
-      weights: mapping with `bce`, `ce`, `dice`, `propagation`; a term of weight 0 is not computed.
-      stride: pixels per memory cell.
-      hardest_fraction: share of the pixels that enter the cross entropy.
-      frames: 'all' predicted frames of the clip, or its 'last' one alone (D10).
+      truth: Truth.
+      spec: LossSpec; a term of weight 0 is not computed. With `frames` 'last' the last frame counts
+        alone (D10).
+      hardest_fraction: share of the pixels that enter the cross entropy; may be traced.
       totals: of the whole batch where this is a part of one, `totals_of`.
-      hardest_of: whether that share is one of the 'valid' pixels, or of 'all', void ones too, as in
-        CFBI's code.
 
     Returns:
       loss, dict of its unweighted terms (with `ce_all`, the un-mined cross entropy).
     """
-    first = {'all': 0, 'last': -1}[frames]
+    first = {'all': 0, 'last': -1}[spec.frames]
     outputs = jax.tree.map(lambda output: output[:, first:], outputs)
     count = outputs['logits'].shape[1]
     if totals is None:
-        totals = totals_of(labels, objects, stride, count, bool(weights['propagation']))
-    logits, labels = _frames(outputs['logits']), _frames(labels[:, -count:])
-    objects = jnp.repeat(objects, count, axis=0)
+        totals = totals_of(truth, count, bool(spec.propagation))
+    outputs, (labels, objects) = jax.tree.map(_frames, outputs), truth.last(count)
     valid = (labels != VOID).astype(jnp.float32)
-    terms = {}
-    losses = pixel_cross_entropy(logits, labels)
-    terms['ce_all'] = _mean(losses, valid, totals.pixels)
-    mined = isinstance(hardest_fraction, jax.Array) or hardest_fraction < 1.0
+    losses = pixel_cross_entropy(outputs['logits'], labels)
+    terms = {'ce_all': _mean(losses, valid, totals.pixels)}
     terms['ce'] = terms['ce_all']
-    if mined:
-        counted = valid if hardest_of == 'valid' else jnp.ones_like(valid)
+    if isinstance(hardest_fraction, jax.Array) or hardest_fraction < 1.0:
+        counted = valid if spec.hardest_of == 'valid' else jnp.ones_like(valid)
         terms['ce'] = hardest_mean(losses, counted, hardest_fraction, totals.frames)
-    if weights['bce'] and 'foreground_logits' in outputs:
+    if spec.bce and 'foreground_logits' in outputs:
         union = ((labels > 0) & (labels != VOID)).astype(jnp.float32)
         terms['bce'] = binary_cross_entropy(
-            _frames(outputs['foreground_logits']), union, valid, totals.pixels
+            outputs['foreground_logits'], union, valid, totals.pixels
         )
-    if weights['dice']:
-        terms['dice'] = dice(logits, labels, objects, totals.objects)
-    if weights['propagation']:
+    if spec.dice:
+        terms['dice'] = dice(outputs['logits'], labels, objects, totals.objects)
+    if spec.propagation:
         terms['propagation'] = propagation(
-            _frames(outputs['propagated']), labels, stride, totals.cells
+            outputs['propagated'], labels, truth.stride, totals.cells
         )
-    loss = sum(weights[name] * term for name, term in terms.items() if name != 'ce_all')
-    return loss, terms
+    weighted = (getattr(spec, name) * term for name, term in terms.items() if name != 'ce_all')
+    return sum(weighted), terms
 
 
 def _frames(x):

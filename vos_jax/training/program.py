@@ -11,6 +11,7 @@ from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.training import sharding
 from vos_jax.training import step as steps
+from vos_jax.training.optimizer import make_optimizer
 
 
 class Program:
@@ -29,7 +30,7 @@ class Program:
             raise InputError("'data' is not set; training needs its sources, batch_size and crop")
         training, self._config = config.training, config
         model = registry.build(config.model)
-        optimizer, self.rate = steps.make_optimizer(config.optimizer, training.steps)
+        optimizer, self.rate = make_optimizer(config.optimizer, training.steps)
         self.mesh, self.shapes = sharding.make_mesh(config.mesh, devices), shapes_of(config.data)
         self.in_batch = sharding.shard_batch(self.shapes, self.mesh, training.accumulate)
 
