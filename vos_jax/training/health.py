@@ -10,6 +10,7 @@ import numpy as np
 
 from vos_jax.data.pipeline import BatchMaker
 from vos_jax.storage.json_files import write_json
+from vos_jax.training.processes import say
 
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 
@@ -59,7 +60,7 @@ class NonFinite:
                 'optimizer.learning_rate, with optimizer.clip_norm, or without these clips'
             )
         if self._is_writer:
-            print(f'warning: {text}; left out, {self._count} of at most {self._limit}', flush=True)
+            say(f'warning: {text}; left out, {self._count} of at most {self._limit}')
 
 
 def save_clips(config, index, folder, metrics):
@@ -113,7 +114,7 @@ class Compilations:
             )
             if self._reaction == 'error':
                 raise RuntimeError(text)
-            print(f'warning: {text}', file=sys.stderr, flush=True)
+            say(f'warning: {text}', file=sys.stderr)
 
     def _note(self, event, _duration_s, **_):
         self._count += event == _COMPILED
@@ -161,7 +162,40 @@ class Profile:
         if self._is_on:
             jax.profiler.stop_trace()
             self._is_on = False
-            print(f'profile of {self._last - self._first} steps in {self._folder}', flush=True)
+            say(f'profile of {self._last - self._first} steps in {self._folder}')
+
+
+class Watch:
+    """Watches the calls of the train step: a Profile of some, and Compilations.
+
+    Args:
+      config: Config.
+      workdir: folder of the run.
+      start: step from which the run goes on.
+    """
+
+    def __init__(self, config, workdir, start):
+        self._profile = Profile(workdir, config.profile, start, config.training.steps)
+        self._compilations = Compilations(config.training.recompilation)
+
+    @contextlib.contextmanager
+    def watched(self, step):
+        """Context of a call of the train step, with its number from 0."""
+        self._profile.before(step)
+        with self._compilations.watched(step + 1):
+            yield
+
+    def after(self, step, result):
+        """To be called after the `step`-th call, with what it gives."""
+        self._profile.after(step - 1, result)
+
+    def __enter__(self):
+        self._compilations.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._compilations.__exit__(*exception)
+        self._profile.stop()
 
 
 def memory_mb():

@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from vos_jax import weights
 from vos_jax.errors import InputError
+from vos_jax.training.processes import say
 
 # Parts of the models that an encoder's weights are for (`data_prep.import_weights` of a backbone).
 ENCODERS = ('query_encoder', 'memory_encoder', 'support_encoder')
@@ -43,7 +44,7 @@ def warm_start(state, path):
             value = _fitted(found[source], array, f"{path}: '{source}'")
             taken[name] = _Taken(source, value, value.shape != found[source].shape)
     _check_all_used(path, found, taken)
-    print(_table(path, needed, taken))
+    say(_table(path, needed, taken))
     leaves = {name: _placed(taken[name].value, needed[name]) for name in taken}
     filled = traverse_util.unflatten_dict({**needed, **leaves}, sep='/')
     params = filled['params']

@@ -120,10 +120,10 @@ def is_writer():
     return jax.process_index() == 0
 
 
-def say(text):
-    """Prints a line, in one process of the run."""
+def say(text, file=None):
+    """Prints a line, in one process of the run; to `file`, or the standard output."""
     if is_writer():
-        print(text, flush=True)
+        print(text, file=file, flush=True)
 
 
 def _check(values):

@@ -224,6 +224,13 @@ def to_devices(batch, shardings, first=0, batch_size=None):
     return {name: placed(array, shardings[name]) for name, array in batch.items()}
 
 
+def gathered(tree):
+    """Arrays that may be spread over processes, each whole on the first device of this one."""
+    mesh = jax.tree.leaves(tree)[0].sharding.mesh
+    whole = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, P()))(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), whole)
+
+
 def describe(mesh):
     """Text such as '8 devices (data 2 x spatial 4)'."""
     axes = ' x '.join(f'{name} {size}' for name, size in mesh.shape.items() if size > 1)

@@ -1,0 +1,214 @@
+"""One run of training: what is opened before its loop, and what happens between two steps."""
+
+import contextlib
+import dataclasses
+import functools
+import signal
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from jax.experimental import multihost_utils
+
+from vos_jax import weights
+from vos_jax.config import recipe
+from vos_jax.config.schema import Config
+from vos_jax.errors import InputError
+from vos_jax.inference.segmenter import Segmenter
+from vos_jax.training import health, initial_weights, processes, sharding
+from vos_jax.training.checkpoints import Checkpoints, restore_or_init
+from vos_jax.training.log import RunLog
+from vos_jax.training.metric_writer import MetricWriter, NoWriter, parameter_overview
+from vos_jax.training.processes import say
+from vos_jax.training.program import GlobalBatches
+
+
+class Due(NamedTuple):
+    """What is to be done after a step."""
+
+    log: bool
+    export: bool
+    checkpoint: bool
+    evaluation: bool
+    stop: bool
+
+
+@contextlib.contextmanager
+def opened(config, workdir, program):
+    """Opens a run, new or resumed; gives it, and the state to train from.
+
+    Args:
+      config: Config.
+      workdir: Path of its folder.
+      program: Program.
+
+    Raises:
+      InputError: for wrong input, before anything is computed.
+    """
+    training = config.training
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(workdir, training.keep, training.keep_best))
+        is_resumed = checkpoints.latest_step() is not None
+        for line in recipe.record(config, workdir, is_resumed, write=processes.is_writer()):
+            say(f'changed since the run began: {line}')
+        batches = program.batches(0)  # finds wrong input at once
+        warm_start = functools.partial(initial_weights.warm_start, path=config.init)
+        state, start = restore_or_init(checkpoints, program.init, warm_start, program.in_state)
+        if start:
+            batches.close()
+            batches = program.batches(start)
+        stack.callback(batches.close)
+        writer = MetricWriter(workdir, start) if processes.is_writer() else NoWriter()
+        writer = stack.enter_context(writer)
+        _announce(config, workdir, state, start, program.mesh)
+        log = stack.enter_context(RunLog(config, workdir, writer, program, start))
+        log.count_flops()
+        interruption = stack.enter_context(_Interruption())
+        watch = stack.enter_context(health.Watch(config, workdir, start))
+        yield (
+            Run(config, workdir, start, checkpoints, batches, writer, log, watch, interruption),
+            state,
+        )
+
+
+@dataclasses.dataclass
+class Run:
+    """A run under way.
+
+    Attributes:
+      start: number of steps done before.
+      checkpoints, batches, writer, log, watch, interruption: what is open.
+      done: number of steps done.
+    """
+
+    config: Config
+    workdir: Path
+    start: int
+    checkpoints: Checkpoints
+    batches: GlobalBatches
+    writer: MetricWriter | NoWriter
+    log: RunLog
+    watch: health.Watch
+    interruption: object
+    done: int = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        self.done = self.start
+
+    def next_batch(self):
+        """The batch of the next step, on the devices."""
+        return self.log.wait_for(self.batches)
+
+    def watched(self, step):
+        """Context of the call of a step, with its number from 0."""
+        return self.watch.watched(step)
+
+    def record(self, step, metrics):
+        """Takes the metrics of a step that has begun, the `step`-th; says what is due after it."""
+        self.done = step
+        self.watch.after(step, metrics)
+        self.log.record(step, metrics)
+        return self._due(step)
+
+    def _due(self, step):
+        training = self.config.training
+        stops = self.interruption.reached(step)  # asked once: a signal may come at any line
+        is_last = stops or step == training.steps
+
+        def is_due(every):
+            return every > 0 and (is_last or step % every == 0)
+
+        return Due(
+            log=is_due(training.log_every),
+            export=step in training.export_at,
+            checkpoint=is_due(training.checkpoint_every),
+            evaluation=is_due(training.evaluate_every),
+            stop=stops,
+        )
+
+    def save(self, step, state):
+        """Saves a checkpoint, unless the run has to stop for a step until here."""
+        self.log.check()
+        self.checkpoints.save(step, state)
+
+    def export(self, step, state):
+        """Keeps the weights at the end of a stage, in WORKDIR/weights_STEP.npz."""
+        variables = sharding.gathered(state.variables())
+        if processes.is_writer():
+            path = self.workdir / f'weights_{step}.npz'
+            weights.export_weights(path, variables, self.config, {'step': step})
+            say(f'step {step}: weights in {path}')
+
+    def evaluate(self, step, state, evaluate):
+        """Scores the weights by `evaluate`, see `loop.train`, and keeps them if they are good."""
+        # Every process segments everything: while one did it alone, the others would wait as long.
+        variables = sharding.gathered(state.variables())
+        segmenter = Segmenter.from_config(self.config, variables).sibling(lazy=True)
+        scores, images = evaluate(segmenter)
+        named = {f'evaluation/{name}': value for name, value in scores.items()}
+        self.writer.write_scalars(step, named)
+        self.writer.write_images(step, images)
+        self.writer.flush()
+        self.checkpoints.save_best(step, state.variables(), scores['jf'])
+        parts = '  '.join(f'{name} {100 * value:.1f}' for name, value in scores.items())
+        say(f'step {step}: held out (percent): {parts}')
+
+    def exit_if_interrupted(self):
+        """Ends the process as its signal asks where that came before the last step."""
+        name = self.interruption.name
+        if name and self.done < self.config.training.steps:
+            say(f'stopped by {name} at step {self.done}; the same command goes on from there')
+            sys.exit(128 + signal.Signals[name])
+
+
+class _Interruption:
+    """Notes SIGTERM or SIGINT, so that a checkpoint is written before the end.
+
+    With several processes JAX notes SIGTERM, in whichever of them it arrives, and has them agree on
+    the step after which all stop.
+    """
+
+    def __init__(self):
+        self.name = ''
+
+    def reached(self, step):
+        """Whether the run stops after this step; to be asked in every step by all processes."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.name = 'SIGTERM'
+        return bool(self.name)
+
+    def _receive(self, number, _):
+        self.name = signal.Signals(number).name
+
+    def __enter__(self):
+        numbers = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
+        self._before = {number: signal.signal(number, self._receive) for number in numbers}
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _announce(config, workdir, state, start, mesh):
+    if start > config.training.steps:
+        raise InputError(
+            f'{workdir}: trained for {start} steps, config.training.steps is '
+            f'{config.training.steps}; raise it to train on'
+        )
+    if not start:
+        say(parameter_overview(state.params))
+    if mesh.size < jax.device_count():
+        say(
+            f'{mesh.size} of {jax.device_count()} devices are used; '
+            f'--config.mesh.data={jax.device_count()} uses all (docs/tpu_pods.md)'
+        )
+    processes = f' in {jax.process_count()} processes' if jax.process_count() > 1 else ''
+    say(
+        f'{config.model.name} on {jax.devices()[0].device_kind}, {sharding.describe(mesh)}'
+        f'{processes}: '
+        f'{"going on from" if start else "from"} step {start} to {config.training.steps}, '
+        f'{config.data.batch_size} clips of {config.data.clip_length} frames of '
+        f'{config.data.crop[1]}x{config.data.crop[0]} a step; everything in {workdir}'
+    )
