@@ -61,7 +61,6 @@ KNOWN = {
     'vos_jax/data/made_up/dataset.py write_dataset',
     'vos_jax/evaluation/archive.py write_zip',
     'vos_jax/inference/temporal.py temporal_step',
-    'vos_jax/planning/hlo.py collectives',
     'vos_jax/studio/app.py _upload',
     'vos_jax/studio/saving.py save_results',
     'data_prep/builders/files.py FileTree._add_tar',

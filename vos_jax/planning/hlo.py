@@ -33,22 +33,29 @@ def collectives(text):
     """
     blocks, entry = _blocks(text)
     found = collections.defaultdict(lambda: [0, 0])
-
-    def visit(name, times):
-        for line in blocks.get(name, ()):
-            match = _COLLECTIVE.search(line)
-            if match:
-                found[match[2]][0] += times
-                # What starts an all-reduce tells its results alone, the other kinds operands too.
-                has_operands = bool(match[3]) and match[2] != 'all-reduce'
-                found[match[2]][1] += times * _bytes(match[1], has_operands)
-            trips = _TRIPS.search(line) if ' while(' in line else None
-            for called in _CALLED.finditer(line):
-                for inner in re.findall(r'[\w.\-]+', called[1]):
-                    visit(inner, times * (int(trips[1]) if trips else 1))
-
-    visit(entry, 1)
+    for line, times in _lines(blocks, entry, 1):
+        match = _COLLECTIVE.search(line)
+        if match:
+            shape, kind, is_started = match.groups()
+            # What starts an all-reduce names its results alone, the other kinds operands too.
+            has_operands = bool(is_started) and kind != 'all-reduce'
+            found[kind][0] += times
+            found[kind][1] += times * _bytes(shape, has_operands)
     return dict(found)
+
+
+def _lines(blocks, name, times):
+    """Lines of a computation and of those that it calls, with how often each runs."""
+    for line in blocks.get(name, ()):
+        yield line, times
+        trips = _TRIPS.search(line) if ' while(' in line else None
+        for called in _called(line):
+            yield from _lines(blocks, called, times * (int(trips[1]) if trips else 1))
+
+
+def _called(line):
+    """Names of the computations that a line calls."""
+    return re.findall(r'[\w.\-]+', ' '.join(match[1] for match in _CALLED.finditer(line)))
 
 
 def _blocks(text):

@@ -6,7 +6,6 @@ with --nocompile only what follows from the shapes is told. docs/tpu_pods.md exp
 """
 
 import dataclasses
-import json
 import math
 import os
 import time
@@ -19,6 +18,7 @@ from vos_jax.config.schema import MeshSpec
 from vos_jax.errors import InputError, first_line, run_main
 from vos_jax.models.registry import read_config
 from vos_jax.planning import roofline
+from vos_jax.storage.json_files import write_json
 
 NAMES = {  # what one rents -> topology, and options of its description
     'v4-8': 'v4:2x2x1',
@@ -53,26 +53,51 @@ def main(argv):
     wanted = flags.FLAGS
     if wanted.config is None:
         raise InputError('--config is missing, as configs/giel_resnet50.py')
-    config = read_config(wanted.config)
-    topology = NAMES.get(wanted.topology, wanted.topology)
-    chip, count = parse_topology(topology)
     os.environ['JAX_PLATFORMS'] = 'cpu'  # or JAX would look for a TPU in this machine
+    figures = plan(
+        read_config(wanted.config),
+        wanted.topology,
+        mesh=wanted.mesh,
+        is_compiled=wanted.compile,
+        price=wanted.price,
+    )
+    if wanted.out:
+        write_json(Path(wanted.out), figures)
+        print(f'figures in {wanted.out}')
+
+
+def plan(config, topology, *, mesh='', is_compiled=True, price=None):
+    """Plans a run and prints the plan.
+
+    Args:
+      config: Config.
+      topology: KIND:SHAPE, or one of NAMES.
+      mesh: 'DATAxFSDPxSPATIAL'; '': the one with the shortest estimate.
+      is_compiled: whether the step is compiled for the slice.
+      price: per chip and hour; None: not known.
+
+    Returns:
+      dict of the figures: estimates in seconds, and of a compiled step what `compile_for` gives.
+
+    Raises:
+      InputError: for a slice or a mesh that does not fit.
+    """
+    topology = NAMES.get(topology, topology)
+    chip, count = parse_topology(topology)
     work = roofline.work_of(config)
     rows = roofline.candidates(work, chip, count)
-    chosen = _chosen(wanted.mesh, rows, count, work)
-    print(f'{wanted.topology}: {count} chips ({chip.describe()})')
+    chosen = _chosen(mesh, rows, count, work)
+    print(f'{topology}: {count} chips ({chip.describe()})')
     print(work.describe())
     _print_candidates(rows, chosen)
     figures = {'topology': topology, 'chips': count, 'mesh': chosen.mesh, **chosen.figures()}
-    if wanted.compile:
+    if is_compiled:
         print('compiling for the slice: minutes, half an hour for a large model', flush=True)
         compiled = compile_for(config, topology, chosen.mesh)
         figures |= compiled
         _print_compiled(compiled, chip)
-    _print_run(config, chosen, count, wanted.price)
-    if wanted.out:
-        Path(wanted.out).write_text(json.dumps(figures, indent=1) + '\n')
-        print(f'figures in {wanted.out}')
+    _print_run(config, chosen, count, price)
+    return figures
 
 
 def parse_topology(topology):

@@ -116,7 +116,7 @@ def work_of(config):
     params = program.state.params
     return Work(
         batch=config.data.batch_size,
-        rows=-(-height // 16),
+        rows=-(-height // program.model.stride),
         flops=sizes.needed,
         done=sizes.done,
         product_bytes=sizes.bytes,

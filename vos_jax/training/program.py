@@ -29,7 +29,7 @@ class Program:
         if config.data is None:
             raise InputError("'data' is not set; training needs its sources, batch_size and crop")
         training, self._config = config.training, config
-        model = registry.build(config.model)
+        model = self.model = registry.build(config.model)
         optimizer, self.rate = make_optimizer(config.optimizer, training.steps)
         self.mesh, self.shapes = sharding.make_mesh(config.mesh, devices), shapes_of(config.data)
         self.in_batch = sharding.shard_batch(self.shapes, self.mesh, training.accumulate)
