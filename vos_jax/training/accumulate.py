@@ -41,7 +41,8 @@ def _of_parts(objective, state, parts, totals):
     """The sums over parts [N, B / N, ...] that see the batch statistics of one another."""
     add = functools.partial(_add, objective, state, totals)
     first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(_of_part, objective, state, first, totals, state.step)[1]
+    of_part = functools.partial(_of_part, objective)
+    shapes = jax.eval_shape(of_part, state, first, totals, state.step)[1]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     numbered = jnp.arange(objective.training.accumulate), parts
     carry = state.batch_stats, zeros
