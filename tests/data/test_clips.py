@@ -92,3 +92,50 @@ def test_no_object_leaves_all_slots_free(rng, draw):
 def test_ids_become_slots_and_void_stays_void(draw):
     slots = clips.to_slots(draw('12.', '37v'), np.array([7, 0, 1]))
     np.testing.assert_array_equal(slots, draw('3..', '.1v'))
+
+
+SHOWN = {
+    'always': lambda t: t >= 0,
+    'late': lambda t: t >= 30,  # as objects of YouTube-VOS
+    'vanishing': lambda t: t % 10 < 2,  # as those of MOSE
+    'a few': lambda t: (t >= 17) & (t < 21),
+}
+
+
+@pytest.mark.parametrize('reference', ['first', 'random'])
+@pytest.mark.parametrize('name', SHOWN)
+def test_clips_begin_where_objects_are_and_are_else_as_before(name, reference):
+    """10,000 draws against those of `draw_frames` that happen to begin there."""
+    shown = SHOWN[name](np.arange(40))
+    drawn, expected = np.random.default_rng(1), np.random.default_rng(2)
+    clip = [clips.draw_frames_from(drawn, shown, 4, 5, 0.5, reference) for _ in range(10_000)]
+    assert all(shown[indices[0]] for indices in clip)
+    kept = []
+    while len(kept) < 10_000:
+        indices = clips.draw_frames(expected, 40, 4, 5, 0.5, reference)
+        kept += [indices] if shown[indices[0]] else []
+    for position in range(4):
+        counts = [np.bincount([c[position] for c in part], minlength=40) for part in (clip, kept)]
+        # Two counts of 10,000 draws each differ by less than 5 standard deviations.
+        assert np.all(np.abs(counts[0] - counts[1]) <= 5 * np.sqrt(counts[0] + counts[1] + 1))
+
+
+@pytest.mark.parametrize('reverse', [0.0, 1.0])
+def test_an_object_at_the_end_of_a_video_begins_a_clip_too(rng, reverse):
+    ends = {t if reverse == 0 else 39 - t for t in (38, 39)}
+    shown = np.isin(np.arange(40), list(ends))
+    for _ in range(20):
+        indices = clips.draw_frames_from(rng, shown, 4, 5, reverse)
+        assert indices[0] in ends
+        assert np.all(np.diff(indices) * (1 if reverse == 0 else -1) >= 0)
+        assert indices.min() >= 0
+        assert indices.max() <= 39
+
+
+def test_where_all_frames_may_begin_nothing_changes():
+    for seed in range(50):
+        one, other = np.random.default_rng(seed), np.random.default_rng(seed)
+        np.testing.assert_array_equal(
+            clips.draw_frames(one, 30, 4, 5), clips.draw_frames_from(other, np.ones(30, bool), 4, 5)
+        )
+        assert one.random() == other.random()

@@ -313,6 +313,23 @@ def test_a_small_object_is_found_by_aiming_at_it(write_set):
     assert all((batch['labels'][:, 0] > 0).sum() >= 64 for batch in batches)
 
 
+@pytest.mark.parametrize('shown', [(30, 34), (36, 40), (0, 2)])
+def test_a_video_whose_object_is_mostly_hidden_gives_clips(write_set, shown):
+    masks = np.zeros((40, 48, 64), np.uint8)
+    masks[shown[0] : shown[1], 10:30, 20:40] = 1
+    root = write_set({'a': masks})
+    batches = take(_settings_of(root, clip_length=3), 60)
+    assert all((batch['labels'][:, 0] > 0).sum() >= 64 for batch in batches)
+
+
+def test_frames_with_too_small_an_object_do_not_end_a_run(write_set):
+    masks = np.zeros((40, 48, 64), np.uint8)
+    masks[:, 10:12, 20:22] = 1
+    masks[7:9, 10:30, 20:40] = 1
+    batches = take(_settings_of(write_set({'a': masks}), clip_length=3), 60)
+    assert all((batch['labels'][:, 0] > 0).sum() >= 64 for batch in batches)
+
+
 def test_balanced_crops_show_more_foreground(write_set):
     masks = np.zeros((4, 96, 128), np.uint8)
     masks[:, 40:60, 50:70] = 1

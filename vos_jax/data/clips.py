@@ -5,6 +5,7 @@ import numpy as np
 
 from vos_jax.storage.palette import VOID
 
+_TRIES = 2000  # of a draw that must begin at certain frames, before it is made to
 _FEW_IDS = 16  # up to here one comparison per id is faster than a histogram
 
 
@@ -38,6 +39,37 @@ def draw_frames(rng, num_frames, length, max_gap, reverse=0.5, reference='first'
         start = rng.integers(0, num_frames - gaps.sum())
         indices = start + np.concatenate([[0], np.cumsum(gaps)]).astype(int)
     return indices[::-1] if rng.random() < reverse else indices
+
+
+def draw_frames_from(rng, shown, length, max_gap, reverse=0.5, reference='first'):
+    """Draws the frames of a clip as `draw_frames` does, given where its first frame may be.
+
+    Args:
+      rng: np.random.Generator.
+      shown: bool[N], frames that may be the first; one or more.
+      length, max_gap, reverse, reference: as for `draw_frames`.
+
+    Returns:
+      int[T], indices of frames. Where no clip of `draw_frames` begins at these frames (an object
+      that appears at the end of a video that is never played backwards), the gaps are smaller, and
+      at last frames repeat.
+    """
+    num_frames = len(shown)
+    for _ in range(_TRIES):
+        indices = draw_frames(rng, num_frames, length, max_gap, reverse, reference)
+        if shown[indices[0]]:
+            return indices
+    first = rng.choice(np.flatnonzero(shown))
+    if reference == 'random' and length > 1:
+        return np.append(first, draw_frames(rng, num_frames, length - 1, max_gap, reverse))
+    is_reversed = rng.random() < reverse
+    room, steps = (first if is_reversed else num_frames - 1 - first), max(length - 1, 1)
+    if room < steps:
+        offsets = np.arange(length) * room // steps
+    else:
+        gaps = rng.integers(1, min(max_gap, room // steps) + 1, size=length - 1)
+        offsets = np.concatenate([[0], np.cumsum(gaps)]).astype(int)
+    return first - offsets if is_reversed else first + offsets
 
 
 def count_pixels(labels):

@@ -16,6 +16,7 @@ from vos_jax.data import augment, clips, paste
 from vos_jax.data.cache import Reader
 from vos_jax.data.mixture import Sources
 from vos_jax.errors import InputError
+from vos_jax.storage.palette import VOID
 
 _DRAWS = 10  # of a clip, until its first frame shows an object
 _ENDLESS = 2**40
@@ -103,6 +104,7 @@ class BatchMaker:
         )
         self._reader = Reader(settings.cache_mb)
         self._broken = set()
+        self._shown = {}
         self._has_told = False
 
     def __call__(self, step):
@@ -149,8 +151,7 @@ class BatchMaker:
         settings = self._settings
         gap = value_at(settings.gap, index // settings.batch_size)
         for attempt in range(_DRAWS):
-            indices = self._draw_frames(rng, source, sequence, gap)
-            first = self._reader.labels(sequence, indices[0])
+            indices, first = self._draw_clip(rng, source, sequence, gap, attempt)
             matrices = self._draw_matrices(rng, source, sequence.size, first, attempt)
             # The first mask decides, before any frame is read.
             augment.warp_labels(first, matrices[0], out=labels[0])
@@ -174,12 +175,45 @@ class BatchMaker:
             'data.min_pixels'
         )
 
-    def _draw_frames(self, rng, source, sequence, gap):
+    def _draw_clip(self, rng, source, sequence, gap, attempt):
+        """Draws frames of which the first shows an object, if any of the video does.
+
+        A clip is drawn anew only where it does not, so that videos without hidden objects give the
+        same clips as ever; the masks of the others are all looked at, once.
+
+        Returns:
+          (int[T], indices of the frames; u8[H, W], the ids in the first.)
+        """
+        # Any object will do; in later attempts it must be as large as one that counts.
+        least = 1 if attempt < _DRAWS // 2 else max(self._settings.min_pixels, 1)
+        indices = self._draw_frames(rng, source, sequence, gap)
+        first = self._reader.labels(sequence, indices[0])
+        if _largest(first, least) >= least:
+            return indices, first
+        pixels = self._largest_objects(sequence)
+        if pixels.any():
+            shown = pixels >= min(least, pixels.max())
+            indices = self._draw_frames(rng, source, sequence, gap, shown)
+        return indices, self._reader.labels(sequence, indices[0])
+
+    def _draw_frames(self, rng, source, sequence, gap, shown=None):
         max_gap = max(1, gap // self._sources.strides[source])
-        settings, count = self._settings, sequence.num_frames
-        return clips.draw_frames(
-            rng, count, settings.clip_length, max_gap, settings.reverse, settings.reference
-        )
+        settings = self._settings
+        how = (settings.clip_length, max_gap, settings.reverse, settings.reference)
+        if shown is not None:
+            return clips.draw_frames_from(rng, shown, *how)
+        return clips.draw_frames(rng, sequence.num_frames, *how)
+
+    def _largest_objects(self, sequence):
+        """Pixels of the largest object in each frame of a video: int[N]."""
+        key = sequence.mask_name(sequence.stems[0])
+        if key not in self._shown:
+            counts = [
+                _largest(self._reader.labels(sequence, index))
+                for index in range(len(sequence.stems))
+            ]
+            self._shown[key] = np.array(counts)
+        return self._shown[key]
 
     def _draw_matrices(self, rng, source, size, first, attempt):
         """Draws the warps of a clip; later attempts aim the crop at an object of the first mask."""
@@ -261,6 +295,13 @@ class BatchMaker:
                 count + self._settings.num_slots,
                 self._settings.num_slots,
             )
+
+
+def _largest(labels, enough=None):
+    """Pixels of the largest object; where a single one is `enough`, one is counted."""
+    if enough == 1 and (top := int(labels.max())) < VOID:
+        return min(top, 1)
+    return int(clips.count_pixels(labels).max())
 
 
 def _draw_object_pixel(rng, labels):
