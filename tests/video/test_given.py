@@ -110,3 +110,25 @@ def test_an_object_lost_by_scaling_is_refused(video, tmp_path):
     assert given.check(video.size) == [1, 5, 9]
     with pytest.raises(InputError, match='object 9 is too small to be seen at --size=32'):
         given.check((32, 42))
+
+
+def test_a_mask_that_lies_over_the_stored_frames_is_told_to_turn(tmp_path, folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames_folder = tmp_path / 'frames'
+    frames_folder.mkdir()
+    Image.fromarray(samples.draw(0, (48, 64))).save(frames_folder / '0.png', exif=exif)
+    labels = samples.first_mask((48, 64))
+    path = samples.write_mask(folder / '0.png', labels)
+    video = open_video(frames_folder)
+    with pytest.raises(InputError, match=r'0\.png: mask of size 64x48 .*turned upright.*turn the'):
+        find_masks(path, video, Range()).check((64, 48))
+    samples.write_mask(path, np.ascontiguousarray(labels.T))
+    assert find_masks(path, video, Range()).check((64, 48)) == [1, 5]
+
+
+def test_masks_of_one_frame_under_two_names_are_refused(video, folder):
+    samples.write_mask(folder / '3.png')
+    samples.write_mask(folder / '00003.png')
+    with pytest.raises(InputError, match=r'00003\.png and 3\.png are both of frame 3'):
+        find_masks(folder, video, Range())

@@ -6,11 +6,13 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.video import samples
 from vos_jax.data import frames
 from vos_jax.errors import InputError
 from vos_jax.video.reader import Range, open_video
+from vos_jax.video.writer import VideoWriter
 
 # The corners tell how a picture is turned: red, green, blue, white from the top left, clockwise.
 CORNERS = np.array([[(255, 0, 0), (0, 255, 0)], [(255, 255, 255), (0, 0, 255)]], np.uint8)
@@ -245,3 +247,130 @@ def test_the_loss_of_a_few_frames_of_a_short_video_is_told(tmp_path, name):
     with pytest.raises(InputError, match=r'ends after frame|damaged after frame'):
         numbers.extend(frame.number for frame in open_video(path).read())
     assert 10 < len(numbers) < 20
+
+
+def hold(path, codec='mpeg4', *, frames=10, held=100, pixels='yuv420p'):
+    """A video whose last picture is held for `held` frames, as the container states it."""
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream(codec, 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        stream.codec_context.time_base = Fraction(1, 25)
+        packets = []
+        for number in range(frames):
+            image = samples.draw(number, (48, 64))
+            frame = av.VideoFrame.from_ndarray(image, format='rgb24').reformat(format=pixels)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        packets[-1].duration = round(held / 25 / packets[-1].time_base)
+        container.mux(packets)
+        if path.suffix == '.avi':  # an empty chunk holds the picture before it
+            empty = av.Packet(b'')
+            empty.stream, empty.time_base = stream, Fraction(1, 25)
+            empty.pts = empty.dts = frames + held
+            container.mux(empty)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('name', 'codec'),
+    [
+        ('a.avi', 'mpeg4'),
+        ('a.flv', 'flv'),
+        ('a.mkv', 'mpeg4'),
+        ('a.mp4', 'mpeg4'),
+        ('a.wmv', 'wmv2'),
+    ],
+)
+def test_a_last_picture_that_is_held_for_long_is_no_damage(tmp_path, name, codec):
+    assert len(read_all(open_video(hold(tmp_path / name, codec)))) == 10
+
+
+@pytest.mark.parametrize(
+    ('name', 'codec'), [('a.avi', 'mjpeg'), ('a.flv', 'flv'), ('a.wmv', 'wmv2')]
+)
+@pytest.mark.parametrize('share', [0.5, 0.9])
+def test_half_a_file_is_told_whatever_its_header_says(tmp_path, name, codec, share):
+    pixels = 'yuvj420p' if codec == 'mjpeg' else 'yuv420p'
+    path = hold(tmp_path / name, codec, frames=200, held=1, pixels=pixels)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    numbers = []
+    with pytest.raises(InputError, match=r'(ends|damaged) after frame \d+.*--stop='):
+        numbers.extend(frame.number for frame in open_video(path).read())
+    assert 20 < len(numbers) <= 200  # an index may lie behind the last frame
+
+
+@pytest.mark.parametrize('name', ['10:30.mp4', 'file:a.mp4', 'http:a.mp4', '100%d.mp4', 'a?b.mp4'])
+def test_a_name_is_a_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter(name, (48, 64), 25) as writer:
+        for number in range(3):
+            writer.write(samples.draw(number, (48, 64)), Fraction(number, 25))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(read_all(open_video(name))) == 3
+
+
+def save_animation(path, turn=1, times_ms=(40, 40, 3000)):
+    first, *others = (Image.fromarray(samples.draw(n, (48, 64))) for n in range(len(times_ms)))
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    options = {'lossless': True, 'exif': exif, 'duration': list(times_ms)}
+    first.save(path, 'WEBP', save_all=True, append_images=others, **options)
+    return path
+
+
+def test_an_animated_webp_is_a_video(tmp_path):
+    video = open_video(save_animation(tmp_path / 'a.webp'))
+    found = read_all(video)
+    assert [frame.name for frame in found] == ['00000', '00001', '00002']
+    assert [float(frame.time_s) for frame in found] == [0, 0.04, 0.08]
+    assert (video.size, video.num_frames) == ((48, 64), 3)
+    for frame in found:
+        np.testing.assert_array_equal(frame.image, samples.draw(frame.number, (48, 64)))
+    assert [f.number for f in read_all(video, Range(start=1, stop=2))] == [1]
+    assert open_video(save_animation(tmp_path / 'b.webp', turn=6)).size == (64, 48)
+
+
+def test_half_an_animated_webp_is_told(tmp_path):
+    path = save_animation(tmp_path / 'a.webp', times_ms=[40] * 30)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r'a\.webp: .*copy'):
+        read_all(open_video(path))
+
+
+@pytest.mark.parametrize('name', ['notes.txt', 'list.mp4'])
+def test_text_is_no_video_whatever_its_name(tmp_path, name):
+    samples.write_video(tmp_path / 'a.mp4', [samples.draw(0)] * 3)
+    text = 'hello\n' * 99 if name == 'notes.txt' else "ffconcat version 1.0\nfile 'a.mp4'\n"
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=rf'{name}: not a video'):
+        open_video(tmp_path / name)
+
+
+def test_a_folder_as_people_have_it(tmp_path):
+    for number, stem in enumerate(['-1', '0', '1.25', '1.5']):
+        frames.write_frame(tmp_path / f'{stem}.JPG', np.full((8, 8, 3), number, np.uint8))
+    (tmp_path / '._0.JPG').write_bytes(b'x')
+    (tmp_path / '.ipynb_checkpoints').mkdir()
+    assert [frame.name for frame in read_all(open_video(tmp_path))] == ['-1', '0', '1.25', '1.5']
+    frames.write_frame(tmp_path / '0.jpeg', np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match='differ only in their suffix'):
+        open_video(tmp_path)
+
+
+def test_photographs_of_a_phone_are_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(2):
+        image = Image.fromarray(samples.draw(number, (48, 64)))
+        image.save(tmp_path / f'{number}.png', exif=exif)
+    video = open_video(tmp_path)
+    assert (video.size, video.stored_size) == ((64, 48), (48, 64))
+    np.testing.assert_array_equal(read_all(video)[0].image, np.rot90(samples.draw(0, (48, 64)), -1))
+
+
+@pytest.mark.parametrize('rate', [0, -1, float('nan'), float('inf'), 1e300])
+def test_a_rate_that_is_none_is_refused(tmp_path, rate):
+    frames.write_frame(tmp_path / '0.jpg', np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r'--fps=.*above 0'):
+        open_video(tmp_path, rate)

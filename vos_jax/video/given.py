@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vos_jax.data import listing
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
 from vos_jax.storage import checksum
+from vos_jax.storage.names import times
 from vos_jax.storage.palette import VOID
 from vos_jax.video import scaling
 
@@ -21,11 +23,13 @@ class GivenMasks:
       files: PNG by frame number, rising.
       size: (height, width) of the video.
       binary: masks are in 0/255 form.
+      stored_size: that of the frames before they are turned upright.
     """
 
     files: Mapping[int, Path]
     size: tuple[int, int]
     binary: bool = False
+    stored_size: tuple[int, int] | None = None
 
     @property
     def first(self):
@@ -48,6 +52,7 @@ class GivenMasks:
         """
         found = set()
         for number, path in self.files.items():
+            self._check_turn(path)
             labels = self.read(number)
             ids = set(mask_files.object_ids(labels).tolist())
             if not ids:
@@ -65,6 +70,14 @@ class GivenMasks:
     def identity(self):
         """CRC-32 of each file by the number of its frame, as plain values."""
         return {str(number): f'{checksum.of_file(path):08x}' for number, path in self.files.items()}
+
+    def _check_turn(self, path):
+        size = mask_files.read_size(path)
+        if size == self.stored_size and size != self.size:
+            raise InputError(
+                f'{path}: mask of size {times(size)} for frames that are turned upright, to '
+                f'{times(self.size)}, as their file says (EXIF or rotation); turn the mask as well'
+            )
 
     def _why_empty(self, path):
         if np.any(mask_files.read_labels(path) == VOID):
@@ -87,11 +100,18 @@ def find_masks(path, video, chosen, *, binary=False):
     """
     path = Path(path)
     if path.is_file():
-        return GivenMasks({chosen.start: path}, tuple(video.size), binary)
+        return GivenMasks({chosen.start: path}, tuple(video.size), binary, tuple(video.stored_size))
     if not path.is_dir():
         raise InputError(f'{path}: no such mask; --masks is a PNG or a folder of PNGs')
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() == '.png' and p.name[0] != '.')
-    numbered = {_number_of(file, video): file for file in files}
+    numbered = {}
+    for file in listing.list_files(path, ('.png',), timed=False).values():
+        number = _number_of(file, video)
+        if number in numbered:
+            raise InputError(
+                f'{path}: {numbered[number].name} and {file.name} are both of frame {number}; '
+                'remove one'
+            )
+        numbered[number] = file
     numbered = {n: numbered[n] for n in sorted(numbered) if chosen.stop is None or n < chosen.stop}
     if not numbered:
         raise InputError(f'{path}: no mask (PNG) in it for the frames to be segmented; draw one')
@@ -101,7 +121,7 @@ def find_masks(path, video, chosen, *, binary=False):
                 f'{file}: frame {number} is left out by --start={chosen.start} and '
                 f'--stride={chosen.stride}; choose frames that include it'
             )
-    return GivenMasks(numbered, tuple(video.size), binary)
+    return GivenMasks(numbered, tuple(video.size), binary, tuple(video.stored_size))
 
 
 def _number_of(file, video):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,14 +11,23 @@ import av
 import numpy as np
 
 from vos_jax.data import frames as frame_files
+from vos_jax.data import listing
 from vos_jax.errors import InputError
-from vos_jax.storage.names import natural_key, times
+from vos_jax.storage.names import times
+from vos_jax.video import animation, ending
 
 _DEFAULT_RATE = Fraction(25)
+_HIGHEST_RATE = 100_000  # frames per second of a folder
 # What a header may promise beyond the last frame: a longer sound track, or rounding alone.
 _SLACK_S = 1
 _SLACK_FRAMES = 3
 _SLACK_SHARE = Fraction(1, 20)
+# Of FFmpeg's formats those of videos and pictures: no text, and no lists that name other files.
+_FORMATS = (
+    'mov,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,gif,apng,ogg,h264,hevc,m4v,ivf,'
+    'mjpeg,mjpeg_2000,obu,av1,yuv4mpegpipe,dv,mxf,nut,rm,swf,h263,wtv,mpjpeg,'
+    'jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +87,8 @@ def open_video(path, rate=None):
       rate: frames per second of a folder; default 25. A file says its own.
 
     Returns:
-      VideoFile or FrameFolder. Both have `path`, `size` (height, width), `rate` (mean frames per
+      VideoFile, AnimatedFile or FrameFolder. All have `path`, `size` (height, width) of the upright
+      frames, `stored_size` before they are turned, `rate` (mean frames per
       second, a Fraction), `num_frames` (about, or None), `identity` (plain values that tell it
       from another video), `number_of(stem)` and `read(chosen)`.
 
@@ -91,7 +102,7 @@ def open_video(path, rate=None):
         raise InputError(f'{path}: no such video; name a video file or a folder of frames')
     if rate is not None:
         raise InputError(f'--fps={rate}: {path} is a video file and has its own frame rate')
-    return VideoFile(path)
+    return AnimatedFile(path) if animation.is_animated_webp(path) else VideoFile(path)
 
 
 class VideoFile:
@@ -108,9 +119,11 @@ class VideoFile:
             self._slack_s = _SLACK_FRAMES / Fraction(self.rate)
             if len(container.streams) > 1:
                 self._slack_s = max(self._slack_s, _SLACK_S)
-            self._is_cut = _is_cut(stream, self.path)
+            self._stated_frames = stream.frames
+            self._is_whole = False if _is_cut(stream, self.path) else ending.is_whole(self.path)
             self._turn = _turn_of(picture, path)
             self.size = self._upright(picture).shape[:2]
+            self.stored_size = self.size[::-1] if self._turn[0] else self.size
         self.num_frames = stream.frames or (
             round(self._stated_s * self.rate) if self._stated_s else None
         )
@@ -122,7 +135,7 @@ class VideoFile:
 
     def number_of(self, stem):
         """The frame that a file of this stem belongs to: '00012' is frame 12; None: to none."""
-        return int(stem) if stem.isdecimal() else None
+        return int(stem) if stem.isdecimal() and stem.isascii() else None
 
     def name_of(self, number):
         """What the mask file of a frame is called, without suffix."""
@@ -148,12 +161,13 @@ class VideoFile:
                 if number + 1 == chosen.stop:
                     return
         missing_s = (self._stated_s or 0) - clock.end_s
-        if self._is_cut or missing_s > max(self._slack_s, _SLACK_SHARE * (self._stated_s or 0)):
-            stated_s = float(self._stated_s or 0)
+        is_short = missing_s > max(self._slack_s, _SLACK_SHARE * (self._stated_s or 0))
+        if self._is_whole is False or (self._is_whole is None and is_short):
+            frames = f' of {self._stated_frames}' if self._stated_frames else ''
+            seconds = f' of {float(self._stated_s):.1f} s' if self._stated_s else ''
             raise InputError(
-                f'{self.path}: ends after frame {number}, at {float(clock.end_s):.1f} s of '
-                f'{stated_s:.1f} s; copy the video again, or take it as it is with '
-                f'--stop={number + 1}'
+                f'{self.path}: ends after frame {number}{frames}, at {float(clock.end_s):.1f} s'
+                f'{seconds}; copy the video again, or take it as it is with --stop={number + 1}'
             )
 
     @contextlib.contextmanager
@@ -162,7 +176,9 @@ class VideoFile:
             # replace: titles in another encoding are no reason to refuse a video. Only files: a
             # playlist that somebody calls a video must not make this machine ask others.
             container = av.open(
-                str(self.path), metadata_errors='replace', options={'protocol_whitelist': 'file'}
+                f'file:{self.path}',  # '10:30.mp4' names no protocol
+                metadata_errors='replace',
+                options={'protocol_whitelist': 'file', 'format_whitelist': _FORMATS},
             )
         except (av.FFmpegError, OSError) as error:
             raise InputError(
@@ -214,24 +230,55 @@ class VideoFile:
         return np.ascontiguousarray(image[:: flips[0], :: flips[1]])
 
 
+class AnimatedFile:
+    """An animated WebP; see `open_video`."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        first = next(animation.read_images(self.path), None)
+        if first is None:
+            raise InputError(f'{path}: no frame can be read from it; copy the video again')
+        self._durations = animation.list_durations(self.path)
+        self.size = self.stored_size = first.shape[:2]
+        self.num_frames = len(self._durations)
+        total = sum(self._durations)
+        self.rate = self.num_frames / total if total else _DEFAULT_RATE
+
+    identity, number_of, name_of = VideoFile.identity, VideoFile.number_of, VideoFile.name_of
+
+    def read(self, chosen=None) -> Iterator[Frame]:
+        """Yields the frames of a Range; InputError where the file is cut or damaged."""
+        chosen, number, time_s = chosen or Range(), -1, Fraction(0)
+        for number, image in enumerate(animation.read_images(self.path)):
+            if number in chosen:
+                yield Frame(number, self.name_of(number), time_s, image)
+            if number + 1 == chosen.stop:
+                return
+            time_s += self._durations[number] or 1 / Fraction(self.rate)
+        if ending.is_whole(self.path) is False:
+            raise InputError(
+                f'{self.path}: ends after frame {number}; copy the video again, or take it as it '
+                f'is with --stop={number + 1}'
+            )
+
+
 class FrameFolder:
     """A folder of frames, in the order of the numbers in their names; see `open_video`."""
 
     def __init__(self, path, rate):
         self.path = Path(path)
+        if not (math.isfinite(rate) and 0 < rate <= _HIGHEST_RATE):
+            raise InputError(
+                f'--fps={rate}: frames per second must be above 0, and {_HIGHEST_RATE} at most'
+            )
         self.rate = Fraction(rate).limit_denominator(1001)
-        if self.rate <= 0:
-            raise InputError(f'--fps={rate}: frames per second must be above 0')
-        files = [p for p in self.path.iterdir() if p.suffix.lower() in frame_files.SUFFIXES]
-        self._files = sorted(
-            (p for p in files if p.name[0] != '.'), key=lambda p: natural_key(p.stem)
-        )
-        if not self._files:
-            raise InputError(f'{path}: no frames in it; JPEG and PNG files are read')
-        self._numbers = {file.stem: number for number, file in enumerate(self._files)}
-        if len(self._numbers) < len(self._files):
-            raise InputError(f'{path}: two frames differ only in their suffix; remove one of them')
+        found = listing.list_files(self.path, frame_files.SUFFIXES)
+        if not found:
+            raise InputError(f'{path}: no frames in it; JPEG, PNG and WebP files are read')
+        self._files = list(found.values())
+        self._numbers = {stem: number for number, stem in enumerate(found)}
         self.size = frame_files.read_size(self._files[0])
+        self.stored_size = frame_files.read_size(self._files[0], upright=False)
         self.num_frames = len(self._files)
 
     @property
@@ -240,8 +287,8 @@ class FrameFolder:
         return {'video': str(self.path.resolve()), 'frames': self.num_frames}
 
     def number_of(self, stem):
-        """The frame whose image has this stem, or None."""
-        return self._numbers.get(stem)
+        """The frame whose image has this stem, or else this number; None: none has."""
+        return self._numbers.get(listing.find_stem(stem, self._numbers))
 
     def name_of(self, number):
         """What the mask file of a frame is called, without suffix."""
@@ -274,7 +321,7 @@ class _Clock:
         self.end_s = Fraction(0)
 
     def time_of(self, picture):
-        if picture.pts is None:
+        if picture.pts is None or not picture.time_base:
             time_s = self.end_s
         else:
             time_s = picture.pts * Fraction(picture.time_base)
@@ -289,7 +336,7 @@ class _Clock:
 def _held_back(stream):
     """What the decoder's threads have finished of a file that cannot be read further."""
     try:
-        return stream.codec_context.decode(None)
+        return stream.codec_context.decode(None) if stream.codec_context else []
     except av.FFmpegError:
         return []
 

@@ -30,7 +30,7 @@ class VideoWriter:
         self._margin = [(0, side % 2) for side in size] + [(0, 0)]
         height, width = (side + side % 2 for side in size)
         self._container = av.open(
-            str(self._temporary), 'w', format='mp4', options={'movflags': 'faststart'}
+            f'file:{self._temporary}', 'w', format='mp4', options={'movflags': 'faststart'}
         )
         options = {'crf': '20', 'preset': 'veryfast'}
         self._stream = self._container.add_stream(

@@ -1,0 +1,57 @@
+"""Animated WebP, which FFmpeg does not read, as a video."""
+
+import struct
+from fractions import Fraction
+
+import numpy as np
+from PIL import Image
+
+from vos_jax.data import pictures
+from vos_jax.errors import InputError
+
+
+def is_animated_webp(path):
+    """Whether a file is one, by its head."""
+    with open(path, 'rb') as file:
+        head = file.read(21)
+    is_extended = pictures.form_of(head) == 'WebP' and head[12:16] == b'VP8X'
+    return len(head) == 21 and is_extended and bool(head[20] & 2)
+
+
+def list_durations(path):
+    """Seconds for which each frame is shown, as Fractions, by the chunks of the file."""
+    found = []
+    with open(path, 'rb') as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, length = struct.unpack('<4sI', head)
+            start = file.tell()
+            if name == b'ANMF':
+                found.append(Fraction(int.from_bytes(file.read(16)[12:15], 'little'), 1000))
+            file.seek(start + length + length % 2)
+    return found
+
+
+def read_images(path):
+    """Yields u8[H, W, 3] of each frame, upright.
+
+    Raises:
+      InputError: where the file is damaged, after the last frame before that.
+    """
+    with pictures.guarded(path, 'video'):
+        data = path.read_bytes()
+        orientation = pictures.read_orientation(data)
+        pictures.read_size(data, path, 'video')
+        image = Image.open(path, formats=('WEBP',))
+    with image:
+        for number in range(image.n_frames):
+            try:
+                with pictures.guarded(path, 'video'):
+                    image.seek(number)
+                    picture = np.array(image.convert('RGB'))
+            except InputError:
+                raise InputError(
+                    f'{path}: damaged after frame {number - 1}; copy the video again, or end '
+                    f'before that with --stop={number}'
+                ) from None
+            yield pictures.turn_upright(picture, orientation)
