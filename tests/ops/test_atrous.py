@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vos_jax.ops.convolution import conv2d
 from vos_jax.ops.cpu.atrous import convolve_taps
-from vos_jax.ops.cpu.convolution import conv2d
 
 
 @pytest.mark.parametrize('rate', [1, 2, 4, 6, 9])  # of 5 rows and 7 columns

@@ -4,8 +4,8 @@ import pytest
 from jax import lax
 
 from tests.models.tiny import quick_jit
+from vos_jax.ops.convolution import conv2d
 from vos_jax.ops.cpu import winograd
-from vos_jax.ops.cpu.convolution import conv2d
 
 # batch, height, width, output channels, kernel size, stride, padding, dilation
 CASES = {

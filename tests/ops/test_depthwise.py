@@ -5,7 +5,7 @@ import pytest
 from jax import lax
 
 from tests.models.tiny import quick_jit
-from vos_jax.ops.depthwise import depthwise
+from vos_jax.ops.convolution import depthwise
 
 # batch, height, width, kernel size, stride, dilation
 CASES = {

@@ -4,7 +4,7 @@ import pytest
 
 from tests.models.tiny import quick_jit, softmax
 from vos_jax.ops import memory
-from vos_jax.ops.cpu.tiling import by_tiles
+from vos_jax.ops.tiling import by_tiles
 
 affinity = quick_jit(memory.affinity)
 dot_similarity = quick_jit(memory.dot_similarity)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vos_jax.ops.cpu.convolution import conv2d
+from vos_jax.ops.convolution import conv2d
 from vos_jax.planning import hlo
 from vos_jax.training import flops
 from vos_jax.training.unroll import recomputed

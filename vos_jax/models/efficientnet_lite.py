@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from vos_jax.models.encoder_spec import LITE_STAGES, LiteSpec, LiteStage
 from vos_jax.models.layers import Conv1x1, conv
 from vos_jax.ops import resize
-from vos_jax.ops.cpu.convolution import conv2d
-from vos_jax.ops.depthwise import depthwise
+from vos_jax.ops.convolution import conv2d, depthwise
 
 STEM_WIDTH = 32
 STAGES = LITE_STAGES

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from vos_jax.models.encoder_spec import NORM_GROUPS, NORMS
 from vos_jax.ops import resize
-from vos_jax.ops.cpu.convolution import conv2d
+from vos_jax.ops.convolution import conv2d
 
 
 class Conv1x1(nn.Module):

@@ -88,9 +88,9 @@ def resize(x, size, weights=linear_weights):
     """
     x = x.astype(jnp.float32)
     if x.shape[-3] != size[0]:
-        x = _contract('oi,...iwc->...owc', weights(x.shape[-3], size[0]), x)
+        x = contract('oi,...iwc->...owc', weights(x.shape[-3], size[0]), x)
     if x.shape[-2] != size[1]:
-        x = _contract('oi,...hic->...hoc', weights(x.shape[-2], size[1]), x)
+        x = contract('oi,...hic->...hoc', weights(x.shape[-2], size[1]), x)
     return x
 
 
@@ -99,36 +99,10 @@ def resize_maps(x, size, weights=linear_weights):
     return resize(x[..., None], size, weights)[..., 0]
 
 
-def _contract(equation, matrix, x):
+def contract(equation, matrix, x):
+    """Einsum of an interpolation matrix and maps."""
     # Full precision: bfloat16 products would move a border by a tenth of a pixel.
     return jnp.einsum(equation, matrix, x, precision=jax.lax.Precision.HIGHEST)
-
-
-def convolve_resized(x, kernel, size, weights=linear_weights):
-    """3x3 convolution of `resize(x, size, weights)`, with zeros around, which is never made.
-
-    Both are linear: each of the nine taps is a product at the small size, and matrices that
-    interpolate and shift sum the taps. Enlarged by 4, that is a sixth of the operations.
-
-    Args:
-      x: [N, h, w, C].
-      kernel: [3, 3, C, D], in the dtype of x.
-      size: (height, width) of the result.
-      weights: as for `resize`.
-
-    Returns:
-      f32[N, height, width, D].
-    """
-    taps = jnp.einsum('nhwc,ijcd->nhwijd', x, kernel).astype(jnp.float32)
-    rows, columns = (_shifted(weights, x.shape[1 + k], size[k]) for k in (0, 1))
-    taps = _contract('xjw,nhwijd->nhixd', columns, taps)
-    return _contract('yih,nhixd->nyxd', rows, taps)
-
-
-def _shifted(weights, size, new_size):
-    """f32[new_size, 3, size]: the rows of the matrix one before, at, and one after each place."""
-    padded = np.pad(weights(size, new_size), ((1, 1), (0, 0)))
-    return np.stack([padded[shift : shift + new_size] for shift in range(3)], axis=1)
 
 
 @functools.lru_cache(maxsize=256)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vos_jax.ops.cpu.tiling import by_tiles
+from vos_jax.ops.cpu import switch
+from vos_jax.ops.tiling import by_tiles
 
 # Stands for the squared distance to nothing; every bias leaves its proxy at exactly 1.
 FAR = 5e4
@@ -116,7 +117,7 @@ def _walk_blocks(query, references, labels, num_slots, indexed):
     def walk_tiles(query, references, blocks):
         return by_tiles(lambda tile, _: walk(tile, references, blocks), query, TILE, axis=-1)
 
-    return lax.platform_dependent(query, references, blocks, cpu=walk_tiles, default=walk)
+    return switch.on_cpu('tiles', walk_tiles, walk, query, references, blocks)
 
 
 def _walk(query, references, blocks, num_slots, indexed):

@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vos_jax.models.cfbi.convolutions import AtrousConv, ResizedConv
 from vos_jax.models.cfbi.spec import DeepLabSpec
-from vos_jax.models.convolutions import AtrousConv, ResizedConv
 from vos_jax.models.layers import Norm, conv
 from vos_jax.models.resnet import Block
 

@@ -6,8 +6,8 @@ Everything works on slots as a batch: N = B * S.
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vos_jax.models.cfbi.convolutions import AtrousConv, ResizedConv
 from vos_jax.models.cfbi.parts import FAN_IN, FAN_OUT, GCT, Depthwise, Gate, GroupNorm, Linear, conv
-from vos_jax.models.convolutions import AtrousConv, ResizedConv
 from vos_jax.ops import align
 from vos_jax.ops.cpu.holding import hold
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vos_jax.models.layers import Conv, Conv1x1
-from vos_jax.ops.depthwise import depthwise
+from vos_jax.ops.convolution import depthwise
 
 EPSILON = 1e-5
 FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')

@@ -15,7 +15,7 @@ from vos_jax.models.layers import Conv1x1
 from vos_jax.models.resnet import Encoder
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
-from vos_jax.ops.cpu.tiling import by_tiles
+from vos_jax.ops.tiling import by_tiles
 
 
 @flax.struct.dataclass

@@ -6,35 +6,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vos_jax.ops.cpu import winograd
+from vos_jax.ops.cpu import switch, winograd
 
 MAX_PIECES = 16
 # From so many output channels and pixels on the weight gradient is quicker sample by sample on a
-# CPU: 1.2 to 5 times (3x3, 24 to 96 channels, 4 and 12 samples, 24x36 to 96x144, 2026-11-25). With
-# 16 output channels and fewer it takes 3 to 12 times as long, and small images gain nothing.
+# CPU: 1.2 to 5 times (3x3, 24 to 96 channels, 4 and 12 samples, 24x36 to 96x144). With 16 output
+# channels and fewer it takes 3 to 12 times as long, and small images gain nothing.
 BY_SAMPLE_CHANNELS, BY_SAMPLE_PIXELS = 24, 600
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv2d(x, kernel, stride=1, padding=1, dilation=1):
-    """Convolution of channels-last images.
-
-    Args:
-      x: [N, H, W, C].
-      kernel: [kh, kw, C, D].
-      stride, padding, dilation: ints, the same for both axes; padding is with zeros.
-
-    Returns:
-      [N, H', W', D].
-    """
-    plain = functools.partial(_plain, stride=stride, padding=padding, dilation=dilation)
-    regular = (stride, padding, dilation) == (1, 1, 1) and x.dtype == jnp.float32
-    if not (regular and winograd.pays(x.shape, kernel.shape)):
-        return plain(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=winograd.conv3x3, default=plain)
-
-
-def _plain(x, kernel, stride, padding, dilation):
+def plain(x, kernel, settings):
+    """XLA's convolution; arguments as for `conv2d`."""
+    stride, padding, dilation = settings
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -45,17 +28,53 @@ def _plain(x, kernel, stride, padding, dilation):
     )
 
 
-def _forward(x, kernel, stride, padding, dilation):
-    return conv2d(x, kernel, stride, padding, dilation), (x, kernel)
+def pays(x, kernel, settings):
+    """Whether `conv2d` is quicker than `plain`, forward or backward, and switched on."""
+    return _takes_winograd(x, kernel, settings) or _has_large_result(x, kernel, settings)
 
 
-def _backward(stride, padding, dilation, residuals, cotangent):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv2d(x, kernel, settings):
+    """Convolution of channels-last images.
+
+    Args:
+      x: [N, H, W, C].
+      kernel: [kh, kw, C, D].
+      settings: (stride, padding, dilation), ints, the same for both axes; padding is with zeros.
+
+    Returns:
+      [N, H', W', D].
+    """
+    convolve = functools.partial(plain, settings=settings)
+    if not _takes_winograd(x, kernel, settings):
+        return convolve(x, kernel)
+    return switch.on_cpu('winograd', winograd.conv3x3, convolve, x, kernel)
+
+
+def _takes_winograd(x, kernel, settings):
+    regular = settings == (1, 1, 1) and x.dtype == jnp.float32
+    return regular and switch.has('winograd') and winograd.pays(x.shape, kernel.shape)
+
+
+def _has_large_result(x, kernel, settings):
+    # The samples may be on several devices: pieces of the batch would be sent around.
+    if not switch.has('weight_gradient') or jax.sharding.get_abstract_mesh().size > 1:
+        return False
+    shape = jax.eval_shape(functools.partial(plain, settings=settings), x, kernel).shape
+    _, height, width, channels = shape
+    return channels >= BY_SAMPLE_CHANNELS and height * width >= BY_SAMPLE_PIXELS
+
+
+def _forward(x, kernel, settings):
+    return conv2d(x, kernel, settings), (x, kernel)
+
+
+def _backward(settings, residuals, cotangent):
     x, kernel = residuals
-    plain = functools.partial(_plain, stride=stride, padding=padding, dilation=dilation)
+    convolve = functools.partial(plain, settings=settings)
 
-    # The transposes alone: with `jax.vjp` the program would hold the forward pass again.
     def weight_gradient(x, cotangent):
-        return jax.linear_transpose(lambda k: plain(x, k), kernel)(cotangent)[0]
+        return _transposed(lambda k: convolve(x, k), kernel, cotangent)
 
     def weight_gradient_by_sample(x, cotangent):
         pieces = min(x.shape[0], MAX_PIECES)
@@ -65,17 +84,18 @@ def _backward(stride, padding, dilation, residuals, cotangent):
             for i in range(0, x.shape[0], size)
         )
 
-    _, height, width, channels = cotangent.shape
-    is_large = channels >= BY_SAMPLE_CHANNELS and height * width >= BY_SAMPLE_PIXELS
-    if not is_large or jax.sharding.get_abstract_mesh().size > 1:
-        # The samples may lie on several devices: pieces of the batch would be sent around.
-        kernel_gradient = weight_gradient(x, cotangent)
-    else:
-        kernel_gradient = lax.platform_dependent(
-            x, cotangent, cpu=weight_gradient_by_sample, default=weight_gradient
+    if _has_large_result(x, kernel, settings):
+        kernel_gradient = switch.on_cpu(
+            'weight_gradient', weight_gradient_by_sample, weight_gradient, x, cotangent
         )
-    image_gradient = jax.linear_transpose(lambda a: plain(a, kernel), x)(cotangent)[0]
-    return image_gradient, kernel_gradient
+    else:
+        kernel_gradient = weight_gradient(x, cotangent)
+    return _transposed(lambda a: convolve(a, kernel), x, cotangent), kernel_gradient
+
+
+def _transposed(function, like, cotangent):
+    """The transpose alone: with `jax.vjp` the program would hold the forward pass again."""
+    return jax.linear_transpose(function, like)(cotangent)[0]
 
 
 conv2d.defvjp(_forward, _backward)

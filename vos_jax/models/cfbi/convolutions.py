@@ -1,11 +1,9 @@
-"""Two convolutions of CFBI with the parameters of plain ones, computed in a cheaper order."""
+"""Two convolutions of CFBI, with the parameters of plain ones."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vos_jax.ops import align
-from vos_jax.ops.cpu.atrous import convolve_taps
-from vos_jax.ops.cpu.convolution import conv2d
+from vos_jax.ops import align, convolution
 
 
 class ResizedConv(nn.Module):
@@ -19,12 +17,10 @@ class ResizedConv(nn.Module):
     @nn.compact
     def __call__(self, small, other):
         """small: [N, h', w', C1]; other: [N, h, w, C2] -> [N, h, w, features]."""
-        split = small.shape[-1]
-        shape = (3, 3, split + other.shape[-1], self.features)
+        shape = (3, 3, small.shape[-1] + other.shape[-1], self.features)
         kernel = self.param('kernel', self.kernel_init, shape)
         small, other, kernel = nn.dtypes.promote_dtype(small, other, kernel, dtype=self.dtype)
-        first = align.convolve_resized(small, kernel[:, :, :split], other.shape[1:3], self.weights)
-        return first.astype(other.dtype) + conv2d(other, kernel[:, :, split:])
+        return convolution.resized3x3(small, other, kernel, self.weights)
 
 
 class AtrousConv(nn.Module):
@@ -40,4 +36,4 @@ class AtrousConv(nn.Module):
         """x: [N, h, w, C] -> [N, h, w, features]."""
         kernel = self.param('kernel', self.kernel_init, (3, 3, x.shape[-1], self.features))
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return convolve_taps(x, kernel, self.rate)
+        return convolution.atrous3x3(x, kernel, self.rate)

@@ -1,4 +1,4 @@
-"""Depthwise convolution: each channel with a kernel of its own."""
+"""Depthwise convolution as a sum of shifted products, and its gradients written out."""
 
 import functools
 
@@ -6,49 +6,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from vos_jax.ops.cpu import switch
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def depthwise(x, kernel, stride=1, dilation=1):
-    """Depthwise convolution, zeros around, with the padding that lax calls 'SAME'.
+def depthwise(x, kernel, stride, dilation):
+    """`convolution.depthwise`.
 
-    On CPUs a sum of shifted products: XLA's grouped convolution is a plain loop there, 10 to 30
-    times slower. Its gradients are written out, or each shift would be kept for them.
-
-    Args:
-      x: [N, H, W, C].
-      kernel: [k, k, C], in the dtype of x.
-      stride, dilation: ints, the same for both axes.
-
-    Returns:
-      [N, ceil(H / stride), ceil(W / stride), C].
+    On CPUs XLA's grouped convolution is a plain loop, 10 to 30 times slower. The gradients of a sum
+    of shifts are written out, or each shift would be kept for them.
     """
     settings = dict(stride=stride, dilation=dilation)
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(_shifted, **settings),
-        default=functools.partial(_grouped, **settings),
-    )
+    repaired, native = (functools.partial(f, **settings) for f in (_shifted, plain))
+    return switch.on_cpu('depthwise', repaired, native, x, kernel)
 
 
-def _forward(x, kernel, stride, dilation):
-    return depthwise(x, kernel, stride, dilation), (x, kernel)
-
-
-def _backward(stride, dilation, residuals, cotangent):
-    grouped = functools.partial(_grouped, stride=stride, dilation=dilation)
-    return lax.platform_dependent(
-        *residuals,
-        cotangent,
-        cpu=functools.partial(_shifted_gradients, stride=stride, dilation=dilation),
-        default=lambda x, kernel, cotangent: jax.vjp(grouped, x, kernel)[1](cotangent),
-    )
-
-
-depthwise.defvjp(_forward, _backward)
-
-
-def _grouped(x, kernel, stride, dilation):
+def plain(x, kernel, stride, dilation):
+    """XLA's convolution."""
     return lax.conv_general_dilated(
         x,
         kernel[:, :, None],
@@ -58,6 +32,23 @@ def _grouped(x, kernel, stride, dilation):
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
         feature_group_count=x.shape[-1],
     )
+
+
+def _forward(x, kernel, stride, dilation):
+    return depthwise(x, kernel, stride, dilation), (x, kernel)
+
+
+def _backward(stride, dilation, residuals, cotangent):
+    settings = dict(stride=stride, dilation=dilation)
+    repaired, native = (functools.partial(f, **settings) for f in (_shifted_gradients, _gradients))
+    return switch.on_cpu('depthwise', repaired, native, *residuals, cotangent)
+
+
+depthwise.defvjp(_forward, _backward)
+
+
+def _gradients(x, kernel, cotangent, **settings):
+    return jax.vjp(functools.partial(plain, **settings), x, kernel)[1](cotangent)
 
 
 def _shifted(x, kernel, stride, dilation):
