@@ -26,7 +26,7 @@ from vos_jax.models import protocol
 from vos_jax.models.decoder import Decoder
 from vos_jax.models.giel.model import GIEL
 from vos_jax.models.giel.parts import CoarseHead, LabelEncoder
-from vos_jax.ops.resize import pad_to_multiple
+from vos_jax.ops.grid import Grid
 
 
 @pytest.fixture(scope='module')
@@ -151,7 +151,7 @@ def test_padded_cells_of_the_query_do_not_weigh_the_frames(scene):
 
 def test_object_values_are_label_codes_times_values(scene):  # Eqs. 7 and 8
     _, _, memory = scene
-    masks = pad_to_multiple(soft_masks().objects, STRIDE, (2, 3))
+    masks = Grid(SIZE, STRIDE).pad(soft_masks().objects, (2, 3))
     cells = np.asarray(masks).reshape(2, 3, GRID[0], STRIDE, GRID[1], STRIDE).mean(axis=(3, 5))
     used = np.repeat(OBJECTS[None], 2, axis=0)
     codes = part(LabelEncoder(8, 'area', 'bn'), 'label_encoder', cells, used)

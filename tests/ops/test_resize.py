@@ -40,16 +40,3 @@ def test_cell_means_keep_the_axes_apart(rng):
     means = np.asarray(cell_means(x, 2))
     assert means.shape == (2, 3, 2, 3)
     np.testing.assert_allclose(means[1, 2, 0, 2], x[1, 2, 0:2, 4:6].mean(), rtol=1e-6)
-
-
-def test_padding_goes_to_the_end_up_to_the_next_multiple():
-    x = np.ones((1, 5, 8, 2), np.float32)
-    padded = np.asarray(resize.pad_to_multiple(x, 4, (1, 2)))
-    assert padded.shape == (1, 8, 8, 2)
-    assert (padded[:, :5] == 1).all()
-    assert (padded[:, 5:] == 0).all()
-
-
-def test_what_fits_is_not_padded():
-    x = np.ones((1, 8, 4, 2), np.float32)
-    assert resize.pad_to_multiple(x, 4, (1, 2)) is x

@@ -52,11 +52,3 @@ def cell_means(x, cell):
     batch, channels, height, width = x.shape
     cells = x.reshape(batch, channels, height // cell, cell, width // cell, cell)
     return cells.mean(axis=(3, 5))
-
-
-def pad_to_multiple(x, multiple, axes):
-    """Pads with zeros at the end of `axes` to the next multiple; `x` itself if none is needed."""
-    widths = [(0, 0)] * x.ndim
-    for axis in axes:
-        widths[axis] = (0, -x.shape[axis] % multiple)
-    return jnp.pad(x, widths) if any(after for _, after in widths) else x

@@ -13,6 +13,7 @@ from vos_jax.inference.temporal import Previous, apply, memorise, temporal_step
 from vos_jax.models import protocol
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
+from vos_jax.ops.grid import Grid
 
 REMAT = ('none', 'products', 'step', 'full')
 
@@ -258,6 +259,7 @@ def label_cells(labels, num_slots, stride):
     void = (flat == 255).astype(jnp.float32)[:, None]
     background = 1.0 - masks.sum(axis=1, keepdims=True) - void
     masks = jnp.concatenate([background, masks], axis=1)
-    cells = resize.cell_means(resize.pad_to_multiple(masks, stride, (2, 3)), stride)
+    padded = Grid((height, width), stride).pad(masks, (2, 3))
+    cells = resize.cell_means(padded, stride)
     cells = cells.reshape(batch, length, num_slots + 1, -1)
     return jnp.moveaxis(cells, 2, 3)

@@ -13,8 +13,9 @@ from vos_jax.models.giel.parts import CoarseHead, LabelEncoder, TemporalAttentio
 from vos_jax.models.giel.spec import GIELSpec
 from vos_jax.models.layers import Conv1x1
 from vos_jax.models.resnet import Encoder
-from vos_jax.ops import aggregation, resize
+from vos_jax.ops import aggregation
 from vos_jax.ops import memory as memory_ops
+from vos_jax.ops.grid import Grid
 from vos_jax.ops.tiling import by_tiles
 
 
@@ -109,11 +110,13 @@ class GIEL(nn.Module):
           Features.
         """
         dtype = self.dtype or jnp.float32
+        grid = self._grid(frames.shape[1:3])
         if self.memorises_features:
-            x = self._padded(efficientnet_lite.normalise(frames, dtype))
+            x = grid.pad(efficientnet_lite.normalise(frames, dtype), (1, 2))
             r2, r3, r4 = self.query_encoder(x)
         else:
-            r2, r3, r4 = self.query_encoder(self._padded(protocol.normalise(frames, dtype)), train)
+            x = grid.pad(protocol.normalise(frames, dtype), (1, 2))
+            r2, r3, r4 = self.query_encoder(x, train)
         return Features(r3, r2, self.key(r4), self.value(r4), size=frames.shape[1:3])
 
     def memorise(self, frames, features, masks, objects, time, train=False):
@@ -141,7 +144,8 @@ class GIEL(nn.Module):
         if spec.support_stop_gradient:
             foreground = jax.lax.stop_gradient(foreground)
         key, value = self._support(frames, features, foreground, train)
-        padded = resize.pad_to_multiple(object_masks, self.stride, (2, 3))
+        grid = self._grid(frames.shape[1:3])
+        padded = grid.pad(object_masks, (2, 3))
         object_keys = None
         if spec.use_instance:
             cells = self.label_encoder.prepare(padded, self.stride)
@@ -151,7 +155,7 @@ class GIEL(nn.Module):
             object_keys, object_values = self._support_of_objects(
                 frames, features, object_masks, train
             )
-        valid = self._valid(frames.shape[1:3])
+        valid = grid.valid()
         entry = Memory(
             keys=_flat(key),
             values=_flat(value),
@@ -205,20 +209,20 @@ class GIEL(nn.Module):
         """
         spec = self.spec
         batch, height, width, _ = features.key.shape
-        grid = (height, width)
+        grid = self._grid(features.size)
         weights, global_read, read = self._read(features, memory, time, train)
         global_logits = log_global = None
         if spec.use_global:
-            global_read = global_read.reshape(batch, 1, *grid, -1)
+            global_read = global_read.reshape(batch, 1, height, width, -1)
             decoded = self.global_decoder(features.value, global_read, features.r3, features.r2)
-            global_logits = self._to_image(decoded, features.size)[:, 0]
+            global_logits = grid.to_image(decoded)[:, 0]
             log_global = jax.nn.log_sigmoid(global_logits[:, None])
-        read = read.reshape(*read.shape[:2], *grid, -1)
+        read = read.reshape(*read.shape[:2], height, width, -1)
         if spec.variant == 'full':
             scores = self.instance_decoder(features.value, read, features.r3, features.r2)
         else:
             scores = self.coarse(features.value, read)
-        log_p = jax.nn.log_sigmoid(self._to_image(scores, features.size))
+        log_p = jax.nn.log_sigmoid(grid.to_image(scores))
         if log_global is not None and (spec.instance_uses_global or spec.variant == 'fast'):
             log_p = log_p + log_global
         logits = aggregation.aggregate(log_p, objects)
@@ -233,24 +237,17 @@ class GIEL(nn.Module):
         memory = self.memorise(frames, features, protocol.given_masks(masks), objects, time)
         return self.segment(features, memory, objects, time)
 
-    def _padded(self, x):
-        return resize.pad_to_multiple(x, self.stride, (1, 2))
-
-    def _valid(self, size):
-        """bool[P]: cells whose centre is image, and the first ones of a smaller image."""
-        inside = []
-        for side in size:
-            corners = np.arange(0, side, self.stride)
-            inside.append((corners + self.stride / 2 <= side) | (corners == 0))
-        return (inside[0][:, None] & inside[1][None]).reshape(-1)
+    def _grid(self, size):
+        return Grid(size, self.stride)
 
     def _support(self, frames, features, foreground, train):
+        grid = self._grid(frames.shape[1:3])
         if self.memorises_features:
-            r4 = self.support_encoder(features.r3, self._padded(foreground))
+            r4 = self.support_encoder(features.r3, grid.pad(foreground, (1, 2)))
             return self.key(r4), self.value(r4)
         x = protocol.normalise(frames, self.dtype or jnp.float32)
         x = jnp.concatenate([x, foreground[..., None].astype(x.dtype)], axis=-1)
-        r4 = self.support_encoder(self._padded(x), train)[-1]
+        r4 = self.support_encoder(grid.pad(x, (1, 2)), train)[-1]
         return self.key(r4), self.value(r4)
 
     def _support_of_objects(self, frames, features, masks, train):
@@ -321,7 +318,7 @@ class GIEL(nn.Module):
         valid = memory.valid[..., None].astype(jnp.float32)
         keys = memory.keys.astype(jnp.float32)
         means = (keys * valid).sum(axis=2) / jnp.maximum(valid.sum(axis=2), 1.0)
-        inside = self._valid(features.size).reshape(*features.key.shape[1:3], 1)
+        inside = self._grid(features.size).valid().reshape(*features.key.shape[1:3], 1)
         query = features.key.astype(jnp.float32)
         query_mean = (query * inside).sum(axis=(1, 2)) / inside.sum()
         return self.temporal_attention(means, query_mean, memory.valid.any(axis=2))
@@ -345,13 +342,6 @@ class GIEL(nn.Module):
             own = self._affinity(keys, query, memory, factor, bias)
             reads.append(memory_ops.read_memory(own, memory.object_values[:, :, :, slot]))
         return jnp.stack(reads, axis=1)
-
-    def _to_image(self, logits, size):
-        """f32[B, K, h, w, 1] at any stride -> f32[B, K, H, W]: bilinear, padding cropped."""
-        batch, slots, height = logits.shape[:3]
-        padded = -(-size[0] // self.stride) * self.stride
-        x = resize.upsample(logits.reshape(batch * slots, *logits.shape[2:]), padded // height)
-        return x.reshape(batch, slots, *x.shape[1:3])[:, :, : size[0], : size[1]]
 
 
 def _flat(x):

@@ -14,8 +14,9 @@ from vos_jax.models.decoder import Decoder
 from vos_jax.models.layers import Conv
 from vos_jax.models.resnet import Encoder
 from vos_jax.models.stm.spec import STMSpec
-from vos_jax.ops import aggregation, resize
+from vos_jax.ops import aggregation
 from vos_jax.ops import memory as memory_ops
+from vos_jax.ops.grid import Grid
 
 RELEASED_OBJECTS = 10
 
@@ -106,14 +107,17 @@ class STM(nn.Module):
             own = jax.lax.stop_gradient(own)
         others = jnp.clip(own.sum(axis=1, keepdims=True) - own, 0.0, 1.0)
         image = self._image(frames)
-        maps = self._padded(jnp.stack([own, others], axis=-1), (2, 3)).astype(image.dtype)
+        grid = self._grid(frames.shape[1:3])
+        maps = grid.pad(jnp.stack([own, others], axis=-1), (2, 3)).astype(image.dtype)
         batch, slots = objects.shape
         images = jnp.broadcast_to(image[:, None], (*maps.shape[:-1], 3))
         x = jnp.concatenate([images, maps], axis=-1)
         r4 = self.memory_encoder(x.reshape(batch * slots, *x.shape[2:]), train)[-1]
         split = lambda y: y.reshape(batch, 1, slots, -1, y.shape[-1])  # noqa: E731
         keys, values = split(self.memory_key(r4)), split(self.memory_value(r4))
-        valid = objects[:, None, :, None] & self._valid(frames.shape[1:3])
+        # The released code reads padding like image.
+        is_read = grid.valid() | (self.spec.compat == 'release')
+        valid = objects[:, None, :, None] & is_read
         return Memory(keys, values, valid)
 
     def widen(self, entry, num_slots):
@@ -149,7 +153,7 @@ class STM(nn.Module):
         read = self.read(features, memory)
         decoded = self.decoder(features.value, read, features.r3, features.r2)
         # The softmax over two channels is the sigmoid of their difference.
-        scores = self._to_image(decoded[..., 1:] - decoded[..., :1], features.size)
+        scores = self._grid(features.size).to_image(decoded[..., 1:] - decoded[..., :1])
         logits = aggregation.aggregate(jax.nn.log_sigmoid(scores), objects)
         if self.spec.compat == 'release':
             return protocol.Prediction(_released_probabilities(logits, objects), logits)
@@ -185,44 +189,15 @@ class STM(nn.Module):
         memory = self.memorise(frames, features, protocol.given_masks(masks), objects, time)
         return self.segment(features, memory, objects, time)
 
-    def _margins(self, size):
-        """Padding (before, after) of both axes to whole cells."""
-        missing = [-side % self.stride for side in size]
-        centred = self.spec.compat == 'release'
-        before = [pixels // 2 if centred else 0 for pixels in missing]
-        return [(b, pixels - b) for b, pixels in zip(before, missing)]
-
-    def _padded(self, x, axes):
-        """Pads the image axes with zeros."""
-        widths = [(0, 0)] * x.ndim
-        for axis, margin in zip(axes, self._margins([x.shape[axis] for axis in axes])):
-            widths[axis] = margin
-        return jnp.pad(x, widths)
+    def _grid(self, size):
+        return Grid(size, self.stride, centred=self.spec.compat == 'release')
 
     def _image(self, frames):
         """Normalised and padded; padding is black in the release, else the mean colour."""
-        dtype = self.dtype or jnp.float32
+        grid, dtype = self._grid(frames.shape[1:3]), self.dtype or jnp.float32
         if self.spec.compat == 'release':
-            return protocol.normalise(self._padded(frames, (1, 2)), dtype)
-        return self._padded(protocol.normalise(frames, dtype), (1, 2))
-
-    def _valid(self, size):
-        """bool[P]: cells that are read. Those whose centre is image, or all (release)."""
-        inside = []
-        for side in size:
-            corners = np.arange(0, side, self.stride)
-            centres = (corners + self.stride / 2 <= side) | (corners == 0)
-            inside.append(centres | (self.spec.compat == 'release'))
-        return (inside[0][:, None] & inside[1][None]).reshape(-1)
-
-    def _to_image(self, scores, size):
-        """f32[B, K, h, w, 1] at any stride -> f32[B, K, H, W]: bilinear, padding cropped."""
-        batch, slots, height = scores.shape[:3]
-        (top, bottom), (left, _) = self._margins(size)
-        factor = (top + size[0] + bottom) // height
-        x = resize.upsample(scores.reshape(batch * slots, *scores.shape[2:]), factor)
-        x = x.reshape(batch, slots, *x.shape[1:3])
-        return x[:, :, top : top + size[0], left : left + size[1]]
+            return protocol.normalise(grid.pad(frames, (1, 2)), dtype)
+        return grid.pad(protocol.normalise(frames, dtype), (1, 2))
 
 
 def _released_probabilities(logits, objects):
