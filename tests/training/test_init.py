@@ -1,6 +1,7 @@
 """Fresh runs that start from given weights."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -11,10 +12,12 @@ from vos_jax import weights
 from vos_jax.config.schema import OptimizerSpec
 from vos_jax.errors import InputError
 from vos_jax.models.resnet import Encoder
-from vos_jax.training import step
-from vos_jax.training.initial_weights import warm_start
+from vos_jax.training import initial_weights, step
 from vos_jax.training.optimizer import make_optimizer
 
+warm_start = functools.partial(
+    initial_weights.warm_start, encoders=('query_encoder', 'support_encoder')
+)
 FROZEN = dataclasses.replace(tiny.SPEC.encoder, norm='frozen_bn')
 
 

@@ -40,7 +40,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Has the methods of `contract`, called through `apply` like those of a Flax module.
+    """Has the methods of `protocol.Model`, called through `apply` like those of a Flax module.
 
     Attributes:
       models: one module for each scale, of the same variables.
@@ -61,7 +61,7 @@ class Views:
         return self.models[0].stride
 
     def apply(self, variables, *args, method, train=False):
-        """Calls a method of the contract; there is nothing to train."""
+        """Calls a method of the model; there is nothing to train."""
         if train:
             raise ValueError('views are for inference; train the model itself')
         return getattr(self, method)(variables, *args)
@@ -95,7 +95,7 @@ class Views:
         return entry.replace(scales=scales)
 
     def segment(self, variables, features, memory, objects, time):
-        """contract.Prediction with the mean probabilities; its logits are their logarithms."""
+        """protocol.Prediction with the mean probabilities; its logits are their logarithms."""
         doubled = (self._doubled(objects), self._doubled(time))
         results = []
         for model, seen, part in zip(self.models, features.scales, memory.scales, strict=True):
@@ -133,7 +133,7 @@ def build(model, spec):
     """A model as `config.inference` wants it seen.
 
     Args:
-      model: Flax module with the methods of `contract`.
+      model: Flax module with the methods of `protocol.Model`.
       spec: InferenceSpec, of which scales, flip and max_edge count.
 
     Returns:
@@ -143,16 +143,14 @@ def build(model, spec):
       InputError: for several scales of a model that has no setting for it.
     """
     scales = spec.scales
-    if scales != (1.0,) or spec.max_edge:
-        fields = [field.name for field in dataclasses.fields(model.spec)]
-        if 'scale' not in fields:
-            raise InputError(
-                f"'inference.scales' is {scales}, but {type(model).__name__} sees frames at their "
-                'own size; take (1.0,)'
-            )
-        edge = spec.max_edge or (model.spec.max_edge if scales == (1.0,) else SEVERAL_EDGE)
-        specs = [dataclasses.replace(model.spec, scale=s, max_edge=edge) for s in scales]
-        models = tuple(model.clone(spec=spec) for spec in specs)
-    else:
+    if scales == (1.0,) and not spec.max_edge:
         models = (model,)
+    elif not isinstance(model, protocol.Scalable):
+        raise InputError(
+            f"'inference.scales' is {scales}, but {type(model).__name__} sees frames at their "
+            'own size; take (1.0,)'
+        )
+    else:
+        edge = spec.max_edge or (None if scales == (1.0,) else SEVERAL_EDGE)
+        models = tuple(model.at_scale(scale, edge) for scale in scales)
     return models[0] if len(models) == 1 and not spec.flip else Views(models, spec.flip)

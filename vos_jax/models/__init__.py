@@ -1,1 +1,1 @@
-"""The models as Flax modules; `registry` builds them from a config, `contract` they share."""
+"""The models as Flax modules: `registry` builds them from a config, `protocol` is the contract."""

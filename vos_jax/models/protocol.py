@@ -1,15 +1,14 @@
-"""What every model shares with training, inference and evaluation (models.md, section 0).
+"""What every model shares with training, inference and evaluation.
 
-A model has three methods:
-
-- `encode(frames) -> Features`: what depends on the frame alone, once per frame.
-- `memorise(frames, features, masks, foreground, objects, time) -> Memory`: the entry of one frame.
-- `segment(features, memory, objects) -> Prediction`: the object probabilities of a query frame.
+`Model` is the contract: `encode` once per frame, `memorise` the entry of a frame, `segment` a frame
+by a memory, `widen` an entry for more objects. Below are the structures that pass between them.
 
 An entry is a memory of one frame. `write` puts it into a memory of fixed shape, in training;
 inference keeps the entries and assembles a memory from those its policy names, so that a frame is
 encoded once and nothing is copied when the sample of frames changes.
 """
+
+import typing
 
 import flax.struct
 import jax
@@ -57,6 +56,97 @@ class Prediction:
         if self.foreground_logits is None:
             return Masks(objects, objects.sum(axis=1), given)
         return Masks(objects, jax.nn.sigmoid(self.foreground_logits), given)
+
+
+class Memory(typing.Protocol):
+    """Memory of T frames, or the entry of one (T = 1): a pytree of arrays [B, T, ...].
+
+    Attributes:
+      valid: bool[B, T, ...], False in empty slots; training and inference hide entries by it.
+    """
+
+    valid: jax.Array
+
+    def replace(self, **changes) -> 'Memory':
+        """With other arrays, as of flax.struct.dataclass."""
+
+
+class Model(typing.Protocol):
+    """A Flax module: its methods are called through `apply(variables, ..., method='encode')`.
+
+    Its constructor takes its spec, and the dtype to compute in. `__call__(frames, masks, objects)`
+    uses every parameter, for initialisation.
+
+    Attributes:
+      spec: frozen dataclass of its settings (`models/NAME/spec.py`).
+      stride: pixels per memory cell and side; training asks for crops of whole cells.
+      memorises_features: whether `memorise` needs the features of its frame; else they are not
+        kept, and `features` may be None.
+      encoders: parts of the parameters that the weights of a pre-trained encoder start.
+    """
+
+    spec: typing.Any
+    stride: int
+    memorises_features: bool
+    encoders: tuple[str, ...]
+
+    def encode(self, frames, train=False) -> typing.Any:
+        """What depends on frames alone.
+
+        Args:
+          frames: u8[B, H, W, 3], of any size.
+          train: whether norms use batch statistics, and dropout is active.
+
+        Returns:
+          Features: a pytree of arrays with leading axis B.
+        """
+
+    def memorise(self, frames, features, masks, objects, time, train=False) -> Memory:
+        """The memory entry of a frame.
+
+        Args:
+          frames: u8[B, H, W, 3].
+          features: of these frames, where `memorises_features`.
+          masks: Masks, given or predicted.
+          objects: bool[B, K], slots in use.
+          time: i32[B], frame numbers.
+          train: as for `encode`.
+
+        Returns:
+          Memory with T = 1.
+        """
+
+    def segment(self, features, memory, objects, time, train=False) -> Prediction:
+        """Segments a frame.
+
+        Args:
+          features: of the frame.
+          memory: Memory; at least one slot is in use.
+          objects: bool[B, K].
+          time: i32[B], number of the frame.
+          train: as for `encode`; a gradient will be asked for.
+        """
+
+    def widen(self, entry, num_slots) -> Memory:
+        """The entry of a frame for more object slots, for objects that appear later.
+
+        Args:
+          entry: Memory with T = 1 and K slots.
+          num_slots: K' > K.
+        """
+
+
+@typing.runtime_checkable
+class Scalable(typing.Protocol):
+    """A model that can see frames at several scales (`inference.scales`)."""
+
+    def at_scale(self, scale, max_edge) -> Model:
+        """The same model, which sees frames enlarged by `scale`, the longer edge up to a length.
+
+        Args:
+          scale: factor on the frame's size.
+          max_edge: pixels at scale 1; None: as its spec says.
+        """
 
 
 def given_masks(objects):

@@ -11,11 +11,8 @@ from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.training.processes import say
 
-# Parts of the models that an encoder's weights are for (`data_prep.import_weights` of a backbone).
-ENCODERS = ('query_encoder', 'memory_encoder', 'support_encoder')
 
-
-def warm_start(state, path):
+def warm_start(state, path, encoders=()):
     """Starts a state from the weights of a file, and prints what was taken and what starts new.
 
     A file holds a whole model, whose arrays are taken by name, or an encoder, which starts each
@@ -25,6 +22,7 @@ def warm_start(state, path):
     Args:
       state: a fresh TrainState.
       path: file of `weights.export_weights` or `data_prep.import_weights`; '': none.
+      encoders: parts of the model that an encoder's weights are for, `protocol.Model.encoders`.
 
     Returns:
       The state; its moving average, if it has one, starts from the same weights.
@@ -39,7 +37,7 @@ def warm_start(state, path):
     needed = weights.named(variables)
     taken = {}
     for name, array in needed.items():
-        source = _source(name.partition('/')[2], found)
+        source = _source(name.partition('/')[2], found, encoders)
         if source is not None:
             value = _fitted(found[source], array, f"{path}: '{source}'")
             taken[name] = _Taken(source, value, value.shape != found[source].shape)
@@ -64,13 +62,13 @@ def _below(variables):
     return {name.partition('/')[2]: array for name, array in weights.named(variables).items()}
 
 
-def _source(path, found):
+def _source(path, found, encoders):
     """Name in the file of an array of ours, or None."""
     if path in found:
         return path
     part, _, rest = path.partition('/')
     name = f'encoder/{rest}'
-    return name if part in ENCODERS and name in found else None
+    return name if part in encoders and name in found else None
 
 
 def _fitted(value, needed, where):

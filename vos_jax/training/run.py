@@ -53,7 +53,9 @@ def opened(config, workdir, program):
         for line in recipe.record(config, workdir, is_resumed, write=processes.is_writer()):
             say(f'changed since the run began: {line}')
         batches = program.batches(0)  # finds wrong input at once
-        warm_start = functools.partial(initial_weights.warm_start, path=config.init)
+        warm_start = functools.partial(
+            initial_weights.warm_start, path=config.init, encoders=program.model.encoders
+        )
         state, start = restore_or_init(checkpoints, program.init, warm_start, program.in_state)
         if start:
             batches.close()

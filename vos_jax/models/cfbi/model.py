@@ -1,8 +1,10 @@
 """CFBI: foreground-background integration (Yang, Wei and Yang, ECCV 2020), as released.
 
 The background is a slot of its own, slot 0 of S = K + 1. Where paper and released code differ,
-this is the code; models_cfbi.md, section 9 lists the differences.
+this is the code.
 """
+
+import dataclasses
 
 import flax.linen as nn
 import flax.struct
@@ -58,7 +60,7 @@ class Memory:
 
 
 class CFBI(nn.Module):
-    """The model; see `contract` for what its methods are for."""
+    """The model; see `protocol` for what its methods are for."""
 
     spec: CFBISpec
     dtype: jnp.dtype | None = None
@@ -66,6 +68,7 @@ class CFBI(nn.Module):
     # A frame is memorised by the embedding that it had as query frame.
     memorises_features = True
     stride = 16
+    encoders = ()
 
     def setup(self):
         spec = self.spec
@@ -85,7 +88,7 @@ class CFBI(nn.Module):
             self.foreground_bias = self.param('foreground_bias', nn.initializers.zeros, ())
 
     def encode(self, frames, train=False):
-        """Embeds frames; they are resized to 16 k + 1 pixels (`cfbi_spec.network_size`).
+        """Embeds frames; they are resized to 16 k + 1 pixels (`spec.network_size`).
 
         Args:
           frames: u8[B, H, W, 3].
@@ -164,6 +167,11 @@ class CFBI(nn.Module):
         logits = align.resize_maps(logits, features.size)
         logits = jnp.where(used[:, :, None, None], logits, NEGATIVE)
         return protocol.Prediction(aggregation.probabilities_of(logits), logits)
+
+    def at_scale(self, scale, max_edge=None):
+        """The same model for frames of another size; see `protocol.Scalable`."""
+        max_edge = max_edge or self.spec.max_edge
+        return self.clone(spec=dataclasses.replace(self.spec, scale=scale, max_edge=max_edge))
 
     def __call__(self, frames, masks, objects):
         """Uses every parameter, for initialisation: memorises and segments the same frames."""

@@ -61,6 +61,8 @@ class GIEL(nn.Module):
     spec: GIELSpec
     dtype: jnp.dtype | None = None
 
+    encoders = ('query_encoder', 'support_encoder')
+
     def setup(self):
         spec = self.spec
         if self.memorises_features:

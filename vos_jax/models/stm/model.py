@@ -51,13 +51,14 @@ class Memory:
 
 
 class STM(nn.Module):
-    """The model; see `contract` for what its methods are for."""
+    """The model; see `protocol` for what its methods are for."""
 
     spec: STMSpec
     dtype: jnp.dtype | None = None
 
     # The memory encoder sees the frame itself; features of a memorised frame need not be kept.
     memorises_features = False
+    encoders = ('query_encoder', 'memory_encoder')
 
     def setup(self):
         spec = self.spec

@@ -1,8 +1,31 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from tests.models import tiny, tiny_cfbi
 from vos_jax.models import protocol
+from vos_jax.models.stm.model import STM
+from vos_jax.models.stm.spec import STMSpec
+
+MODELS = (tiny.giel(), tiny_cfbi.build(), STM(STMSpec()))
+
+
+@pytest.mark.parametrize('model', MODELS, ids=lambda model: type(model).__name__)
+def test_a_model_has_the_methods_and_attributes_of_the_protocol(model):
+    for name in ('encode', 'memorise', 'segment', 'widen'):
+        expected = inspect.signature(getattr(protocol.Model, name)).parameters.values()
+        found = inspect.signature(getattr(type(model), name)).parameters.values()
+        assert [(p.name, p.default) for p in found] == [(p.name, p.default) for p in expected]
+    for name in protocol.Model.__annotations__:
+        assert getattr(model, name) is not None
+
+
+def test_only_cfbi_sees_frames_at_other_scales():
+    assert [isinstance(model, protocol.Scalable) for model in MODELS] == [False, True, False]
+    assert tiny_cfbi.build().at_scale(0.5, None) == tiny_cfbi.build(scale=0.5)
 
 
 def test_frames_get_imagenet_statistics():
