@@ -13,10 +13,11 @@ import numpy as np
 from absl import flags
 from flax import traverse_util
 
-from data_prep import names, torch_reader, torch_writer
+from data_prep import torch_reader, torch_writer
 from data_prep.formats import FORMATS
 from vos_jax import weights
 from vos_jax.errors import InputError, run_main
+from vos_jax.models import torch_links
 
 PREFIXES = ('module.', '_orig_mod.')  # of torch.nn.DataParallel, of torch.compile
 
@@ -69,10 +70,10 @@ def export_weights(source, target, format_name, prefix=None):
     """
     kind = _format(format_name)
     loaded = weights.load_weights(source)
-    ours = names.below(loaded.variables)
+    ours = torch_links.below(loaded.variables)
     name = kind.config['model']['name']
     remedy = f'--format={format_name} writes a {name!r} of the published size'
-    weights.check(ours, names.below(kind.shapes()), str(source), remedy)
+    weights.check(ours, torch_links.below(kind.shapes()), str(source), remedy)
     about = loaded.extra.get('torch', {})
     fresh = dict.fromkeys(kind.counter_names(), 0) if kind.counters else {}
     known = about.get('counters', fresh)
@@ -88,7 +89,7 @@ def variables_of(theirs, kind, where):
 
     Args:
       theirs: dict of arrays by name.
-      kind: names.Format.
+      kind: torch_links.Format.
       where: what the arrays are from, for messages.
 
     Returns:

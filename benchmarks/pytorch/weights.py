@@ -8,7 +8,8 @@ import torch
 from flax import traverse_util
 
 from benchmarks.pytorch import giel, stm
-from data_prep import names, names_stm
+from vos_jax.models import torch_links
+from vos_jax.models.stm import torch_names
 from vos_jax.models.stm.model import STM
 
 NAMES = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
@@ -29,7 +30,7 @@ def make_twin(model, variables):
         load_flax(module, variables)
         return module.train()
     module = stm.STM(model.spec)
-    theirs = names.to_theirs(names_stm.links_of(model.spec), names.below(variables))
+    theirs = torch_links.to_theirs(torch_names.links_of(model.spec), torch_links.below(variables))
     _load(module, {name: torch.from_numpy(np.array(array)) for name, array in theirs.items()})
     return module.eval()  # statistics stay fixed in training
 

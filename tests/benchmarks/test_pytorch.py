@@ -8,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from data_prep import names, names_stm
 from tests.models.tiny import SPEC, clip, giel, quick_jit, variables_of
 from vos_jax.config.schema import LossSpec
+from vos_jax.models import torch_links
 from vos_jax.models.resnet import EncoderSpec
+from vos_jax.models.stm import torch_names
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
 from vos_jax.ops import aggregation
@@ -110,9 +111,9 @@ def loss_in_jax(model, variables):
 def by_name(model, tree):
     """Parameters or their gradients under PyTorch's names, in its layout."""
     if isinstance(model, STM):
-        ours = names.below({'params': tree})
-        links = [link for link in names_stm.links_of(model.spec) if link.ours in ours]
-        return names.to_theirs(links, jax.tree.map(np.asarray, ours))
+        ours = torch_links.below({'params': tree})
+        links = [link for link in torch_names.links_of(model.spec) if link.ours in ours]
+        return torch_links.to_theirs(links, jax.tree.map(np.asarray, ours))
     return {weights.torch_name(path): weights.to_torch(path, a) for path, a in flat(tree).items()}
 
 

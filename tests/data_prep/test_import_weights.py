@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from data_prep import import_weights, names, torch_reader, torch_writer
+from data_prep import import_weights, torch_reader, torch_writer
 from data_prep.formats import FORMATS
 from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter
+from vos_jax.models import torch_links
 
 RESNET = FORMATS['torchvision_resnet50']
 LEFT_OUT = {'fc.weight', 'layer4.0.conv1.weight'}
@@ -113,7 +114,7 @@ def test_every_array_of_ours_has_one_link():
     for kind in FORMATS.values():
         ours = [link.ours for link in kind.links]
         theirs = [name for link in kind.links for name in link.theirs]
-        assert sorted(ours) == sorted(names.below(kind.shapes()))
+        assert sorted(ours) == sorted(torch_links.below(kind.shapes()))
         assert len(theirs) == len(set(theirs))
 
 
@@ -128,7 +129,7 @@ def test_names_of_stm_are_those_of_the_released_code(shared):
 def test_joined_kernels_compute_the_sum_of_their_convolutions(rng):
     first, second = (rng.standard_normal((4, c, 3, 3)).astype(np.float32) for c in (3, 1))
     x = rng.standard_normal((3, 3, 4)).astype(np.float32)
-    layout = names.joined(3, 1)
+    layout = torch_links.joined(3, 1)
     kernel = layout.to_ours(first, second)
     separate = np.einsum('oiyx,yxi->o', first, x[..., :3]) + np.einsum(
         'oiyx,yxi->o', second, x[..., 3:]
@@ -141,7 +142,7 @@ def test_joined_kernels_compute_the_sum_of_their_convolutions(rng):
 def test_a_rolled_kernel_takes_its_inputs_in_the_other_order(rng):
     theirs = rng.standard_normal((4, 5, 3, 3)).astype(np.float32)
     read, value = rng.standard_normal((3, 3, 2)), rng.standard_normal((3, 3, 3))
-    layout = names.rolled(2)
+    layout = torch_links.rolled(2)
     kernel = layout.to_ours(theirs)
     expected = np.einsum('oiyx,yxi->o', theirs, np.concatenate([read, value], axis=-1))
     swapped = np.concatenate([value, read], axis=-1)

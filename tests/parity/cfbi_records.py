@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_prep import import_weights
-from data_prep.names_cfbi import CONFIG, FORMATS
 from vos_jax.compilation import RUN_ONCE
 from vos_jax.models import protocol, registry
+from vos_jax.models.cfbi.torch_names import CONFIG, FORMATS
 
 # Half of the compilation's time; a run takes a little longer.
 OPTIONS = RUN_ONCE | {'xla_backend_optimization_level': 1}

@@ -5,17 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from data_prep import import_weights, names
-from data_prep.names_cfbi import FORMATS
+from data_prep import import_weights
 from vos_jax import weights
 from vos_jax.errors import InputError
+from vos_jax.models import torch_links
+from vos_jax.models.cfbi.torch_names import FORMATS
 
 
 def test_every_name_of_the_release_has_one_place_and_comes_back_bit_by_bit(
     cfbi_state_dict, cfbi_variables, shared
 ):
     kind = FORMATS['cfbi']
-    back = names.to_theirs(kind.links, names.below(cfbi_variables))
+    back = torch_links.to_theirs(kind.links, torch_links.below(cfbi_variables))
     listed = json.loads(shared('parity/cfbi_names.json').read_text())['tensors']
     assert back.keys() == {tensor['name'] for tensor in listed}
     assert [n for n in back if not np.array_equal(back[n], cfbi_state_dict[n])] == []

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_prep import names
-from data_prep.names_cfbi import FORMATS
 from tests.parity.cfbi_records import build, quick_jit
+from vos_jax.models import torch_links
+from vos_jax.models.cfbi.torch_names import FORMATS
 from vos_jax.ops import aggregation
 from vos_jax.training import losses, schedules, unroll
 
@@ -129,9 +129,9 @@ def test_sequential_losses_equal_the_released_ones(clips, cfbi_variables):
 
 def in_their_names(gradients):
     """Gradients by the released names, in the released layout."""
-    ours = names.below({'params': jax.tree.map(np.asarray, gradients)})
+    ours = torch_links.below({'params': jax.tree.map(np.asarray, gradients)})
     links = [link for link in FORMATS['cfbi'].links if link.ours in ours]
-    return names.to_theirs(links, ours)
+    return torch_links.to_theirs(links, ours)
 
 
 def compare_norms(theirs, parameters, expected):

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_prep import import_weights, names, torch_reader, torch_writer
+from data_prep import import_weights, torch_reader, torch_writer
 from data_prep.formats import FORMATS
 from tests.models.tiny import quick_jit
 from vos_jax.inference import memory_policy, temporal
 from vos_jax.inference.segmenter import Segmenter
-from vos_jax.models import protocol, registry
+from vos_jax.models import protocol, registry, torch_links
 from vos_jax.ops import aggregation
 from vos_jax.training import losses, unroll
 
@@ -294,8 +294,10 @@ def test_loss_and_gradients_of_a_clip_are_the_recorded_ones(shared, variables, c
 
 def gradients_by_name(gradients):
     """Gradients under their names, in PyTorch's layout."""
-    ours = {path: np.asarray(array) for path, array in names.below({'params': gradients}).items()}
-    return names.to_theirs([link for link in FORMAT.links if link.ours in ours], ours)
+    ours = {
+        path: np.asarray(array) for path, array in torch_links.below({'params': gradients}).items()
+    }
+    return torch_links.to_theirs([link for link in FORMAT.links if link.ours in ours], ours)
 
 
 def has_no_gradient(name, clip):

@@ -6,7 +6,7 @@ Taken are the stem and the stages up to stride 16 (`models.resnet.Encoder`).
 import dataclasses
 import functools
 
-from data_prep import names, shapes
+from vos_jax.models import torch_links, torch_shapes
 from vos_jax.models.resnet import EncoderSpec
 
 SPEC = EncoderSpec(norm='frozen_bn')
@@ -22,13 +22,13 @@ def encoder(theirs, ours, stage_name, depths=SPEC.depths):
       stage_name: function stage (2, 3, 4) -> name of the stage.
       depths: blocks of each stage.
     """
-    stem = names.conv(f'{theirs}conv1', f'{ours}/conv1')
+    stem = torch_links.conv(f'{theirs}conv1', f'{ours}/conv1')
     return [*stem, *stages(theirs, ours, stage_name, depths)]
 
 
 def stages(theirs, ours, stage_name, depths=SPEC.depths):
     """Links of all that follows the first convolution."""
-    links = names.norm(f'{theirs}bn1', f'{ours}/norm1')
+    links = torch_links.norm(f'{theirs}bn1', f'{ours}/norm1')
     for stage, depth in enumerate(depths, start=2):
         for index in range(depth):
             links += block(
@@ -41,19 +41,19 @@ def block(theirs, ours, has_shortcut):
     """Links of a bottleneck."""
     links = []
     for i in (1, 2, 3):
-        links += names.conv(f'{theirs}.conv{i}', f'{ours}/conv{i}')
-        links += names.norm(f'{theirs}.bn{i}', f'{ours}/norm{i}')
+        links += torch_links.conv(f'{theirs}.conv{i}', f'{ours}/conv{i}')
+        links += torch_links.norm(f'{theirs}.bn{i}', f'{ours}/norm{i}')
     if has_shortcut:
-        links += names.conv(f'{theirs}.downsample.0', f'{ours}/shortcut_conv')
-        links += names.norm(f'{theirs}.downsample.1', f'{ours}/shortcut_norm')
+        links += torch_links.conv(f'{theirs}.downsample.0', f'{ours}/shortcut_conv')
+        links += torch_links.norm(f'{theirs}.downsample.1', f'{ours}/shortcut_norm')
     return links
 
 
 def _of_torchvision(prefix, left_out, counters):
-    return names.Format(
+    return torch_links.Format(
         config=CONFIG,
         links=tuple(encoder(prefix, 'encoder', lambda stage: f'layer{stage - 1}')),
-        shapes=functools.cache(lambda: shapes.of_encoder(SPEC)),
+        shapes=functools.cache(lambda: torch_shapes.of_encoder(SPEC)),
         left_out=left_out,
         counters=counters,
     )

@@ -4,15 +4,15 @@ import functools
 
 import numpy as np
 
-from data_prep import names, names_resnet, shapes
-from vos_jax.models import protocol
+from vos_jax.models import protocol, resnet_torch_names, torch_links, torch_shapes
+from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
 
 CONFIG = dict(
     model=dict(
         name='stm',
         dtype='float32',
-        encoder=names_resnet.CONFIG['model']['encoder'] | dict(norm='fixed_bn'),
+        encoder=resnet_torch_names.CONFIG['model']['encoder'] | dict(norm='fixed_bn'),
         compat='release',
     ),
     inference=dict(memory=dict(policy='every_n', every=5, size=1000, capacity=1000)),
@@ -25,33 +25,35 @@ def links_of(spec):
     depths = spec.encoder.depths
     stem = ('Encoder_M.conv1.weight', 'Encoder_M.conv1_m.weight', 'Encoder_M.conv1_o.weight')
     stage_name = lambda stage: f'res{stage}'  # noqa: E731
-    links = [names.Link('memory_encoder/conv1/kernel', stem, names.joined(3, 1, 1))]
-    links += names_resnet.stages('Encoder_M.', 'memory_encoder', stage_name, depths)
-    links += names_resnet.encoder('Encoder_Q.', 'query_encoder', stage_name, depths)
+    links = [torch_links.Link('memory_encoder/conv1/kernel', stem, torch_links.joined(3, 1, 1))]
+    links += resnet_torch_names.stages('Encoder_M.', 'memory_encoder', stage_name, depths)
+    links += resnet_torch_names.encoder('Encoder_Q.', 'query_encoder', stage_name, depths)
     for theirs, ours in (('KV_M_r4', 'memory'), ('KV_Q_r4', 'query')):
-        links += names.conv(f'{theirs}.Key', f'{ours}_key', bias=True)
-        links += names.conv(f'{theirs}.Value', f'{ours}_value', bias=True)
+        links += torch_links.conv(f'{theirs}.Key', f'{ours}_key', bias=True)
+        links += torch_links.conv(f'{theirs}.Value', f'{ours}_value', bias=True)
     return tuple(links + _decoder(spec.value_channels))
 
 
 def _decoder(value_channels):
     # Theirs takes the read first, then the query's value; ours the shared part first.
-    links = names.conv(
-        'Decoder.convFM', 'decoder/conv', bias=True, layout=names.rolled(value_channels)
+    links = torch_links.conv(
+        'Decoder.convFM', 'decoder/conv', bias=True, layout=torch_links.rolled(value_channels)
     )
     links += _block('Decoder.ResMM', 'decoder/block')
     for stage in (3, 2):
-        links += names.conv(f'Decoder.RF{stage}.convFS', f'decoder/skip{stage}/conv', bias=True)
+        links += torch_links.conv(
+            f'Decoder.RF{stage}.convFS', f'decoder/skip{stage}/conv', bias=True
+        )
         links += _block(f'Decoder.RF{stage}.ResFS', f'decoder/skip{stage}/block')
         links += _block(f'Decoder.RF{stage}.ResMM', f'decoder/block{stage}')
-    return links + names.conv('Decoder.pred2', 'decoder/predict', bias=True)
+    return links + torch_links.conv('Decoder.pred2', 'decoder/predict', bias=True)
 
 
 def _block(theirs, ours):
     return [
         link
         for name in ('conv1', 'conv2')
-        for link in names.conv(f'{theirs}.{name}', f'{ours}/{name}', bias=True)
+        for link in torch_links.conv(f'{theirs}.{name}', f'{ours}/{name}', bias=True)
     ]
 
 
@@ -66,10 +68,10 @@ def _statistics():
 
 
 FORMATS = {
-    'stm': names.Format(
+    'stm': torch_links.Format(
         config=CONFIG,
         links=links_of(SPEC),
-        shapes=functools.cache(lambda: shapes.of_model(CONFIG['model'])),
+        shapes=functools.cache(lambda: torch_shapes.of_model(STM(SPEC))),
         constants=_statistics(),
     )
 }

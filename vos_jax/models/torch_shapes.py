@@ -3,14 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from vos_jax.models import registry
 from vos_jax.models.efficientnet_lite import LiteSpec, QueryEncoder
 from vos_jax.models.resnet import Encoder
 
 
-def of_model(config):
-    """Nested dict of the shapes of a model's variables; `config` is a mapping, `config.model`."""
-    model = registry.build(registry.read_model(config))
+def of_model(model):
+    """Nested dict of the shapes of a model's variables (`protocol.Model`)."""
     side = 4 * model.stride
     frames = jnp.zeros((1, side, side, 3), jnp.uint8)
     masks, objects = jnp.zeros((1, 1, side, side)), jnp.ones((1, 1), bool)

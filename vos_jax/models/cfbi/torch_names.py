@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from data_prep import names, names_resnet, shapes
 from vos_jax.errors import InputError
+from vos_jax.models import resnet_torch_names, torch_links, torch_shapes
 from vos_jax.models.cfbi.deeplab import DeepLabSpec
+from vos_jax.models.cfbi.model import CFBI
 from vos_jax.models.cfbi.spec import CFBISpec
 
 SPEC = dataclasses.asdict(CFBISpec())
@@ -18,13 +19,13 @@ CONFIG = dict(
 )
 DEEPLAB = dict(model=dict(name='deeplab', dtype='float32', backbone=SPEC['backbone']))
 
-SCALAR = names.Layout(lambda a: a.reshape(()), lambda a: (a.reshape(1, 1, 1, 1),))
+SCALAR = torch_links.Layout(lambda a: a.reshape(()), lambda a: (a.reshape(1, 1, 1, 1),))
 # [1, C, 1, 1] <-> [C]
-CHANNELS = names.Layout(lambda a: a.reshape(-1), lambda a: (a.reshape(1, -1, 1, 1),))
+CHANNELS = torch_links.Layout(lambda a: a.reshape(-1), lambda a: (a.reshape(1, -1, 1, 1),))
 
 
 def _shared(layout, theirs):
-    """Layout of one array that they list under several names."""
+    """Layout of one array that they list under several torch_links."""
 
     def to_ours(*arrays):
         if not all(np.array_equal(arrays[0], other) for other in arrays[1:]):
@@ -34,19 +35,19 @@ def _shared(layout, theirs):
             )
         return layout.to_ours(arrays[0])
 
-    return names.Layout(to_ours, lambda array: layout.to_theirs(array) * len(theirs))
+    return torch_links.Layout(to_ours, lambda array: layout.to_theirs(array) * len(theirs))
 
 
 def _deeplab(theirs, ours):
     """Links of the backbone."""
-    links = names_resnet.encoder(
+    links = resnet_torch_names.encoder(
         f'{theirs}backbone.', ours, lambda stage: f'layer{stage - 1}', DeepLabSpec().depths
     )
 
     def unit(conv, norm, name):
         return [
-            *names.conv(f'{theirs}{conv}', f'{ours}/{name}/conv'),
-            *names.norm(f'{theirs}{norm}', f'{ours}/{name}/norm'),
+            *torch_links.conv(f'{theirs}{conv}', f'{ours}/{name}/conv'),
+            *torch_links.norm(f'{theirs}{norm}', f'{ours}/{name}/norm'),
         ]
 
     for i in range(4):
@@ -60,28 +61,28 @@ def _deeplab(theirs, ours):
 
 def _group_norm(theirs, ours):
     return [
-        names.Link(f'{ours}/scale', (f'{theirs}.weight',)),
-        names.Link(f'{ours}/bias', (f'{theirs}.bias',)),
+        torch_links.Link(f'{ours}/scale', (f'{theirs}.weight',)),
+        torch_links.Link(f'{ours}/bias', (f'{theirs}.bias',)),
     ]
 
 
 def _gct(theirs, ours):
     return [
-        names.Link(f'{ours}/{name}', (f'{theirs}.{name}',), CHANNELS)
+        torch_links.Link(f'{ours}/{name}', (f'{theirs}.{name}',), CHANNELS)
         for name in ('alpha', 'beta', 'gamma')
     ]
 
 
 def _linear(theirs, ours):
-    return names.conv(theirs, f'{ours}/dense', bias=True, layout=names.DENSE)
+    return torch_links.conv(theirs, f'{ours}/dense', bias=True, layout=torch_links.DENSE)
 
 
 def _embedding():
     """Each of these stands in their state_dict twice."""
     parts = {
-        'embedding_depthwise': _twice(names.conv, 'seperate_conv', 0, bias=True),
+        'embedding_depthwise': _twice(torch_links.conv, 'seperate_conv', 0, bias=True),
         'embedding_norm1': _twice(_group_norm, 'bn1', 1),
-        'embedding_pointwise': _twice(names.conv, 'embedding_conv', 3, bias=True),
+        'embedding_pointwise': _twice(torch_links.conv, 'embedding_conv', 3, bias=True),
         'embedding_norm2': _twice(_group_norm, 'bn2', 4),
     }
     return [link for ours, links in parts.items() for link in links(ours)]
@@ -96,7 +97,7 @@ def _twice(kind, theirs, index, **options):
         )
         for first, second in both:
             pair = first.theirs + second.theirs
-            yield names.Link(first.ours, pair, _shared(first.layout, pair))
+            yield torch_links.Link(first.ours, pair, _shared(first.layout, pair))
 
     return links
 
@@ -109,10 +110,10 @@ def _head():
         links += _block(f'dynamic_seghead.layer{i}', f'head/block{i}', has_shortcut=i in (1, 3, 6))
     links += _head_aspp('dynamic_seghead.ASPP', 'head/aspp')
     links += _gct('dynamic_seghead.GCT_sc', 'head/gct_low')
-    links += names.conv('dynamic_seghead.conv_sc', 'head/conv_low')
+    links += torch_links.conv('dynamic_seghead.conv_sc', 'head/conv_low')
     links += _group_norm('dynamic_seghead.bn_sc', 'head/norm_low')
     for i in (1, 2):
-        links += names.conv(f'dynamic_seghead.conv{i}', f'head/decode{i}')
+        links += torch_links.conv(f'dynamic_seghead.conv{i}', f'head/decode{i}')
         links += _group_norm(f'dynamic_seghead.bn{i}', f'head/decode_norm{i}')
     links += _linear('dynamic_seghead.IA_final_fg', 'output/foreground')
     return links + _linear('dynamic_seghead.IA_final_bg', 'output/background')
@@ -121,10 +122,10 @@ def _head():
 def _block(theirs, ours, has_shortcut):
     links = _gct(f'{theirs}.GCT1', f'{ours}/gct')
     for i in (1, 2, 3):
-        links += names.conv(f'{theirs}.conv{i}', f'{ours}/conv{i}')
+        links += torch_links.conv(f'{theirs}.conv{i}', f'{ours}/conv{i}')
         links += _group_norm(f'{theirs}.bn{i}', f'{ours}/norm{i}')
     if has_shortcut:
-        links += names.conv(f'{theirs}.downsample.0', f'{ours}/shortcut_conv')
+        links += torch_links.conv(f'{theirs}.downsample.0', f'{ours}/shortcut_conv')
         links += _group_norm(f'{theirs}.downsample.1', f'{ours}/shortcut_norm')
     return links
 
@@ -133,20 +134,20 @@ def _head_aspp(theirs, ours):
     links = _gct(f'{theirs}.GCT', f'{ours}/gct')
     for i in range(4):
         links += _gct(f'{theirs}.aspp{i + 1}.GCT', f'{ours}/gct{i}')
-        links += names.conv(f'{theirs}.aspp{i + 1}.atrous_conv', f'{ours}/conv{i}')
+        links += torch_links.conv(f'{theirs}.aspp{i + 1}.atrous_conv', f'{ours}/conv{i}')
         links += _group_norm(f'{theirs}.aspp{i + 1}.bn', f'{ours}/norm{i}')
-    links += names.conv(f'{theirs}.global_avg_pool.1', f'{ours}/pool')
-    links += names.conv(f'{theirs}.conv1', f'{ours}/project')
+    links += torch_links.conv(f'{theirs}.global_avg_pool.1', f'{ours}/pool')
+    links += torch_links.conv(f'{theirs}.conv1', f'{ours}/project')
     return links + _group_norm(f'{theirs}.bn1', f'{ours}/norm')
 
 
 def _links():
     return (
-        names.Link('background_bias', ('bg_bias',), SCALAR),
-        names.Link('foreground_bias', ('fg_bias',), SCALAR),
+        torch_links.Link('background_bias', ('bg_bias',), SCALAR),
+        torch_links.Link('foreground_bias', ('fg_bias',), SCALAR),
         *_deeplab('feature_extracter.', 'backbone'),
         *_embedding(),
-        *names.conv('dynamic_prehead.conv', 'prehead', bias=True),
+        *torch_links.conv('dynamic_prehead.conv', 'prehead', bias=True),
         *_group_norm('dynamic_prehead.bn', 'prehead_norm'),
         *_head(),
     )
@@ -156,18 +157,18 @@ def _deeplab_shapes():
     """Those of the whole model, without what is not the backbone's."""
     return {
         collection: {'backbone': tree['backbone']}
-        for collection, tree in shapes.of_model(CONFIG['model']).items()
+        for collection, tree in torch_shapes.of_model(CFBI(CFBISpec())).items()
     }
 
 
 FORMATS = {
-    'cfbi': names.Format(
+    'cfbi': torch_links.Format(
         config=CONFIG,
         links=_links(),
-        shapes=lambda: shapes.of_model(CONFIG['model']),
+        shapes=lambda: torch_shapes.of_model(CFBI(CFBISpec())),
         counters=False,  # theirs is a frozen norm
     ),
-    'deeplabv3plus_resnet101': names.Format(
+    'deeplabv3plus_resnet101': torch_links.Format(
         config=DEEPLAB,
         links=tuple(_deeplab('', 'backbone')),
         shapes=_deeplab_shapes,
