@@ -6,7 +6,7 @@ Taken are the stem and the stages up to stride 16 (`models.resnet.Encoder`).
 import dataclasses
 import functools
 
-from vos_jax.models import torch_links, torch_shapes
+from vos_jax.models import shapes, torch_links
 from vos_jax.models.resnet import EncoderSpec
 
 SPEC = EncoderSpec(norm='frozen_bn')
@@ -53,7 +53,7 @@ def _of_torchvision(prefix, left_out, counters):
     return torch_links.Format(
         config=CONFIG,
         links=tuple(encoder(prefix, 'encoder', lambda stage: f'layer{stage - 1}')),
-        shapes=functools.cache(lambda: torch_shapes.of_encoder(SPEC)),
+        shapes=functools.cache(lambda: shapes.encoder_shapes(SPEC)),
         left_out=left_out,
         counters=counters,
     )

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax import weights
+from vos_jax.models.efficientnet_lite import LiteSpec, QueryEncoder
+from vos_jax.models.resnet import Encoder
 
 
 @functools.lru_cache(maxsize=8)
@@ -23,6 +25,14 @@ def variable_shapes(model):
         like((1, 1, side, side), jnp.float32),
         like((1, 1), bool),
     )
+
+
+def encoder_shapes(spec):
+    """Nested dict of the shapes of an encoder's variables, under the name 'encoder'."""
+    frames = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    encoder = (QueryEncoder if isinstance(spec, LiteSpec) else Encoder)(spec)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), frames)
+    return {collection: {'encoder': tree} for collection, tree in shapes.items()}
 
 
 def check_variables(model, variables, where):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from vos_jax.errors import InputError
-from vos_jax.models import resnet_torch_names, torch_links, torch_shapes
+from vos_jax.models import resnet_torch_names, shapes, torch_links
 from vos_jax.models.cfbi.deeplab import DeepLabSpec
 from vos_jax.models.cfbi.model import CFBI
 from vos_jax.models.cfbi.spec import CFBISpec
@@ -157,7 +157,7 @@ def _deeplab_shapes():
     """Those of the whole model, without what is not the backbone's."""
     return {
         collection: {'backbone': tree['backbone']}
-        for collection, tree in torch_shapes.of_model(CFBI(CFBISpec())).items()
+        for collection, tree in shapes.variable_shapes(CFBI(CFBISpec())).items()
     }
 
 
@@ -165,7 +165,7 @@ FORMATS = {
     'cfbi': torch_links.Format(
         config=CONFIG,
         links=_links(),
-        shapes=lambda: torch_shapes.of_model(CFBI(CFBISpec())),
+        shapes=lambda: shapes.variable_shapes(CFBI(CFBISpec())),
         counters=False,  # theirs is a frozen norm
     ),
     'deeplabv3plus_resnet101': torch_links.Format(

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from vos_jax.models import protocol, resnet_torch_names, torch_links, torch_shapes
+from vos_jax.models import protocol, resnet_torch_names, shapes, torch_links
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
 
@@ -71,7 +71,7 @@ FORMATS = {
     'stm': torch_links.Format(
         config=CONFIG,
         links=links_of(SPEC),
-        shapes=functools.cache(lambda: torch_shapes.of_model(STM(SPEC))),
+        shapes=functools.cache(lambda: shapes.variable_shapes(STM(SPEC))),
         constants=_statistics(),
     )
 }
