@@ -11,10 +11,12 @@ from absl import flags
 
 from benchmarks import configs, inputs, measuring, train_step
 from vos_jax.errors import run_main
-from vos_jax.inference import steps, temporal
+from vos_jax.inference import temporal
 from vos_jax.models import protocol, registry
+from vos_jax.ops import aggregation
 from vos_jax.ops.cpu import switch
-from vos_jax.training import step as training_steps
+from vos_jax.storage.names import parse_size
+from vos_jax.training import step as steps
 
 COLUMNS = {
     'config': ('config', ''),
@@ -63,36 +65,41 @@ def measure(spec, part, size, num_objects, repairs, count):
 
 
 def _frame_step(config, size, num_objects):
-    model = registry.build(config['model'])
+    model = registry.build(config.model)
     variables = jax.device_put(inputs.variables_of(model, num_objects))
     frames, labels = inputs.make_video(size, 2, num_objects)
     masks = np.stack([labels == index + 1 for index in range(num_objects)]).astype(np.float32)
     objects, now = np.ones((1, num_objects), bool), np.zeros(1, np.int32)
-    features = None
-    if model.memorises_features:
-        features = steps.encode(model, variables, frames[:1])
+    features = jax.jit(lambda v, x: model.apply(v, x, method='encode'))(variables, frames[:1])
     given = protocol.given_masks(masks[None])
     previous = temporal.Previous(frames[:1], features, given, now)
-    entry = steps.memorise(model, variables, previous, objects)
-    rest = ((entry,) * NUM_MEMORY, previous, frames[1:], objects, 1, True, now + 1)
-    rest = jax.device_put(rest)
+    memorise = jax.jit(lambda *args: temporal.memorise(model, *args)[0])
+    memory = protocol.assemble((memorise(variables, previous, objects),) * NUM_MEMORY)
+    rest = jax.device_put((memory, previous, frames[1:], objects, now + 1))
+
+    def step(variables, memory, previous, frame, objects, time):
+        features = model.apply(variables, frame, method='encode')
+        prediction, *_ = temporal.temporal_step(
+            model, variables, memory, previous, features, objects, 1, time
+        )
+        return aggregation.labels_of(prediction.logits)
 
     def compile_step():
-        compiled = steps.advance.lower(model, variables, *rest).compile()
+        compiled = jax.jit(step).lower(variables, *rest).compile()
         return lambda: compiled(variables, *rest)
 
     return compile_step
 
 
 def _train_step(config, size, slots):
-    model = registry.build(config['model'])
-    optimizer, _ = training_steps.make_optimizer(config['optimizer'], config['training']['steps'])
-    batch = jax.device_put(inputs.make_batch(1, config['data']['clip_length'], size, slots))
-    state = train_step.make_state(model, optimizer, batch, config['training']['ema_decay'])
+    model = registry.build(config.model)
+    optimizer, _ = steps.make_optimizer(config.optimizer, config.training.steps)
+    batch = jax.device_put(inputs.make_batch(1, config.data.clip_length, size, slots))
+    state = train_step.make_state(model, optimizer, batch, config.training.ema_decay)
     state = jax.device_put(state)
 
     def compile_step():
-        function = training_steps.make_train_step(model, optimizer, config)
+        function = steps.make_train_step(model, optimizer, config)
         compiled = jax.jit(function).lower(state, batch).compile()
         return lambda: compiled(state, batch)
 
@@ -103,7 +110,7 @@ def main(argv):
     """Measures and prints; one table per config and part."""
     del argv
     wanted = flags.FLAGS
-    size, rows = measuring.parse_size(wanted.size), []
+    size, rows = parse_size(wanted.size), []
     for spec in wanted.config:
         configs.load(spec)
         for part in wanted.part:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from vos_jax.errors import InputError
-from vos_jax.inference import steps, temporal
+from vos_jax.inference import temporal
 from vos_jax.models import protocol
 from vos_jax.models.cfbi.model import CFBI
 from vos_jax.models.cfbi.spec import CFBISpec
@@ -62,10 +62,10 @@ def frame_step(name):
         features = model.apply(variables, frame, method='encode')
         given = protocol.given_masks(masks)
         previous = temporal.Previous(frame, features, given, now)
-        entry = steps.memorise(model, variables, previous, objects)
-        return steps.advance(
-            model, variables, (entry,), previous, frame, objects, 0, True, now + 1
-        )['labels']
+        memory, _ = temporal.memorise(model, variables, previous, objects)
+        return temporal.temporal_step(
+            model, variables, memory, previous, features, objects, 0, now + 1
+        )[0].logits
 
     return jax.jit(step), (variables, frame, masks, objects, now)
 
