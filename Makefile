@@ -4,6 +4,7 @@
 # make pytorch  PyTorch too, for the comparison with it
 # make slow     the tests that make test leaves out, but for those that need a GPU
 # make long     tests of minutes each, for changes of what they cover; half an hour or more in all
+# make fuzz     damaged files for all readers, 100,000 cases: VOS_FUZZ_CASES, VOS_FUZZ_SEED
 # make lint     style and the one-way imports
 
 BASE_PYTHON ?= python3
@@ -23,7 +24,7 @@ WORKERS := -n 2 --dist loadfile
 QUICK := not slow and not long and not gpu and not pytorch and not browser
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pytorch demo test slow long lint format clean
+.PHONY: help venv pytorch demo test slow long fuzz lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -51,6 +52,9 @@ slow: $(STAMP)
 
 long: $(STAMP)
 	$(PYTHON) -m pytest $(WORKERS) -m 'long and not gpu' || test $$? -eq 5
+
+fuzz: $(STAMP)
+	VOS_FUZZ_CASES=$${VOS_FUZZ_CASES:-100000} $(PYTHON) -m pytest tests/fuzz
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -46,12 +46,12 @@ def prepare(name, sources, out, *, splits=(), resolution='', num_processes=1, ru
       (folder, content of its videos.json).
     """
     data_set, root = find_data_set(name), Path(out).absolute()
+    disk.prepare_folder(root)
     folder = _version_folder(name, root)
     work = folder.with_name(f'{folder.name}.incomplete')
     options = {'resolution': resolution, 'splits': sorted(splits)}
     if folder.exists():
         return _prepared_before(folder, options)
-    disk.prepare_folder(root)
     with disk.explain_disk_errors(root), _alone(work):
         trees = open_sources(data_set, sources, work / 'unpacked')
         videos = list_videos(data_set, trees, splits, {'resolution': resolution})

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,9 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, [str(REPOSITORY), os.environ.get('PYTHONPATH')])
 )
 
+# Before the workers start, so that all of them fuzz from the seed that the head of the log names.
+os.environ.setdefault('VOS_FUZZ_SEED', str(random.SystemRandom().randrange(2**32)))
+
 # A GPU machine may lack hypothesis. Its examples are the same in each run, on a busy machine too.
 if importlib.util.find_spec('hypothesis'):
     from hypothesis import HealthCheck, settings
@@ -31,6 +35,10 @@ if importlib.util.find_spec('hypothesis'):
         'vos_jax', derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile('vos_jax')
+
+
+def pytest_report_header():
+    return f'fuzz: the same cases again with VOS_FUZZ_SEED={os.environ["VOS_FUZZ_SEED"]}'
 
 
 def xla_flags(options):

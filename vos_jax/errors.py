@@ -75,6 +75,7 @@ def run_main(main, define_flags=lambda: None):
         if {'--help', '-h', '-help'} & set(sys.argv[1:]):
             _print_help(main)
             return
+        logging.get_absl_handler().addFilter(_is_no_disk_error)
         app.run(main, flags_parser=_parse_flags)
     except InputError as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
@@ -84,8 +85,8 @@ def run_main(main, define_flags=lambda: None):
         if reason is None:
             raise
         place = getattr(error, 'filename', None)
-        place = place if isinstance(place, str | os.PathLike) else 'a file'
-        print(f'error: {place}: {reason}; check its path, rights and space', file=sys.stderr)
+        what = f'{place}: {reason}' if isinstance(place, str | os.PathLike) else one_line(error)
+        print(f'error: {what}; check its path, rights and space', file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
         package = (error.name or '').partition('.')[0]
@@ -96,6 +97,11 @@ def run_main(main, define_flags=lambda: None):
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def _is_no_disk_error(record):
+    """On a full disk Orbax logs forty lines for each array; the error is raised as well."""
+    return not (record.exc_info and record.exc_info[1] and disk_reason(record.exc_info[1]))
 
 
 def _list_in_help(names):

@@ -48,6 +48,20 @@ def write_data(root):
     return root
 
 
+def command(data, workdir, changes=None):
+    """The command line of a run; arguments as of `start`."""
+    settings = {**SETTINGS, 'data.sources.synthetic.root': data, **(changes or {})}
+    config = REPOSITORY / 'configs' / 'giel_small.py'
+    return [
+        sys.executable,
+        str(REPOSITORY / 'train.py'),
+        f'--config={config}:tiny',
+        f'--workdir={workdir}',
+        '--config.evaluation.sources={}',
+        *(f'--config.{name}={value}' for name, value in settings.items()),
+    ]
+
+
 def start(data, workdir, changes=None, processes=1, devices=1, **streams):
     """Starts train.py in one or more processes that find each other by flags.
 
@@ -62,22 +76,21 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
     Returns:
       List of Popen, one for each process.
     """
-    settings = {**SETTINGS, **(changes or {})}
     roots = data if isinstance(data, list) else [data] * processes
-    config = REPOSITORY / 'configs' / 'giel_small.py'
-    command = [sys.executable, REPOSITORY / 'train.py', f'--config={config}:tiny']
-    command += [f'--workdir={workdir}', '--config.evaluation.sources={}']
-    command += [f'--config.{name}={value}' for name, value in settings.items()]
     flags = f'--xla_force_host_platform_device_count={devices} {QUICK}'
     environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
     port, running = free_port(), []
     for index in range(processes):
-        root = f'--config.data.sources.synthetic.root={roots[index]}'
         places = [f'--coordinator_address=127.0.0.1:{port}', f'--num_processes={processes}']
         places = [*places, f'--process_id={index}'] if processes > 1 else []
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **streams}
         running.append(
-            subprocess.Popen([*command, root, *places], env=environment, text=True, **pipes)
+            subprocess.Popen(
+                [*command(roots[index], workdir, changes), *places],
+                env=environment,
+                text=True,
+                **pipes,
+            )
         )
     return running
 

@@ -18,7 +18,9 @@ def define_model():
     """--weights, --workdir, --step and --memory: which model, and what it remembers."""
     flags.DEFINE_string('weights', None, f"file of weights, or a name as '{PRETRAINED}'")
     define_run()
-    flags.DEFINE_integer('memory', None, 'frames read at once; default: as the weights say', 1)
+    flags.DEFINE_integer(
+        'memory', None, 'frames read at once; default: as the weights say', 1, 1000
+    )
 
 
 def define_out(text):

@@ -154,8 +154,12 @@ class Checkpoints:
         Raises:
           InputError: where it cannot be read back.
         """
-        self._latest.close()
-        self._best.close()
+        try:
+            self._latest.close()
+            self._best.close()
+        finally:
+            if jax.process_count() == 1:  # else another process may still write there
+                _remove_unfinished(self._workdir)
         if not verify or self._last is None:
             return
         folder, record, structs = self._last
@@ -257,8 +261,7 @@ def _is_true_for_all(value):
 
 def _clean(workdir):
     """Removes what killed saves have left; sets aside, and reports, what is no checkpoint."""
-    for folder in (workdir / 'checkpoints').glob('*/*.orbax-checkpoint-tmp*'):
-        shutil.rmtree(folder, ignore_errors=True)
+    _remove_unfinished(workdir)
     for kind in files.KINDS:
         for path, reason in files.find_strays(workdir, kind):
             if path.is_dir() and not any(path.iterdir()):
@@ -267,6 +270,12 @@ def _clean(workdir):
             else:
                 _set_aside(path)
                 logging.error('%s was renamed to %s.damaged: %s', path, path.name, reason)
+
+
+def _remove_unfinished(workdir):
+    """Removes what saves have left that were killed, or found the disk full."""
+    for folder in (workdir / 'checkpoints').glob('*/*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _set_aside(path):

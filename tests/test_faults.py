@@ -1,0 +1,245 @@
+"""Every command with every fault of its files: one line, exit code 2, nothing left behind."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.training import micro
+from vos_jax.data.made_up import dataset
+from vos_jax.evaluation import output_files, protocols
+from vos_jax.evaluation.predictions import Predictions
+from vos_jax.storage.npz_files import write_npz
+
+SEQUENCE = 'synthetic-0000'
+
+
+@pytest.fixture(scope='module')
+def inputs(tmp_path_factory):
+    """A folder with what the commands read: data, a video, masks, results, an encoder."""
+    root = tmp_path_factory.mktemp('inputs')
+    data = root / 'data'
+    dataset.write_dataset(data, num_train=2, num_val=1, frames=3, size=(64, 96), seed=0)
+    name = next((data / 'JPEGImages/64p').iterdir()).name
+    shutil.copytree(data / 'JPEGImages/64p' / name, root / 'video')
+    shutil.copy(data / 'Annotations/64p' / name / '00000.png', root / 'mask.png')
+    shutil.copytree(data / 'Annotations/64p', root / 'masks')
+    protocol = protocols.load('davis2017', data, None, resolution=None, dense=False)
+    for which in ('a', 'b'):
+        output_files.score_results(
+            protocol, Predictions(root / 'masks'), root / which, report=False
+        )
+    write_npz(root / 'w.npz', {'x': np.zeros(2, np.float32)})
+    return root
+
+
+def module(name, *arguments):
+    return [sys.executable, '-m', name, *arguments]
+
+
+def script(name, *arguments):
+    return [sys.executable, str(REPOSITORY / name), *arguments]
+
+
+def train(root, out):
+    return micro.command(root / 'data', out)
+
+
+def evaluate(root, out):
+    flags = ['--protocol=davis2017', f'--data={root}/data', f'--out={out}', '--noreport']
+    return script('evaluate.py', '--weights=giel_small', *flags)
+
+
+def score(root, out):
+    flags = ['--protocol=davis2017', f'--data={root}/data', f'--out={out}', '--noreport']
+    return script('evaluate.py', f'--results={root}/masks', *flags)
+
+
+def compare(root, out):
+    return script('evaluate.py', f'--compare={root}/a,{root}/b', f'--out={out}')
+
+
+def segment(root, out):
+    flags = [f'--masks={root}/mask.png', f'--out={out}', '--size=0']
+    return module('vos_jax.commands.segment', f'{root}/video', *flags)
+
+
+def export(root, out):
+    return module('vos_jax.commands.export', '--size=64x64', '--platforms=cpu', f'--out={out}')
+
+
+def prepare(root, out):
+    flags = [f'--source={root}/data', f'--out={out}', '--jobs=1', '--resolution=64p']
+    return module('data_prep.prepare', 'davis2017', *flags)
+
+
+def make_up(root, out):
+    flags = ['--num_train=1', '--num_val=1', '--frames=3', '--height=64', '--width=64']
+    return module('vos_jax.data.made_up.dataset', f'--out={out}', *flags)
+
+
+def export_torch(root, out):
+    flags = ['--export', '--format=torchvision_resnet50']
+    return module('data_prep.import_weights', f'{root}/w.npz', f'{out}', *flags)
+
+
+# Those that need no compilation, and those that load JAX before they can know.
+QUICK = {'score': score, 'compare': compare, 'prepare': prepare, 'make_up': make_up}
+SLOW = {'train': train, 'evaluate': evaluate, 'segment': segment, 'export': export}
+COMMANDS = QUICK | SLOW
+
+
+def named(commands):
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=slow if name in SLOW else ()) for name in commands]
+
+
+def run(command, timeout_s=120, **options):
+    return subprocess.run(
+        command, cwd=REPOSITORY, timeout=timeout_s, capture_output=True, text=True, **options
+    )
+
+
+def assert_one_line(result, *words):
+    assert result.returncode == 2, result.stderr[-2000:]
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr[-2000:]
+    assert lines[0].startswith('error: ')
+    for word in words:
+        assert word in lines[0]
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*'))
+
+
+OUTPUTS = {
+    'a file': lambda root: root / 'file',
+    'below a file': lambda root: root / 'file' / 'out',
+    'a link to itself': lambda root: root / 'loop',
+    'a long name': lambda root: root / ('x' * 300),
+    'below proc': lambda root: '/proc/none/out',
+}
+
+
+@pytest.mark.parametrize('kind', OUTPUTS)
+@pytest.mark.parametrize('name', named(COMMANDS))
+def test_an_output_that_cannot_be_written_is_one_line(inputs, tmp_path, name, kind):
+    (tmp_path / 'file').write_text('of the user')
+    (tmp_path / 'loop').symlink_to('loop')
+    out, before = OUTPUTS[kind](tmp_path), files(tmp_path)
+    assert_one_line(run(COMMANDS[name](inputs, out)), str(out)[:200])
+    assert files(tmp_path) == before
+    assert (tmp_path / 'file').read_text() == 'of the user'
+
+
+@pytest.mark.parametrize('name', named(COMMANDS))
+def test_a_full_disk_is_one_line_before_the_work(inputs, tmp_path, name):
+    def limit():  # stands for a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    environment = {**os.environ, 'JAX_ENABLE_COMPILATION_CACHE': 'false'}
+    command = COMMANDS[name](inputs, tmp_path / 'out')
+    result = run(command, preexec_fn=limit, env=environment)
+    assert_one_line(result, str(tmp_path / 'out'), 'File too large')
+    assert files(tmp_path) == []
+
+
+INPUTS = {  # what each command reads, below the folder of inputs
+    'train': 'data',
+    'evaluate': 'data',
+    'score': 'masks',
+    'compare': 'b',
+    'segment': 'mask.png',
+    'prepare': 'data',
+}
+
+
+@pytest.mark.parametrize('kind', ['missing', 'a link that leads nowhere', 'of the other kind'])
+@pytest.mark.parametrize('name', named(INPUTS))
+def test_an_input_that_cannot_be_read_is_one_line(inputs, tmp_path, name, kind):
+    root = tmp_path / 'in'
+    shutil.copytree(inputs, root)
+    path = root / INPUTS[name]
+    was_folder = path.is_dir()
+    shutil.rmtree(path) if was_folder else path.unlink()
+    if kind == 'a link that leads nowhere':
+        path.symlink_to('nowhere')
+    elif kind == 'of the other kind' and was_folder:
+        path.write_text('')
+    elif kind == 'of the other kind':
+        path.mkdir()
+    result = run(COMMANDS[name](root, tmp_path / 'out'))
+    assert_one_line(result, str(path))
+    assert 'cannot be written' not in result.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Returns a function that gives a folder with room for so many bytes, on a disk of its own."""
+    mounted = []
+
+    def mount(num_bytes):
+        folder = tmp_path / f'disk{len(mounted)}'
+        folder.mkdir()
+        made = subprocess.run(
+            ['mount', '-t', 'tmpfs', '-o', f'size={num_bytes}', 'none', folder],
+            capture_output=True,
+        )
+        if made.returncode:
+            pytest.skip('a small disk needs the right to mount one')
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(['umount', folder], check=True)
+
+
+@pytest.mark.parametrize(
+    ('name', 'num_bytes'),
+    [
+        ('make_up', 40_000),
+        ('prepare', 16_000),
+        ('score', 4096),
+        *[
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (('train', 300_000), ('segment', 8192), ('export', 1_000_000))
+        ],
+    ],
+)
+def test_a_disk_that_becomes_full_is_one_line(inputs, small_disk, name, num_bytes):
+    disk = small_disk(num_bytes)
+    result = run(COMMANDS[name](inputs, disk / 'out'))
+    errors = [line for line in result.stderr.splitlines() if not line.startswith('W')]
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert len(errors) == 1
+    assert 'No space left on device' in errors[0]
+    assert not [name for name in files(disk) if name.endswith(('.tmp', '.part'))]
+    assert not [name for name in files(disk) if 'checkpoint-tmp' in name]
+
+
+@pytest.mark.parametrize(
+    ('kind', 'words'), [('missing', 'no such file'), ('directory', 'a folder'), ('text', 'whole')]
+)
+def test_weights_that_cannot_be_read_are_one_line(inputs, tmp_path, kind, words):
+    path = tmp_path / 'w.npz'
+    if kind == 'directory':
+        path.mkdir()
+    elif kind == 'text':
+        path.write_text('no archive')
+    command = [*segment(inputs, tmp_path / 'out'), f'--weights={path}']
+    assert_one_line(run(command), str(path), words)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_numbers_that_are_none_are_one_line(inputs, tmp_path):
+    for flag in ('--fps=nan', '--fps=inf', '--memory=99999999999999999999', '--memory=1000000000'):
+        assert_one_line(run([*segment(inputs, tmp_path / 'out'), flag]), flag.partition('=')[0])
+        assert not (tmp_path / 'out').exists()
