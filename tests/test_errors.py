@@ -58,3 +58,37 @@ def test_a_wrong_flag_is_one_line_and_2(run, flag, named):
 def test_help_lists_the_flags(run):
     result = run('--help')
     assert '--count: A number.' in result.stdout
+
+
+SEGMENT = """
+from vos_jax.errors import run_main
+
+def main(argv):
+    import jax
+    from vos_jax import compilation
+    compilation.keep_compilations()
+    jax.jit(lambda x: x + 1)(1)
+    print('größe ① done')
+
+run_main(main)
+"""
+
+
+@pytest.mark.parametrize('platforms', ['cuda', 'tpu', 'nosuch'])
+def test_a_device_that_is_not_there_is_one_line_and_2(run_python, monkeypatch, platforms):
+    monkeypatch.setenv('JAX_PLATFORMS', platforms)
+    result = run_python(SEGMENT)
+    assert result.returncode == 2
+    assert f'error: JAX_PLATFORMS={platforms}: no such device' in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+def test_a_user_without_home_or_name_and_a_terminal_of_ascii(run_python, monkeypatch):
+    for name in ('HOME', 'XDG_CACHE_HOME', 'JAX_COMPILATION_CACHE_DIR'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('PYTHONIOENCODING', 'ascii')
+    monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+    unknown_user = 'import os\nos.getuid = lambda: 12345\n'
+    result = run_python(unknown_user + SEGMENT)
+    assert (result.returncode, result.stderr) == (0, '')
+    assert result.stdout == 'gr\\xf6\\xdfe \\u2460 done\n'

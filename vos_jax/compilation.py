@@ -11,11 +11,22 @@ RUN_ONCE = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_pas
 
 
 def keep_compilations():
-    """Keeps compiled programs in the user's cache folder, or in JAX_COMPILATION_CACHE_DIR."""
-    if not jax.config.jax_compilation_cache_dir:
-        root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    """Keeps compiled programs in the user's cache folder, or in JAX_COMPILATION_CACHE_DIR.
+
+    A user without a home, as in some containers, has no such folder: nothing is kept.
+    """
+    if not jax.config.jax_compilation_cache_dir and (root := _cache_folder()):
         jax.config.update('jax_compilation_cache_dir', str(root / 'vos_jax' / 'compilations'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def _cache_folder():
+    if folder := os.environ.get('XDG_CACHE_HOME'):
+        return Path(folder)
+    try:
+        return Path.home() / '.cache'
+    except RuntimeError:  # neither HOME nor an entry for the user's number
+        return None
 
 
 def describe_device():

@@ -60,14 +60,15 @@ def run_main(main, define_flags=lambda: None):
     """Runs a command's `main(argv)`; wrong input becomes one line on stderr and exit code 2.
 
     Flags are parsed here, so an unknown flag or setting ends in the same way, and so does what the
-    disk refuses, of an input or an output, and a package that is not installed. Any other exception
-    is a defect and keeps its traceback (exit code 1).
+    disk refuses, of an input or an output, a package that is not installed, and a device that is
+    not there. Any other exception is a defect and keeps its traceback (exit code 1).
 
     Args:
       main: function of what is left of the command line; what it returns is the exit code.
       define_flags: defines the command's flags. Not when its module is imported: two commands have
         flags of the same names.
     """
+    _print_any_text()
     try:
         before = set(flags.FLAGS)
         define_flags()
@@ -77,26 +78,52 @@ def run_main(main, define_flags=lambda: None):
             return
         logging.get_absl_handler().addFilter(_is_no_disk_error)
         app.run(main, flags_parser=_parse_flags)
-    except InputError as error:
-        print(f'error: {one_line(error)}', file=sys.stderr)
-        sys.exit(2)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = disk_reason(error)
-        if reason is None:
+    except Exception as error:
+        told = _told_in_one_line(error)
+        if told is None:
             raise
-        place = getattr(error, 'filename', None)
-        what = f'{place}: {reason}' if isinstance(place, str | os.PathLike) else one_line(error)
-        print(f'error: {what}; check its path, rights and space', file=sys.stderr)
+        print(f'error: {told}', file=sys.stderr)
         sys.exit(2)
-    except ModuleNotFoundError as error:
+
+
+def _told_in_one_line(error):
+    """What to say of an error that is no defect; None of one that is."""
+    if isinstance(error, InputError):
+        return one_line(error)
+    if isinstance(error, ModuleNotFoundError):
         package = (error.name or '').partition('.')[0]
-        if package not in EXTRAS:
-            raise
-        print(
-            f"error: {package} is not installed: pip install 'vos_jax[{EXTRAS[package]}]'",
-            file=sys.stderr,
+        extra = EXTRAS.get(package)
+        return extra and f"{package} is not installed: pip install 'vos_jax[{extra}]'"
+    if isinstance(error, AssertionError | RuntimeError) and _lacks_devices():
+        wanted = os.environ.get('JAX_PLATFORMS')
+        return (
+            f'{f"JAX_PLATFORMS={wanted}" if wanted else "JAX"}: no such device can be used here '
+            f'({first_line(error)}); unset JAX_PLATFORMS, or install JAX for this device'
         )
-        sys.exit(2)
+    reason = disk_reason(error) if isinstance(error, OSError | ValueError | RuntimeError) else None
+    if reason is None:
+        return None
+    place = getattr(error, 'filename', None)
+    what = f'{place}: {reason}' if isinstance(place, str | os.PathLike) else one_line(error)
+    return f'{what}; check its path, rights and space'
+
+
+def _lacks_devices():
+    """Whether JAX, where it is loaded, finds no device; for CUDA it says so by an assertion."""
+    if 'jax' not in sys.modules:
+        return False
+    try:
+        sys.modules['jax'].devices()
+    except (AssertionError, RuntimeError):
+        return True
+    return False
+
+
+def _print_any_text():
+    """Names with letters that the terminal does not have are printed as codes, not refused."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
 
 
 def _is_no_disk_error(record):

@@ -10,7 +10,6 @@ import struct
 import zlib
 
 import numpy as np
-import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vos_jax.data.png import MAX_PIXELS
@@ -95,6 +94,8 @@ def read_size(data, name, kind):
         if form == 'PNG':
             size = struct.unpack('>II', data[16:24])[::-1]
         elif form == 'JPEG':
+            import simplejpeg  # masks, which are no JPEG, are scored without it
+
             size = simplejpeg.decode_jpeg_header(data)[:2]
         elif form == 'WebP':
             with Image.open(io.BytesIO(data), formats=('WEBP',)) as image:
