@@ -45,13 +45,16 @@ def read_images(path):
         image = Image.open(path, formats=('WEBP',))
     with image:
         for number in range(image.n_frames):
-            try:
-                with pictures.guarded(path, 'video'):
-                    image.seek(number)
-                    picture = np.array(image.convert('RGB'))
-            except InputError:
-                raise InputError(
-                    f'{path}: damaged after frame {number - 1}; copy the video again, or end '
-                    f'before that with --stop={number}'
-                ) from None
-            yield pictures.turn_upright(picture, orientation)
+            yield pictures.turn_upright(_read_image(image, number, path), orientation)
+
+
+def _read_image(image, number, path):
+    try:
+        with pictures.guarded(path, 'video'):
+            image.seek(number)
+            return np.array(image.convert('RGB'))
+    except InputError:
+        raise InputError(
+            f'{path}: damaged after frame {number - 1}; copy the video again, or end before that '
+            f'with --stop={number}'
+        ) from None
