@@ -5,7 +5,7 @@ import difflib
 import types
 import typing
 
-from vos_jax.config.spec import SettingError, Spec, hints
+from vos_jax.config.spec import SettingError, Spec, hints, one_of
 from vos_jax.errors import InputError
 
 
@@ -88,7 +88,7 @@ def _chosen(kinds, mapping, where):
     names = {kind.kind: kind for kind in kinds}
     name = dict(mapping.items()).get('kind', kinds[0].kind)
     if name not in tuple(names):
-        raise SettingError(f'{where}.kind', name, f'one of {", ".join(map(repr, names))}')
+        raise SettingError(f'{where}.kind', name, one_of(names))
     return names[name]
 
 

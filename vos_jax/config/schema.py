@@ -5,20 +5,16 @@ the defaults here; runs and weights from before a setting existed get its defaul
 """
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from vos_jax.config.spec import (
-    Above,
     Ascending,
-    AtMost,
-    Below,
-    Between,
     Count,
     Length,
     NotNegative,
-    OneOf,
     Pattern,
     Positive,
+    Range,
     Rising,
     SettingError,
     Share,
@@ -26,14 +22,14 @@ from vos_jax.config.spec import (
     Whole,
 )
 
-Pixels = Annotated[int, Between(1, 2**14)]
-Degrees = Annotated[float, Between(0, 180)]
-Shear = Annotated[float, Between(0, 80)]  # degrees
-Factor = Annotated[float, Above(0), AtMost(100)]
-Range = Annotated[tuple[Factor, Factor], Ascending()]  # lowest, highest
-Spread = Annotated[float, Between(0, 10)]  # 0.1: between 1/1.1 and 1.1
+Pixels = Annotated[int, Range(1, 2**14)]
+Degrees = Annotated[float, Range(0, 180)]
+Shear = Annotated[float, Range(0, 80)]  # degrees
+Factor = Annotated[float, Range(0, 100, '(]')]
+Factors = Annotated[tuple[Factor, Factor], Ascending()]  # lowest, highest
+Spread = Annotated[float, Range(0, 10)]  # 0.1: between 1/1.1 and 1.1
 Schedule = Annotated[tuple[tuple[Whole, NotNegative], ...], Rising(start=0)]
-Workers = Annotated[int, Between(0, 1024)]
+Workers = Annotated[int, Range(0, 1024)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +58,7 @@ class Source(Spec):
 
     root: str
     name: str = ''
-    kind: Annotated[str, OneOf('davis', 'youtube_vos', 'still_images', 'prepared')] = 'davis'
+    kind: Literal['davis', 'youtube_vos', 'still_images', 'prepared'] = 'davis'
     split: str = 'train'  # not for still images
     year: str = '2017'  # which list, 'davis' only
     resolution: str | None = None  # folder below JPEGImages; None: 480p or the only one
@@ -89,9 +85,9 @@ class Paste(Spec):
     """Objects of other clips, pasted over the clip with their own motion and ids."""
 
     probability: Share = 0.0  # of each of the `objects`
-    objects: Annotated[int, Between(0, 254)] = 1  # up to so many
+    objects: Annotated[int, Range(0, 254)] = 1  # up to so many
     behind: Share = 0.3  # probability that it goes behind the objects of the clip
-    scale: Range = (0.7, 1.3)  # of the pasted object, relative as `scale` below
+    scale: Factors = (0.7, 1.3)  # of the pasted object, relative as `scale` below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,34 +95,34 @@ class DataSpec(Spec):
     """`config.data`: the clips that a model is trained on."""
 
     sources: tuple[Source, ...]
-    batch_size: Annotated[int, Between(1, 10**6)]  # clips, over all processes
+    batch_size: Annotated[int, Range(1, 10**6)]  # clips, over all processes
     crop: tuple[Pixels, Pixels]  # height, width
-    clip_length: Annotated[int, Between(1, 1000)] = 4  # frames
-    num_slots: Annotated[int, Between(1, 254)] = 3  # objects; of more, the most visible are kept
+    clip_length: Annotated[int, Range(1, 1000)] = 4  # frames
+    num_slots: Annotated[int, Range(1, 254)] = 3  # objects; of more, the most visible are kept
     min_pixels: Whole = 64  # an object counts if the first frame shows so many after the crop
     # (from this step on, largest gap in frames)
     gap: Annotated[tuple[tuple[Whole, Count], ...], Rising(start=0)] = ((0, 1),)
     # 'first': the clip's frames follow each other; 'random': its first frame is any frame of the
     # video, the others follow each other (CFBI)
-    reference: Annotated[str, OneOf('first', 'random')] = 'first'
+    reference: Literal['first', 'random'] = 'first'
     reverse: Share = 0.5  # probability of playing the clip backwards
     flip: Share = 0.5  # probability of a mirrored clip
-    scale: Range = (1.0, 1.5)  # enlargement, drawn on a log scale, relative to:
+    scale: Factors = (1.0, 1.5)  # enlargement, drawn on a log scale, relative to:
     # 'cover': the frame just covers the crop; 'source': pixels of the file
-    scale_of: Annotated[str, OneOf('cover', 'source')] = 'cover'
+    scale_of: Literal['cover', 'source'] = 'cover'
     stretch: Spread = 0.0  # width against height
     rotation: Degrees = 0.0  # both ways
     shear: Shear = 0.0  # both ways
     balanced_pixels: Whole = 0  # the first crop is drawn again until it shows so much foreground,
-    balanced_tries: Annotated[int, Between(0, 1000)] = 5  # up to so often
+    balanced_tries: Annotated[int, Range(0, 1000)] = 5  # up to so often
     jitter: Jitter = Jitter()
     colour: Colour = Colour()  # of a whole clip
     frame_colour: Colour = Colour()  # of each frame by itself, on top of that
     paste: Paste = Paste()
     num_workers: Workers = 0  # processes; 0: threads of this process
-    num_threads: Annotated[int, Between(1, 1024)] = 2  # per process
-    prefetch: Annotated[int, Between(1, 1024)] = 4  # batches held ready per process
-    cache_mb: Annotated[int, Between(0, 10**7)] = 0  # decoded frames and masks, per process
+    num_threads: Annotated[int, Range(1, 1024)] = 2  # per process
+    prefetch: Annotated[int, Range(1, 1024)] = 4  # batches held ready per process
+    cache_mb: Annotated[int, Range(0, 10**7)] = 0  # decoded frames and masks, per process
     skip_broken: bool = False  # leave broken videos out, with a warning that counts them
 
     def check(self):
@@ -146,12 +142,10 @@ class LossSpec(Spec):
     dice: NotNegative = 0.0
     propagation: NotNegative = 0.0
     # (step, share of pixels that enter the cross entropy, the hardest) points; (): all
-    hardest: Annotated[
-        tuple[tuple[Whole, Annotated[float, Above(0), AtMost(1)]], ...], Rising()
-    ] = ()
+    hardest: Annotated[tuple[tuple[Whole, Annotated[float, Range(0, 1, '(]')]], ...], Rising()] = ()
     # of the 'valid' pixels, or of 'all', void ones too, as CFBI's released code has it
-    hardest_of: Annotated[str, OneOf('valid', 'all')] = 'valid'
-    frames: Annotated[str, OneOf('all', 'last')] = 'all'  # predicted frames that count
+    hardest_of: Literal['valid', 'all'] = 'valid'
+    frames: Literal['all', 'last'] = 'all'  # predicted frames that count
 
     def check(self):
         if not (self.bce or self.ce or self.dice or self.propagation):
@@ -162,14 +156,14 @@ class LossSpec(Spec):
 class OptimizerSpec(Spec):
     """`config.optimizer`."""
 
-    name: Annotated[str, OneOf('adam', 'adamw', 'sgd')] = 'adam'
+    name: Literal['adam', 'adamw', 'sgd'] = 'adam'
     learning_rate: Positive = 1e-5  # the highest; it goes with the batch size
-    schedule: Annotated[str, OneOf('constant', 'cosine', 'poly')] = 'poly'
+    schedule: Literal['constant', 'cosine', 'poly'] = 'poly'
     warmup: Whole = 0  # steps
     end: NotNegative = 0.0  # rate after the last step (cosine, poly)
     power: Positive = 1.0  # of poly; 1 is linear
     weight_decay: NotNegative = 0.0  # of matrices and kernels, not of vectors
-    momentum: Annotated[float, Below(0, 1)] = 0.9  # of sgd only
+    momentum: Annotated[float, Range(0, 1, '[)')] = 0.9  # of sgd only
     clip_norm: NotNegative = 0.0  # of the whole gradient; 0: none
     # (pattern, factor of the rate) of parameters whose names have the pattern; 0 freezes them
     groups: tuple[tuple[Annotated[str, Pattern()], NotNegative], ...] = ()
@@ -180,23 +174,23 @@ class TrainingSpec(Spec):
     """`config.training`: the loop and the step."""
 
     steps: Count = 160_000
-    ema_decay: Annotated[float, Below(0, 1)] = 0.0  # of the averaged weights; 0: none
-    predict_from: Annotated[int, Between(1, 999)] = 1  # frames before it come with true masks
+    ema_decay: Annotated[float, Range(0, 1, '[)')] = 0.0  # of the averaged weights; 0: none
+    predict_from: Annotated[int, Range(1, 999)] = 1  # frames before it come with true masks
     sequential_from: Whole = 0  # until this step true masks are memorised instead of predicted ones
     # What the backward pass computes again: 'step', each step of a clip; 'full', the encoding of
     # the frames too; 'products', as 'full', but products and convolutions are kept
-    remat: Annotated[str, OneOf('none', 'products', 'step', 'full')] = 'none'
+    remat: Literal['none', 'products', 'step', 'full'] = 'none'
     unrolled: bool = False  # steps of a clip one by one: loops are slow on CPUs
     accumulate: Count = 1  # parts in which each device works off its clips of a batch
     log_every: Count = 100  # steps
     checkpoint_every: Count = 1000
     evaluate_every: Whole = 10_000  # 0: never
     export_at: tuple[Whole, ...] = ()  # steps whose weights are kept in files of their own
-    keep: Annotated[int, Between(2, 10_000)] = 2  # newest checkpoints; one to fall back on
-    keep_best: Annotated[int, Between(1, 10_000)] = 1  # best checkpoints
-    nonfinite: Annotated[str, OneOf('stop', 'skip')] = 'stop'  # at a loss that is not finite
+    keep: Annotated[int, Range(2, 10_000)] = 2  # newest checkpoints; one to fall back on
+    keep_best: Annotated[int, Range(1, 10_000)] = 1  # best checkpoints
+    nonfinite: Literal['stop', 'skip'] = 'stop'  # at a loss that is not finite
     nonfinite_limit: Whole = 10  # batches left out by 'skip', then the run stops
-    recompilation: Annotated[str, OneOf('warn', 'error')] = 'warn'  # when the step compiles again
+    recompilation: Literal['warn', 'error'] = 'warn'  # when the step compiles again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,10 +235,10 @@ class MemorySpec(Spec):
         so memory does not grow with the video. Given frames stay where that leaves room.
     """
 
-    policy: Annotated[str, OneOf(*POLICIES)] = 'sample'
-    size: Annotated[int, Between(2, 10_000)] = 5  # the first and the previous frame at least
+    policy: Literal[*POLICIES] = 'sample'
+    size: Annotated[int, Range(2, 10_000)] = 5  # the first and the previous frame at least
     every: Count = 5
-    capacity: Annotated[int, Between(3, 10**6)] = 64
+    capacity: Annotated[int, Range(3, 10**6)] = 64
 
     def check(self):
         if self.capacity < self.size:
@@ -277,10 +271,10 @@ class InferenceSpec(Spec):
 
     memory: MemorySpec = MemorySpec()
     # Results are averaged over these factors on the size of the frames; CFBI only
-    scales: Annotated[tuple[Annotated[float, Above(0), AtMost(16)], ...], Length(1, 64)] = (1.0,)
+    scales: Annotated[tuple[Annotated[float, Range(0, 16, '(]')], ...], Length(1, 64)] = (1.0,)
     flip: bool = False  # and over mirrored frames
     # pixels at scale 1; 0: that of the model, or 800 with several scales, as CFBI's released code
-    max_edge: Annotated[int, Between(0, 2**14)] = 0
+    max_edge: Annotated[int, Range(0, 2**14)] = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -288,7 +282,7 @@ class ModelSpec(Spec):
     """`config.model`: what the specs of all models (`models/NAME/spec.py`) begin with."""
 
     name: str
-    dtype: Annotated[str, OneOf('float32', 'bfloat16')] = 'float32'  # of computing, not of weights
+    dtype: Literal['float32', 'bfloat16'] = 'float32'  # of computing, not of weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,9 +297,9 @@ class Config(Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     inference: InferenceSpec = InferenceSpec()
     mesh: MeshSpec = MeshSpec()
-    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     init: str = ''  # file of weights to start from; '': random
-    profile: Annotated[int, Between(0, 10**6)] = 0  # steps to profile, once under way
+    profile: Annotated[int, Range(0, 10**6)] = 0  # steps to profile, once under way
 
     def check(self):
         optimizer, training, data = self.optimizer, self.training, self.data

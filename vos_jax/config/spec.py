@@ -3,7 +3,7 @@
 >>> @dataclasses.dataclass(frozen=True)
 ... class Steps(Spec):
 ...     warmup: Count = 1
-...     end: Annotated[float, Above(0)] = 1e-5
+...     end: Annotated[float, Range(0, 1)] = 1e-5
 
 >>> Steps(warmup=0)
 Traceback (most recent call last):
@@ -18,7 +18,7 @@ import re
 import reprlib
 import types
 import typing
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from vos_jax.errors import InputError
 
@@ -44,80 +44,23 @@ class SettingError(InputError):
 
 
 @dataclasses.dataclass(frozen=True)
-class AtLeast:
-    """`low` or more."""
+class Range:
+    """Numbers from `low` to `high`; a round bracket in `ends` leaves that end out."""
 
     low: float
+    high: float = math.inf
+    ends: str = '[]'
 
     def accepts(self, value):
-        return value >= self.low
+        above = value > self.low if self.ends[0] == '(' else value >= self.low
+        return above and (value < self.high if self.ends[1] == ')' else value <= self.high)
 
     def __str__(self):
-        return f'of at least {self.low}'
-
-
-@dataclasses.dataclass(frozen=True)
-class Above:
-    """More than `low`."""
-
-    low: float
-
-    def accepts(self, value):
-        return value > self.low
-
-    def __str__(self):
-        return f'above {self.low}'
-
-
-@dataclasses.dataclass(frozen=True)
-class AtMost:
-    """`high` or less."""
-
-    high: float
-
-    def accepts(self, value):
-        return value <= self.high
-
-    def __str__(self):
-        return f'and at most {self.high}'
-
-
-@dataclasses.dataclass(frozen=True)
-class Between:
-    """From `low` to `high`, both included."""
-
-    low: float
-    high: float
-
-    def accepts(self, value):
-        return self.low <= value <= self.high
-
-    def __str__(self):
-        return f'from {self.low} to {self.high}'
-
-
-@dataclasses.dataclass(frozen=True)
-class Below:
-    """From `low` to less than `high`."""
-
-    low: float
-    high: float
-
-    def accepts(self, value):
-        return self.low <= value < self.high
-
-    def __str__(self):
-        return f'from {self.low} to below {self.high}'
-
-
-class OneOf:
-    """One of some values."""
-
-    def __init__(self, *values):
-        self.values = values
-
-    def accepts(self, value):
-        return value in self.values
+        if self.high == math.inf:
+            return f'above {self.low}' if self.ends[0] == '(' else f'of at least {self.low}'
+        low = 'above' if self.ends[0] == '(' else 'from'
+        high = 'to below' if self.ends[1] == ')' else 'to'
+        return f'{low} {self.low} {high} {self.high}'
 
 
 class Pattern:
@@ -174,11 +117,11 @@ class Rising:
 
 # Ranges that many settings share.
 MANY = 10**9  # more frames, steps or pixels than there will be; fits in int32
-Count = Annotated[int, Between(1, MANY)]
-Whole = Annotated[int, Between(0, MANY)]
-Share = Annotated[float, Between(0, 1)]
-Positive = Annotated[float, Above(0)]
-NotNegative = Annotated[float, AtLeast(0)]
+Count = Annotated[int, Range(1, MANY)]
+Whole = Annotated[int, Range(0, MANY)]
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, ends='(]')]
+NotNegative = Annotated[float, Range(0)]
 
 
 class Spec:
@@ -221,9 +164,9 @@ def fit(value, hint):
         return value if all(rule.accepts(value) for rule in parts[1:]) else _refuse()
     if origin in (typing.Union, types.UnionType):
         return _fit_any(value, parts)
-    if origin is tuple:
-        return _fit_tuple(value, parts)
-    return value if hint is Any else _fit_plain(value, hint)
+    if origin is Literal:
+        return value if (type(value), value) in [(type(p), p) for p in parts] else _refuse()
+    return _fit_tuple(value, parts) if origin is tuple else _fit_plain(value, hint)
 
 
 def _fit_any(value, kinds):
@@ -258,11 +201,14 @@ def _refuse():
 
 def needed(hint):
     """What an error says of a type: 'needed: a whole number of at least 1', "one of 'a', 'b'"."""
-    if typing.get_origin(hint) is Annotated:
-        *_, last = typing.get_args(hint)
-        if isinstance(last, OneOf):
-            return f'one of {", ".join(map(repr, last.values))}'
+    if typing.get_origin(hint) is Literal:
+        return one_of(typing.get_args(hint))
     return f'needed: {_describe(hint)}'
+
+
+def one_of(values):
+    """What an error says where only some values are allowed."""
+    return f'one of {", ".join(map(repr, values))}'
 
 
 _WORDS = {

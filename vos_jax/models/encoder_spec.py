@@ -1,18 +1,18 @@
 """Settings of the encoders (`config.model.encoder`); `kind` says which one."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
-from vos_jax.config.spec import Above, AtMost, Between, OneOf, SettingError, Spec
+from vos_jax.config.spec import Range, SettingError, Spec
 
 NORMS = ('frozen_bn', 'fixed_bn', 'bn', 'gn')
 NORM_GROUPS = 8  # of 'gn'
 
-Norm = Annotated[str, OneOf(*NORMS)]  # see `layers.Norm`
-Channels = Annotated[int, Between(1, 2**14)]
-Depth = Annotated[int, Between(1, 1000)]
-Stride = Annotated[int, Between(1, 4)]
-Dilation = Annotated[int, Between(1, 128)]
+Norm = Literal[*NORMS]  # see `layers.Norm`
+Channels = Annotated[int, Range(1, 2**14)]
+Depth = Annotated[int, Range(1, 1000)]
+Stride = Annotated[int, Range(1, 4)]
+Dilation = Annotated[int, Range(1, 128)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class EncoderSpec(Spec):
       norm: see `layers.Norm`.
     """
 
-    kind: Annotated[str, OneOf('resnet')] = dataclasses.field(default='resnet', kw_only=True)
-    block: Annotated[str, OneOf('bottleneck', 'basic')] = 'bottleneck'
-    stem: Annotated[str, OneOf('resnet', 'small')] = 'resnet'
+    kind: Literal['resnet'] = dataclasses.field(default='resnet', kw_only=True)
+    block: Literal['bottleneck', 'basic'] = 'bottleneck'
+    stem: Literal['resnet', 'small'] = 'resnet'
     stem_width: Channels = 64
     depths: tuple[Depth, Depth, Depth] = (3, 4, 6)
     widths: tuple[Channels, Channels, Channels] = (64, 128, 256)
@@ -77,12 +77,12 @@ class LiteSpec(Spec):
         to standard deviations of 0.8 to 1.
     """
 
-    kind: Annotated[str, OneOf('efficientnet_lite0')] = dataclasses.field(
+    kind: Literal['efficientnet_lite0'] = dataclasses.field(
         default='efficientnet_lite0', kw_only=True
     )
-    stride: Annotated[int, OneOf(8, 16)] = 16
-    frozen_stages: Annotated[int, Between(0, 5)] = 3
-    scale: Annotated[float, Above(0), AtMost(100)] = 0.125
+    stride: Literal[8, 16] = 16
+    frozen_stages: Annotated[int, Range(0, 5)] = 3
+    scale: Annotated[float, Range(0, 100, '(]')] = 0.125
 
     @property
     def stage_strides(self):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from vos_jax.config.read import read
 from vos_jax.config.schema import Config
-from vos_jax.config.spec import SettingError
+from vos_jax.config.spec import SettingError, one_of
 from vos_jax.errors import InputError
 
 
@@ -45,8 +45,7 @@ def read_model(mapping, where='model'):
         raise SettingError(where, mapping, 'needed: a group of settings')
     name = dict(mapping.items()).get('name')
     if name not in tuple(MODELS):  # it may be anything, hashable or not
-        allowed = f'one of {", ".join(map(repr, MODELS))}'
-        raise SettingError(f'{where}.name', name, allowed)
+        raise SettingError(f'{where}.name', name, one_of(MODELS))
     return read(pkgutil.resolve_name(MODELS[name].spec), mapping, where)
 
 

@@ -1,10 +1,10 @@
 """Settings of CFBI (`config.model`)."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from vos_jax.config.schema import ModelSpec
-from vos_jax.config.spec import Above, AtMost, Below, Between, Length, OneOf, Spec
+from vos_jax.config.spec import Length, Range, Spec
 from vos_jax.models.encoder_spec import (
     Channels,
     Depth,
@@ -32,7 +32,7 @@ class DeepLabSpec(Spec):
       norm: see `layers.Norm`.
     """
 
-    block: Annotated[str, OneOf('bottleneck', 'basic')] = 'bottleneck'
+    block: Literal['bottleneck', 'basic'] = 'bottleneck'
     stem_width: Channels = 64
     depths: tuple[Depth, Depth, Depth, Depth] = (3, 4, 23, 3)
     widths: tuple[Channels, Channels, Channels, Channels] = (64, 128, 256, 512)
@@ -42,7 +42,7 @@ class DeepLabSpec(Spec):
     aspp_rates: tuple[Dilation, Dilation, Dilation] = (6, 12, 18)
     channels: Channels = 256
     low_channels: Channels = 48
-    dropout: Annotated[float, Below(0, 1)] = 0.1
+    dropout: Annotated[float, Range(0, 1, '[)')] = 0.1
     norm: Norm = 'frozen_bn'
 
     def check(self):
@@ -69,22 +69,22 @@ class CFBISpec(ModelSpec):
       head: 'ensembler', or 'separable': four depthwise separable layers (Table 5, line 3).
     """
 
-    name: Annotated[str, OneOf('cfbi')] = dataclasses.field(default='cfbi', kw_only=True)
+    name: Literal['cfbi'] = dataclasses.field(default='cfbi', kw_only=True)
     backbone: DeepLabSpec = DeepLabSpec()
     embedding_channels: Channels = 100
     prehead_channels: Channels = 64
     head_channels: tuple[Channels, Channels, Channels] = (256, 512, 128)
-    channel_order: Annotated[str, OneOf('bgr', 'rgb')] = 'bgr'
-    max_edge: Annotated[int, Between(33, 2**14)] = 1040
-    scale: Annotated[float, Above(0), AtMost(16)] = 1.0
-    windows: Annotated[tuple[Annotated[int, Between(1, 100)], ...], Length(1, 100)] = WINDOWS
-    global_atrous: Annotated[int, Between(1, 100)] = 1
-    matching_dtype: Annotated[str, OneOf('float32', 'bfloat16', 'float16')] = 'float32'
+    channel_order: Literal['bgr', 'rgb'] = 'bgr'
+    max_edge: Annotated[int, Range(33, 2**14)] = 1040
+    scale: Annotated[float, Range(0, 16, '(]')] = 1.0
+    windows: Annotated[tuple[Annotated[int, Range(1, 100)], ...], Length(1, 100)] = WINDOWS
+    global_atrous: Annotated[int, Range(1, 100)] = 1
+    matching_dtype: Literal['float32', 'bfloat16', 'float16'] = 'float32'
     matching_background: bool = True
     attention_background: bool = True
     distance_bias: bool = True
     instance_attention: bool = True
-    head: Annotated[str, OneOf('ensembler', 'separable')] = 'ensembler'
+    head: Literal['ensembler', 'separable'] = 'ensembler'
 
 
 def network_size(size, max_edge, scale):

@@ -1,10 +1,10 @@
 """Settings of GIEL: the decisions D1..D8 where the paper is silent, and its ablations."""
 
 import dataclasses
-from typing import Annotated
+from typing import Literal
 
 from vos_jax.config.schema import ModelSpec
-from vos_jax.config.spec import OneOf, SettingError
+from vos_jax.config.spec import SettingError
 from vos_jax.models.encoder_spec import NORM_GROUPS, Channels, EncoderSpec, LiteSpec, Norm
 
 
@@ -38,25 +38,25 @@ class GIELSpec(ModelSpec):
       use_global: False leaves the global branch out (ablation).
     """
 
-    name: Annotated[str, OneOf('giel')] = dataclasses.field(default='giel', kw_only=True)
+    name: Literal['giel'] = dataclasses.field(default='giel', kw_only=True)
     encoder: EncoderSpec | LiteSpec = EncoderSpec()
     key_channels: Channels = 128
     value_channels: Channels = 512
     decoder_channels: Channels = 256
     coarse_channels: Channels = 256
-    variant: Annotated[str, OneOf('full', 'fast')] = 'full'
+    variant: Literal['full', 'fast'] = 'full'
     instance_uses_global: bool = True
-    support_mask: Annotated[str, OneOf('soft', 'hard')] = 'soft'
-    support_source: Annotated[str, OneOf('global', 'aggregated')] = 'global'
+    support_mask: Literal['soft', 'hard'] = 'soft'
+    support_source: Literal['global', 'aggregated'] = 'global'
     support_stop_gradient: bool = False
     inject_mask: bool = False
-    affinity: Annotated[str, OneOf('dot', 'l2')] = 'dot'
+    affinity: Literal['dot', 'l2'] = 'dot'
     affinity_scale: bool = True
     learn_temperature: bool = False
-    locality: Annotated[str, OneOf('none', 'random_walk')] = 'none'
-    temporal_attention: Annotated[str, OneOf('reweigh', 'logits', 'none')] = 'reweigh'
-    temporal_projection: Annotated[str, OneOf('own', 'shared')] = 'own'
-    label_downsample: Annotated[str, OneOf('area', 'strided')] = 'area'
+    locality: Literal['none', 'random_walk'] = 'none'
+    temporal_attention: Literal['reweigh', 'logits', 'none'] = 'reweigh'
+    temporal_projection: Literal['own', 'shared'] = 'own'
+    label_downsample: Literal['area', 'strided'] = 'area'
     label_norm: Norm = 'bn'
     use_instance: bool = True
     use_global: bool = True

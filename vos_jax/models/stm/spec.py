@@ -1,10 +1,9 @@
 """Settings of STM (`config.model`)."""
 
 import dataclasses
-from typing import Annotated
+from typing import Literal
 
 from vos_jax.config.schema import ModelSpec
-from vos_jax.config.spec import OneOf
 from vos_jax.models.encoder_spec import Channels, EncoderSpec
 
 
@@ -22,10 +21,10 @@ class STMSpec(ModelSpec):
       memory_stop_gradient: whether the gradient stops at the masks that are memorised.
     """
 
-    name: Annotated[str, OneOf('stm')] = dataclasses.field(default='stm', kw_only=True)
+    name: Literal['stm'] = dataclasses.field(default='stm', kw_only=True)
     encoder: EncoderSpec = EncoderSpec(norm='fixed_bn')
     key_channels: Channels = 128
     value_channels: Channels = 512
     decoder_channels: Channels = 256
-    compat: Annotated[str, OneOf('contract', 'release')] = 'contract'
+    compat: Literal['contract', 'release'] = 'contract'
     memory_stop_gradient: bool = False
