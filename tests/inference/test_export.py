@@ -10,8 +10,8 @@ import pytest
 
 from tests.models import test_stm, tiny, tiny_cfbi
 from tests.models.tiny import SIZE, runner
+from vos_jax.config.schema import MemorySpec
 from vos_jax.errors import InputError
-from vos_jax.inference.memory_policy import MemorySettings
 from vos_jax.inference.program import stablehlo
 from vos_jax.inference.program.vos_loader import Exported
 from vos_jax.inference.segmenter import Segmenter
@@ -35,7 +35,7 @@ def play(segmenter):
 
 @pytest.fixture(scope='module')
 def original():
-    return Segmenter(runner().model, runner().variables, memory=MemorySettings(size=3, capacity=4))
+    return Segmenter(runner().model, runner().variables, memory=MemorySpec(size=3, capacity=4))
 
 
 @pytest.fixture(scope='module')
@@ -122,7 +122,7 @@ def test_a_memory_too_small_is_refused(original, tmp_path):
 def test_models_that_memorise_features_or_grow_are_exported_too(name, tmp_path):
     model = {'stm': test_stm.stm, 'cfbi': tiny_cfbi.build}[name]()
     policy = {'stm': 'every_n', 'cfbi': 'given+previous'}[name]
-    memory = MemorySettings(policy, size=4, every=2, capacity=8)
+    memory = MemorySpec(policy, size=4, every=2, capacity=8)
     original = Segmenter(model, tiny.variables_of(model), memory=memory)
     stablehlo.export_step(original, tmp_path / 'model', SIZE, 3)
     for found, wanted in zip(play(Exported(tmp_path / 'model')), play(original), strict=True):

@@ -1,8 +1,9 @@
 """The policy of CFBI: references are the frames whose masks were given."""
 
-from vos_jax.inference.memory_policy import MemorySettings, keep, select
+from vos_jax.config.schema import MemorySpec
+from vos_jax.inference.program.vos_loader.selection import keep, select
 
-SETTINGS = MemorySettings('given+previous', size=4, capacity=4)
+SETTINGS = MemorySpec('given+previous', size=4, capacity=4)
 
 
 def test_the_first_frame_is_reference_and_previous_of_the_second():

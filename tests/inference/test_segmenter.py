@@ -7,8 +7,8 @@ from flax import traverse_util
 
 from tests.models.tiny import CLIP, SIZE, SPEC, clip, giel, runner, variables_of
 from vos_jax import weights
+from vos_jax.config.schema import MemorySpec
 from vos_jax.errors import InputError
-from vos_jax.inference.memory_policy import MemorySettings
 from vos_jax.inference.segmenter import Segmenter, num_slots_for
 
 VIDEO = clip(length=12)['frames'][0]
@@ -19,7 +19,7 @@ NEW[12:16, 2:6], NEW[12:16, 20:24] = 3, 4
 
 def segmenter(**settings):
     """One with room for three frames at once, so that all tests share a compilation."""
-    memory = MemorySettings(**{'size': 3, **settings})
+    memory = MemorySpec(**{'size': 3, **settings})
     return Segmenter(runner().model, runner().variables, memory=memory)
 
 
@@ -223,7 +223,7 @@ def test_one_compilation_for_each_frame_size_and_number_of_slots(bound):
     variables = variables_of(model)
     if bound:  # to a device, as those of a training are
         variables = jax.device_put(variables, jax.devices()[0])
-    video = Segmenter(model, variables, memory=MemorySettings(size=3))
+    video = Segmenter(model, variables, memory=MemorySpec(size=3))
     events = []
     jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: events.append(name))
     pairs = set()

@@ -6,8 +6,8 @@ import pytest
 
 from tests.inference.test_segmenter import MASKS, NEW, VIDEO, segmenter
 from tests.models import test_stm, tiny
+from vos_jax.config.schema import MemorySpec
 from vos_jax.inference import steps
-from vos_jax.inference.memory_policy import MemorySettings
 from vos_jax.inference.segmenter import Segmenter
 
 
@@ -36,7 +36,7 @@ def counted(video):
 
 def stm():
     model = test_stm.stm()
-    memory = MemorySettings('every_n', size=4, every=2, capacity=8)
+    memory = MemorySpec('every_n', size=4, every=2, capacity=8)
     return Segmenter(model, tiny.variables_of(model), memory=memory)
 
 

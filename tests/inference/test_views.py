@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from tests.models import tiny, tiny_cfbi
-from vos_jax.config.schema import InferenceSpec
+from vos_jax.config.schema import InferenceSpec, MemorySpec
 from vos_jax.errors import InputError
 from vos_jax.inference import views
-from vos_jax.inference.memory_policy import MemorySettings
 from vos_jax.inference.segmenter import Segmenter
 
 MODEL = tiny_cfbi.build()
@@ -29,7 +28,7 @@ def build(**settings):
 
 def play(model, frames=VIDEO, masks=MASKS):
     """Probabilities of the frames after the first."""
-    settings = MemorySettings('given+previous', size=3, capacity=3)
+    settings = MemorySpec('given+previous', size=3, capacity=3)
     segmenter = Segmenter(model, variables(), memory=settings)
     segmenter.start(frames[0], masks)
     return np.stack([segmenter.step(frame, probabilities=True)[1] for frame in frames[1:]])
@@ -88,7 +87,7 @@ def test_a_model_without_scales_refuses_them():
 
 
 def test_objects_may_be_added_beyond_the_slots_at_hand():
-    settings = MemorySettings('given+previous', size=3, capacity=3)
+    settings = MemorySpec('given+previous', size=3, capacity=3)
     segmenter = Segmenter(build(flip=True), variables(), memory=settings)
     segmenter.start(VIDEO[0], (MASKS == 1).astype(np.uint8))  # one slot
     segmenter.step(VIDEO[1])

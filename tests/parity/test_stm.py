@@ -16,7 +16,8 @@ import pytest
 from data_prep import import_weights, torch_reader, torch_writer
 from data_prep.formats import FORMATS
 from tests.models.tiny import quick_jit
-from vos_jax.inference import memory_policy, temporal
+from vos_jax.config.schema import MemorySpec
+from vos_jax.inference import temporal
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import protocol, registry, torch_links
 from vos_jax.ops import aggregation
@@ -57,7 +58,7 @@ def build(**settings):
 
 def segment(variables, frames, first_label, every):
     """Labels and probabilities of a clip through the Segmenter."""
-    settings = memory_policy.MemorySettings('every_n', size=8, every=every)
+    settings = MemorySpec('every_n', size=8, every=every)
     segmenter = Segmenter(build(), variables, memory=settings)
     labels = [segmenter.start(frames[0], first_label)]
     probabilities = []

@@ -35,7 +35,7 @@ class Segmenter:
         Args:
           model: module with the methods of `protocol`.
           variables: its variables.
-          memory: memory_policy.MemorySettings; default: the paper's.
+          memory: MemorySpec; default: the paper's.
           device: jax.Device to run on; default: jax's.
         """
         self.program = steps.Program(model, variables, memory, device)
@@ -102,7 +102,7 @@ class Segmenter:
 
     @property
     def memory(self):
-        """memory_policy.MemorySettings."""
+        """MemorySpec."""
         return self.program.memory
 
     @property

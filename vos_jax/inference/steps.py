@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vos_jax.config.schema import MemorySpec
 from vos_jax.inference import temporal
-from vos_jax.inference.memory_policy import MemorySettings
 from vos_jax.inference.program.vos_loader import video
 from vos_jax.models import protocol
 from vos_jax.ops import aggregation
@@ -140,7 +140,7 @@ class Program:
         Args:
           model: module with the methods of `protocol`.
           variables: its variables.
-          memory: MemorySettings; default: the paper's.
+          memory: MemorySpec; default: the paper's.
           device: jax.Device to run on; default: jax's.
         """
         placed = jax.device_put(variables, device)
@@ -150,7 +150,7 @@ class Program:
         self.device = device or min(leaves[0].devices(), key=lambda d: d.id)
         self.model = model
         self.variables = self.put(placed)
-        self.memory = memory or MemorySettings()
+        self.memory = memory or MemorySpec()
         leaves, structure = jax.tree.flatten(self.variables)
         self._leaves = tuple(leaves)
         self._compiled = _compiled(model, structure)

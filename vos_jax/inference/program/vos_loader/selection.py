@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Settings(NamedTuple):
-    """Fields as of `memory_policy.MemorySettings`, which may be given in its place."""
+    """Fields as of `config.schema.MemorySpec`, which may be given in its place."""
 
     policy: str = 'sample'
     size: int = 5
