@@ -3,8 +3,9 @@ import json
 import pytest
 from absl import flags
 
+from vos_jax import weights
 from vos_jax.config import recipe
-from vos_jax.config.schema import OptimizerSpec, Source, TrainingSpec
+from vos_jax.config.schema import MemorySpec, MeshSpec, OptimizerSpec, Source, TrainingSpec
 from vos_jax.errors import InputError
 from vos_jax.models.registry import read_config
 
@@ -199,23 +200,23 @@ def test_a_stored_config_with_a_wrong_value_names_file_and_setting(spec, tmp_pat
 def test_resuming_as_another_model_or_seed_is_refused_by_key(spec, tmp_path, override):
     recipe.save(recipe.load(spec), tmp_path)
     with pytest.raises(InputError, match=rf"this run has '{override.split('=')[0]}'"):
-        recipe.record(recipe.load(spec, [override]), tmp_path, resuming=True)
-    assert recipe.stored(tmp_path) == recipe.load(spec)
+        recipe.changes(recipe.load(spec, [override]), tmp_path)
 
 
-def test_resuming_with_other_intervals_is_allowed_and_said(spec, tmp_path):
+def test_resuming_with_other_intervals_is_allowed_and_reported(spec, tmp_path):
     recipe.save(recipe.load(spec), tmp_path)
     changed = recipe.load(spec, ['training.log_every=5'])
-    assert recipe.record(changed, tmp_path, resuming=True) == ['training.log_every: 20 -> 5']
-    assert recipe.stored(tmp_path).training.log_every == 5
+    assert recipe.changes(changed, tmp_path) == ['training.log_every: 20 -> 5']
 
 
-def test_resuming_unchanged_says_nothing(spec, tmp_path):
+def test_resuming_unchanged_reports_nothing(spec, tmp_path):
     recipe.save(recipe.load(spec), tmp_path)
-    assert recipe.record(recipe.load(spec), tmp_path, resuming=True) == []
+    assert recipe.changes(recipe.load(spec), tmp_path) == []
 
 
-def test_a_run_without_checkpoint_may_start_as_another_model(spec, tmp_path):
-    recipe.save(recipe.load(spec), tmp_path)
-    recipe.record(recipe.load(f'{spec}:tiny'), tmp_path, resuming=False)
-    assert recipe.stored(tmp_path).model.key_channels == 8
+def test_the_config_in_the_weights_of_the_last_form_is_read():
+    loaded = weights.load_weights(weights.find('giel_small'))
+    config = read_config(loaded.config)
+    assert config.model.decoder_channels == 32
+    assert config.inference.memory == MemorySpec(size=8)
+    assert config.mesh == MeshSpec()  # younger than the file

@@ -18,7 +18,7 @@ from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
 
 FILE_NAME = 'config.json'
-# A run goes on only with these unchanged: its weights would not fit, or its data would be others.
+# A run resumes only with these unchanged: its weights would not fit, or its data would be others.
 _FIXED = re.compile(r'(model\.|seed$)')
 
 
@@ -169,28 +169,20 @@ def stored(workdir):
         raise InputError(f'{path}: not a stored config ({error}); {remedy}') from error
 
 
-def record(config, workdir, resuming, *, write=True):
-    """Stores the config of a run that starts or goes on.
-
-    Args:
-      resuming: whether the run has a checkpoint. Without one there is nothing that could clash.
-      write: False in all processes of a run but one.
+def changes(config, workdir):
+    """What differs between the config that a run stored and that of the command that resumes it.
 
     Returns:
-      Lines that name each setting that differs from the stored one, for the log.
+      Lines that name each setting, for the log.
 
     Raises:
-      InputError: where the run goes on and another value would make it another run.
+      InputError: where another value would make it another run.
     """
-    changes = []
-    if resuming:
-        changes = plain.differences(stored(workdir), config)
-        for key, old, new in changes:
-            if _FIXED.match(key):
-                raise InputError(
-                    f"{Path(workdir) / FILE_NAME}: this run has '{key}' {old!r}, the config says "
-                    f'{new!r}; go on with its own value, or start another run in a new --workdir'
-                )
-    if write:
-        save(config, workdir)
-    return [f'{key}: {old!r} -> {new!r}' for key, old, new in changes]
+    found = plain.differences(stored(workdir), config)
+    for key, old, new in found:
+        if _FIXED.match(key):
+            raise InputError(
+                f"{Path(workdir) / FILE_NAME}: this run has '{key}' {old!r}, the config says "
+                f'{new!r}; resume it with its own value, or start another run in a new --workdir'
+            )
+    return [f'{key}: {old!r} -> {new!r}' for key, old, new in found]

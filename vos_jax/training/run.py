@@ -48,11 +48,11 @@ def opened(config, workdir, program):
     """
     training = config.training
     with contextlib.ExitStack() as stack:
+        batches = program.batches(0)  # finds wrong input before anything is written
         checkpoints = stack.enter_context(Checkpoints(workdir, training.keep, training.keep_best))
         is_resumed = checkpoints.latest_step() is not None
-        for line in recipe.record(config, workdir, is_resumed, write=processes.is_writer()):
+        for line in recipe.changes(config, workdir) if is_resumed else ():
             say(f'changed since the run began: {line}')
-        batches = program.batches(0)  # finds wrong input at once
         warm_start = functools.partial(
             initial_weights.warm_start, path=config.init, encoders=program.model.encoders
         )
@@ -61,8 +61,7 @@ def opened(config, workdir, program):
             batches.close()
             batches = program.batches(start)
         stack.callback(batches.close)
-        writer = MetricWriter(workdir, start) if processes.is_writer() else NoWriter()
-        writer = stack.enter_context(writer)
+        writer = stack.enter_context(_open_writer(config, workdir, start))
         _announce(config, workdir, state, start, program.mesh)
         log = stack.enter_context(RunLog(config, workdir, writer, program, start))
         log.count_flops()
@@ -191,6 +190,14 @@ class _Interruption:
     def __exit__(self, *exception):
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _open_writer(config, workdir, start):
+    """Stores the config, which has passed all checks, and opens the writer of metrics."""
+    if not processes.is_writer():
+        return NoWriter()
+    recipe.save(config, workdir)
+    return MetricWriter(workdir, start)
 
 
 def _announce(config, workdir, state, start, mesh):
