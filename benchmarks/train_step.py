@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from absl import flags
 
 from benchmarks import configs, inputs, measuring
+from vos_jax.config.schema import REMAT
 from vos_jax.errors import InputError, run_main
 from vos_jax.models import registry
 from vos_jax.storage.names import parse_size
 from vos_jax.training import step as steps
 from vos_jax.training.optimizer import make_optimizer
-from vos_jax.training.unroll import REMAT
 
 DTYPES = ('float32', 'bfloat16')
 

@@ -169,6 +169,9 @@ class OptimizerSpec(Spec):
     groups: tuple[tuple[Annotated[str, Pattern()], NotNegative], ...] = ()
 
 
+REMAT = ('none', 'products', 'step', 'full')
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSpec(Spec):
     """`config.training`: the loop and the step."""
@@ -179,7 +182,7 @@ class TrainingSpec(Spec):
     sequential_from: Whole = 0  # until this step true masks are memorised instead of predicted ones
     # What the backward pass computes again: 'step', each step of a clip; 'full', the encoding of
     # the frames too; 'products', as 'full', but products and convolutions are kept
-    remat: Literal['none', 'products', 'step', 'full'] = 'none'
+    remat: Literal[*REMAT] = 'none'
     unrolled: bool = False  # steps of a clip one by one: loops are slow on CPUs
     accumulate: Count = 1  # parts in which each device works off its clips of a batch
     log_every: Count = 100  # steps

@@ -8,14 +8,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vos_jax.errors import InputError
 from vos_jax.inference.temporal import Previous, apply, memorise, temporal_step
 from vos_jax.models import protocol
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
 from vos_jax.ops.grid import Grid
-
-REMAT = ('none', 'products', 'step', 'full')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +35,6 @@ class Unrolling:
     unrolled: bool = False
     predict_from: int = 1
     rows: Callable = lambda tree, axis: tree
-
-    def __post_init__(self):
-        if self.remat not in REMAT:
-            allowed = ', '.join(map(repr, REMAT))
-            raise InputError(f"'training.remat' is {self.remat!r}; one of {allowed}")
 
 
 @flax.struct.dataclass
