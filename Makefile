@@ -31,15 +31,15 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): requirements.txt requirements-data.txt requirements-dev.txt
+$(STAMP): pyproject.toml setup.py
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo '$(BASE_PYTHON) is older than 3.11: make venv BASE_PYTHON=python3.12' >&2; exit 2; }
 	@test -x $(PYTHON) || $(CREATE) || { echo '$(CREATE) failed; install uv, or on Debian: apt-get install python3-venv' >&2; exit 2; }
-	$(INSTALL) -r requirements-dev.txt
+	$(INSTALL) -e '.[dev]'
 	@touch $@
 
 pytorch: $(STAMP)
-	$(INSTALL) -r requirements-pytorch.txt
+	$(INSTALL) -e '.[torch]'
 
 demo: $(STAMP)
 	$(PYTHON) -m vos_jax.commands.demo

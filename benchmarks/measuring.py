@@ -67,7 +67,7 @@ def take_turns(functions, count):
 def check_pytorch():
     """Raises InputError where PyTorch, which is optional, is absent."""
     if importlib.util.find_spec('torch') is None:
-        raise InputError('PyTorch is not installed; pip install -r requirements-pytorch.txt')
+        raise InputError("PyTorch is not installed; pip install 'vos_jax[torch]'")
 
 
 def num_cores():

@@ -49,7 +49,7 @@ def xla_flags(options):
 def _reason_to_skip(marker):
     """Why tests with this marker cannot run here, or None."""
     if marker == 'pytorch' and importlib.util.find_spec('torch') is None:
-        return 'PyTorch is not installed: pip install -r requirements-pytorch.txt'
+        return 'PyTorch is not installed: pip install -e .[torch]'
     if marker == 'browser' and shutil.which('chromium') is None:
         return 'no chromium on the path: apt-get install chromium chromium-driver'
     if marker == 'gpu' and os.environ['JAX_PLATFORMS'].startswith('cpu'):

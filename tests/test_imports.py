@@ -12,7 +12,7 @@ LINT_IMPORTS = BIN / 'lint-imports'
 
 def test_imports_go_one_way():
     if not LINT_IMPORTS.exists():
-        pytest.skip('import-linter is not installed: pip install -r requirements-dev.txt')
+        pytest.skip('import-linter is not installed: pip install -e .[dev]')
     root = Path(__file__).resolve().parent.parent
     result = subprocess.run(
         [LINT_IMPORTS, '--no-logo', '--no-cache'], cwd=root, capture_output=True, text=True

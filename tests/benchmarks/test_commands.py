@@ -70,7 +70,7 @@ def test_wrong_flags_are_one_line(run_command, arguments, told):
 def test_the_comparison_says_that_pytorch_is_missing(run_command, bare):
     result = run_command('-m', 'benchmarks.inference', *TINY, '--compare_pytorch=stm', **bare)
     assert result.returncode == 2
-    assert 'pip install -r requirements-pytorch.txt' in result.stderr
+    assert "pip install 'vos_jax[torch]'" in result.stderr
 
 
 @pytest.mark.slow

@@ -103,4 +103,4 @@ def test_each_part_has_its_own_size():
 def test_the_command_says_that_pytorch_is_missing(run_command, bare):
     result = run_command(*COMMAND, **bare)
     assert result.returncode == 2
-    assert 'pip install -r requirements-pytorch.txt' in result.stderr
+    assert "pip install 'vos_jax[torch]'" in result.stderr

@@ -129,7 +129,7 @@ def test_frames_that_meta_json_names_must_be_there(youtube_vos):
 
 @pytest.fixture
 def shards(davis, tmp_path):
-    pytest.importorskip('tensorflow_datasets', reason='pip install -r requirements-data.txt')
+    pytest.importorskip('tensorflow_datasets', reason='pip install -e .[prepare]')
     return prepare('davis2017', [davis], tmp_path / 'out')[0]
 
 

@@ -20,7 +20,7 @@ from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
 from vos_jax.evaluation.heldout import HeldOut
 
-pytest.importorskip('tensorflow_datasets', reason='pip install -r requirements-data.txt')
+pytest.importorskip('tensorflow_datasets', reason='pip install -e .[prepare]')
 
 
 def contents(folder):

@@ -16,7 +16,7 @@ from vos_jax.config import plain
 from vos_jax.errors import InputError, run_main
 from vos_jax.storage.disk import explain_disk_errors, prepare_folder
 from vos_jax.storage.progress import Progress
-from vos_jax.video import scaling
+from vos_jax.video import ffmpeg, scaling
 from vos_jax.video.folder import Output
 from vos_jax.video.given import find_masks
 from vos_jax.video.propagate import segment_video
@@ -57,6 +57,8 @@ def main(argv):
 
 
 def _segment(path, wanted):
+    if wanted.overlay:
+        ffmpeg.require('or take --nooverlay')
     video = open_video(path, wanted.fps)
     chosen = Range(wanted.start, wanted.stop, wanted.stride)
     size = scaling.working_size(video.size, wanted.size)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from vos_jax.config import plain
+from vos_jax.config import plain, recipes
 from vos_jax.errors import InputError
 from vos_jax.models.registry import read_config
 from vos_jax.storage.atomic import write_bytes
@@ -23,7 +23,7 @@ _FIXED = re.compile(r'(model\.|seed$)')
 
 
 def define_flag(name='config', flag_values=flags.FLAGS, argv=None):
-    """Defines `--config=FILE[:VARIANT]` with overrides `--config.key.of.setting=value`.
+    """Defines `--config=NAME_OR_FILE[:VARIANT]` with overrides `--config.key.of.setting=value`.
 
     Unknown keys, files and variants end the parsing of flags with one line.
 
@@ -36,7 +36,7 @@ def define_flag(name='config', flag_values=flags.FLAGS, argv=None):
     from ml_collections import config_flags  # here: only commands with this flag need it
 
     holder = config_flags.DEFINE_config_file(
-        name, None, 'FILE[:VARIANT] of the configuration.', flag_values, sys_argv=argv
+        name, None, 'recipe as giel_small[:VARIANT], or a file of one', flag_values, sys_argv=argv
     )
     flag_values[name].parser = _Reader(name, argv)
     return holder
@@ -46,7 +46,7 @@ def load(spec, overrides=()):
     """Reads a config as the commands do.
 
     Args:
-      spec: 'configs/giel_small.py' or 'configs/giel_small.py:tiny'.
+      spec: 'giel_small', 'giel_small:tiny', or a file in place of the name.
       overrides: strings 'optimizer.learning_rate=1e-4', as after `--config.`.
 
     Returns:
@@ -94,10 +94,7 @@ class _Reader(flags.ArgumentParser):
 def _read(spec):
     # absl puts `flag --config=SPEC: ` before the text of a ValueError.
     name, _, variant = spec.partition(':')
-    path = Path(name)
-    if not path.is_file():
-        there = ', '.join(sorted(p.name for p in path.parent.glob('*.py'))) or 'no configs'
-        raise ValueError(f'no such file; {path.parent}/ has {there}')
+    path = recipes.find(name)
     module_spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 
-from vos_jax.data import pictures
+from vos_jax.data import jpeg, pictures
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 
@@ -57,7 +56,7 @@ def decode_frame(data, name, *, pad=False, buffer=None, size=None, upright=True)
 def write_frame(path, frame, quality=90):
     """Writes u8[H, W, 3] as a JPEG; the file appears whole or not at all."""
     frame = np.ascontiguousarray(frame)
-    write_bytes(path, simplejpeg.encode_jpeg(frame, quality=quality, colorspace='RGB'), sync=False)
+    write_bytes(path, jpeg.encode_jpeg(frame, quality=quality, colorspace='RGB'), sync=False)
 
 
 def read_size(path, *, upright=True):
@@ -100,11 +99,11 @@ def read_file(path):
 
 def _decode_jpeg(data, name, pad, buffer):
     with pictures.guarded(name, 'JPEG'):
-        size = simplejpeg.decode_jpeg_header(data)[:2]
+        size = jpeg.decode_jpeg_header(data)[:2]
         pictures.check_size(size, name, 'frame')
         fits = buffer is not None and size == buffer.shape[:2]
         colours = 'RGBX' if pad else 'RGB'
-        return simplejpeg.decode_jpeg(data, colorspace=colours, buffer=buffer if fits else None)
+        return jpeg.decode_jpeg(data, colorspace=colours, buffer=buffer if fits else None)
 
 
 def _decode_any(data, name):

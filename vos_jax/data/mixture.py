@@ -1,6 +1,7 @@
 """Which video each element of a run comes from: data sets by weight, their videos in epochs."""
 
 import bisect
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from absl import logging
 
 from vos_jax.config.schema import value_at
 from vos_jax.data import layouts
+from vos_jax.data.roots import find_root
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
 
@@ -114,6 +116,7 @@ def list_usable(source, skip_broken=False):
 
 
 def _list(source, on_broken):
+    source = dataclasses.replace(source, root=str(find_root(source.root)))
     # No layout holds an index of ours, so any config reads a prepared set by its root alone.
     if source.kind == 'prepared' or prepared.is_prepared(source.root):
         return prepared.prepared(source.root, source.split)

@@ -4,8 +4,7 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
-import simplejpeg
-
+from vos_jax.data import jpeg
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
@@ -62,7 +61,7 @@ class FrameStore:
 
     def image(self, number, size):
         """u8[h, w, 3] of a frame at (height, width)."""
-        image = simplejpeg.decode_jpeg(self.jpeg(number).read_bytes(), 'RGB')
+        image = jpeg.decode_jpeg(self.jpeg(number).read_bytes())
         return scaling.shrink_image(image, tuple(size))
 
     def wait_for(self, number, should_stop=lambda: False):
@@ -102,7 +101,7 @@ class FrameStore:
                 if self._stop.is_set():
                     return
                 image = scaling.shrink_image(frame.image, self.size)
-                data = simplejpeg.encode_jpeg(image, _QUALITY, 'RGB', '444')
+                data = jpeg.encode_jpeg(image, _QUALITY)
                 write_bytes(self.jpeg(frame.number), data, sync=False)
                 with self._lock:
                     self.names.append(frame.name)

@@ -32,7 +32,7 @@ def warm_start(state, path, encoders=()):
     """
     if not path:
         return state
-    found = _below(weights.load_weights(path).variables)
+    found = _below(weights.load_weights(weights.find(path)).variables)
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     needed = weights.named(variables)
     taken = {}

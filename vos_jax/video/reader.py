@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
 from vos_jax.data import frames as frame_files
 from vos_jax.data import listing
 from vos_jax.errors import InputError
 from vos_jax.storage.names import times
-from vos_jax.video import animation, ending
+from vos_jax.video import animation, ending, ffmpeg
+from vos_jax.video.ffmpeg import av
 
 _DEFAULT_RATE = Fraction(25)
 _HIGHEST_RATE = 100_000  # frames per second of a folder
@@ -172,6 +172,7 @@ class VideoFile:
 
     @contextlib.contextmanager
     def _open(self):
+        ffmpeg.require()
         try:
             # replace: titles in another encoding are no reason to refuse a video. Only files: a
             # playlist that somebody calls a video must not make this machine ask others.

@@ -3,8 +3,10 @@
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
+
+from vos_jax.video import ffmpeg
+from vos_jax.video.ffmpeg import av
 
 _TICKS = 90000  # per second: exact for 24, 25, 30, 50 and 60 frames per second, and for 30000/1001
 
@@ -25,6 +27,7 @@ class VideoWriter:
           size: (height, width).
           rate: mean frames per second; the time of each frame comes with it.
         """
+        ffmpeg.require('or take --nooverlay')
         self._path = Path(path)
         self._temporary = self._path.with_name(f'.{self._path.name}.tmp')
         self._margin = [(0, side % 2) for side in size] + [(0, 0)]

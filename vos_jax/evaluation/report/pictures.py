@@ -8,9 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 from PIL import Image
 
+from vos_jax.data import jpeg
 from vos_jax.data.frames import read_frame
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
@@ -112,7 +112,7 @@ def _small_size(height, width):
 def _shrink_frame(path):
     frame = read_frame(path)
     small = cv2.resize(frame, _small_size(*frame.shape[:2]), interpolation=cv2.INTER_AREA)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=80, colorspace='RGB')
+    return jpeg.encode_jpeg(small, quality=80)
 
 
 def _paint(labels, colours):
