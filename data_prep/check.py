@@ -1,31 +1,24 @@
 """Checks a data set, published or prepared: reads every file, compares with the published numbers.
 
-  python -m data_prep.check davis2017 --data=DAVIS
-  python -m data_prep.check youtube_vos2018 --data=prepared/youtube_vos2018 --preview=clips.png
-
-Exit code 1 where anything is wrong; each problem is a line that names the file.
+The command is `vos-check` (vos_jax.commands.check), also as `python -m data_prep.check`.
 """
 
 import dataclasses
 import functools
-import os
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
-from absl import flags
 from PIL import Image
 
 from data_prep import shards, workers
-from data_prep.builders import DATA_SETS
 from data_prep.builders.videos import Object, Video, read_mask, size_of
 from data_prep.inspection import Findings, inspect_video
-from data_prep.prepare import find_data_set, find_videos, open_sources
+from data_prep.prepare import find_videos, open_sources
 from vos_jax.data import frames as frame_files
 from vos_jax.data import overlay
 from vos_jax.data.shards import prepared, records
-from vos_jax.errors import InputError, run_main
+from vos_jax.errors import InputError
 from vos_jax.storage.progress import Progress
 
 _PREVIEW_FRAMES, _PREVIEW_HEIGHT = 4, 240
@@ -268,46 +261,7 @@ def _draw_clip(video):
     return overlay.side_by_side(images)
 
 
-def main(argv):
-    """Checks the data set that the arguments name; returns the exit code."""
-    wanted = flags.FLAGS
-    if len(argv) != 2:
-        raise InputError(f'give one data set; one of {", ".join(DATA_SETS)}')
-    data_set = find_data_set(argv[1])
-    print(f'checking {data_set.name} in {", ".join(wanted.data)} with {wanted.jobs} processes')
-    found = check(
-        data_set,
-        wanted.data,
-        splits=wanted.splits,
-        resolution=wanted.resolution,
-        num_processes=wanted.jobs,
-    )
-    lines, problems = format_table(data_set, found, counts=wanted.counts)
-    problems += [problem for part in found.values() for problem in part.problems]
-    for line in problems[: wanted.show]:
-        print(f'{line} [{who}]' if (who := who_minds(line)) else line)
-    if len(problems) > wanted.show:
-        print(f'... and {len(problems) - wanted.show} more; --show={len(problems)} lists them')
-    print('\n'.join(lines))
-    if wanted.preview:
-        groups, _ = list_groups(data_set, wanted.data, wanted.splits, wanted.resolution)
-        write_preview(wanted.preview, next(iter(groups.values())), wanted.clips)
-        print(f'pictures in {wanted.preview}')
-    print('nothing is wrong' if not problems else f'{len(problems)} problems')
-    return 1 if problems else 0
-
-
-def _define_flags():
-    flags.DEFINE_list('data', None, 'Folders or archives, published or prepared.', required=True)
-    flags.DEFINE_list('splits', [], 'Splits to check; default: all that are there.')
-    flags.DEFINE_integer('jobs', os.cpu_count(), 'Processes.', lower_bound=1)
-    flags.DEFINE_string('resolution', '', "DAVIS: folder of frames; '': 480p or the only one.")
-    flags.DEFINE_bool('counts', True, 'Compare with the published numbers.')
-    flags.DEFINE_integer('show', 50, 'Problems to print, at most.', lower_bound=0)
-    flags.DEFINE_string('preview', None, 'Image file for frames with their masks.')
-    flags.DEFINE_integer('clips', 6, 'Videos in it.', lower_bound=1)
-
-
 if __name__ == '__main__':
-    _define_flags()
-    sys.exit(run_main(main))
+    from vos_jax.commands.check import run
+
+    run()

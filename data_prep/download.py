@@ -6,7 +6,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from data_prep.builders import DATA_SETS
 from vos_jax.errors import InputError
+from vos_jax.storage.progress import Progress
 
 SERVER = 'https://data.vision.ee.ethz.ch/csergi/share/davis'
 # sha256 and bytes as TensorFlow Datasets has recorded them for its own `davis`. Of test-dev no
@@ -23,6 +25,40 @@ ARCHIVES = {
     'DAVIS-2017-test-dev-480p.zip': (None, None),
 }
 _PIECE = 1 << 20
+
+
+def download_davis(name, folder, *, splits=(), resolution='', server=SERVER, sha256=None):
+    """Downloads the archives that DAVIS 2016 or 2017 needs.
+
+    Args:
+      name: 'davis2016' or 'davis2017'.
+      folder: where the archives go.
+      splits: those wanted; 'test_dev' has an archive of its own.
+      resolution: 'Full-Resolution', or '' for 480p.
+      server: URL of the folder of the archives.
+      sha256: of the first archive, instead of the known one.
+
+    Returns:
+      list of paths.
+    """
+    if not name.startswith('davis'):
+        raise InputError(
+            f'{name}: only DAVIS can be downloaded by a program; get the archives from '
+            f'{DATA_SETS[name].homepage} and give them as --source'
+        )
+    kind = 'Full-Resolution' if resolution == 'Full-Resolution' else '480p'
+    archives = [f'DAVIS-2017-trainval-{kind}.zip']
+    if name == 'davis2017' and 'test_dev' in splits:
+        archives.append('DAVIS-2017-test-dev-480p.zip')
+    paths = []
+    for archive in archives:
+        progress = Progress(f'bytes of {archive}')
+        expected = sha256 if archive == archives[0] else None
+        url = f'{server.rstrip("/")}/{archive}'
+        path, found = download(url, folder, expected, progress.reach)
+        print(f'{path}: sha256 {found}', flush=True)
+        paths.append(path)
+    return paths
 
 
 def download(url, folder, sha256=None, show=lambda num_bytes, total: None):

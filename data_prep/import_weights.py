@@ -1,22 +1,18 @@
 """PyTorch weights in and out: a state_dict becomes a weights file of vos_jax, and back.
 
-  python -m data_prep.import_weights --format=stm STM_weights.pth stm.npz
-  python -m data_prep.import_weights --format=stm --export stm.npz stm.pth
-
-Neither direction needs PyTorch, and no code in the .pth file is run. The formats and what each
-takes: docs/weights.md.
+Neither direction needs PyTorch, and no code in the .pth file is run. The command is `vos-import`
+(vos_jax.commands.import_weights), also as `python -m data_prep.import_weights`.
 """
 
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 from flax import traverse_util
 
 from data_prep import torch_reader, torch_writer
 from data_prep.formats import FORMATS
 from vos_jax import weights
-from vos_jax.errors import InputError, run_main
+from vos_jax.errors import InputError
 from vos_jax.models import torch_links
 
 PREFIXES = ('module.', '_orig_mod.')  # of torch.nn.DataParallel, of torch.compile
@@ -168,30 +164,7 @@ def _check_values(found, constants, where):
             )
 
 
-def _main(argv):
-    if len(argv) != 3:
-        raise InputError(f'{len(argv) - 1} files named; needed: two, IN and OUT')
-    source, target = argv[1:]
-    _check_ending(source if _EXPORT.value else target, '.npz')
-    try:
-        if _EXPORT.value:
-            print(export_weights(source, target, _FORMAT.value, _PREFIX.value))
-        else:
-            print(import_weights(source, target, _FORMAT.value))
-    except OSError as error:
-        raise InputError(f'{target}: cannot be written ({error.strerror})') from error
-
-
-def _check_ending(path, ending):
-    if Path(path).suffix != ending:
-        raise InputError(
-            f'{path}: the weights file of vos_jax ends in {ending}; --export writes .pth'
-        )
-
-
-_FORMAT = flags.DEFINE_string('format', None, 'Kind of the PyTorch checkpoint: docs/weights.md.')
-_EXPORT = flags.DEFINE_bool('export', False, 'Write the PyTorch checkpoint from a weights file.')
-_PREFIX = flags.DEFINE_string('prefix', None, "Before all exported names, as 'module.'.")
-
 if __name__ == '__main__':
-    run_main(_main)
+    from vos_jax.commands.import_weights import run
+
+    run()

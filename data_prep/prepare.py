@@ -1,31 +1,20 @@
 """Prepares a data set once: shards that training reads fast, on all cores, resumed after a kill.
 
-  python -m data_prep.prepare davis2017 --source=DAVIS --out=prepared
-  python -m data_prep.prepare davis2017 --download --out=prepared
-  python -m data_prep.prepare youtube_vos2018 --source=train.zip,valid.zip --out=prepared
-  python -m data_prep.prepare static_images --source=VOC2012,DUTS-TR,coco --out=prepared
-
-Sources are folders, zip or tar archives, as published. The same command again goes on where it was
-ended. Training reads the result with `kind='prepared'`; TFDS reads it too. Needs
-requirements-data.txt. docs/data.md has the rest.
+The command is `vos-prepare` (vos_jax.commands.prepare), also as `python -m data_prep.prepare`.
 """
 
 import contextlib
 import fcntl
 import itertools
-import os
 import shutil
-import sys
 from pathlib import Path
 
-from absl import flags
-
-from data_prep import download, shards, workers
+from data_prep import shards, workers
 from data_prep.builders import DATA_SETS
 from data_prep.builders.files import FileTree
 from data_prep.builders.videos import find_problems
 from vos_jax.data.shards import prepared
-from vos_jax.errors import InputError, run_main
+from vos_jax.errors import InputError
 from vos_jax.storage import disk
 from vos_jax.storage.progress import Progress
 
@@ -144,9 +133,7 @@ def _version_folder(name, root):
     try:
         from data_prep.builders import tfds_builders
     except ImportError as error:
-        raise InputError(
-            f'preparing needs {error.name}: pip install -r requirements-data.txt'
-        ) from None
+        raise InputError(f"{error.name} is not installed: pip install 'vos_jax[prepare]'") from None
     return Path(tfds_builders.version_folder(name, root))
 
 
@@ -178,73 +165,7 @@ def _names(trees):
     return ', '.join(source for tree in trees for source in tree.sources)
 
 
-def _download(name, wanted):
-    if not name.startswith('davis'):
-        raise InputError(
-            f'{name}: only DAVIS can be downloaded by a program; get the archives from '
-            f'{find_data_set(name).homepage} and give them as --source'
-        )
-    resolution = 'Full-Resolution' if wanted.resolution == 'Full-Resolution' else '480p'
-    archives = [f'DAVIS-2017-trainval-{resolution}.zip']
-    if name == 'davis2017' and 'test_dev' in wanted.splits:
-        archives.append('DAVIS-2017-test-dev-480p.zip')
-    paths = []
-    for archive in archives:
-        progress = Progress(f'bytes of {archive}')
-        url = f'{wanted.url.rstrip("/")}/{archive}'
-        sha256 = wanted.sha256 if archive == archives[0] else None
-        path, found = download.download(url, wanted.download_dir, sha256, progress.reach)
-        print(f'{path}: sha256 {found}', flush=True)
-        paths.append(path)
-    return paths
-
-
-def main(argv):
-    """Prepares the data set that the arguments name."""
-    wanted = flags.FLAGS
-    if len(argv) != 2:
-        raise InputError(f'give one data set; one of {", ".join(DATA_SETS)}')
-    name = argv[1]
-    find_data_set(name)
-    if wanted.download == bool(wanted.source):
-        raise InputError('give --source=FOLDER_OR_ARCHIVE,... or, for DAVIS, --download')
-    sources = _download(name, wanted) if wanted.download else wanted.source
-    run = None
-    if wanted.beam:
-        from data_prep import beam
-
-        run = beam.runner(wanted.beam_options)
-    folder, index = prepare(
-        name,
-        sources,
-        wanted.out,
-        splits=wanted.splits,
-        resolution=wanted.resolution,
-        num_processes=wanted.jobs,
-        run=run,
-    )
-    for split, part in index['splits'].items():
-        frames = sum(len(video['frames']) for video in part['videos'])
-        size = sum(shard['bytes'] for shard in part['shards']) / 1e6
-        print(f'{split}: {len(part["videos"])} videos, {frames} frames, {size:.1f} MB')
-    print(f'data set in {folder}')
-
-
-def _define_flags():
-    flags.DEFINE_list('source', [], 'Folders, zip or tar archives of the data set as published.')
-    flags.DEFINE_string('out', 'prepared', 'Folder for prepared data sets.')
-    flags.DEFINE_list('splits', [], 'Splits to prepare; default: all that are there.')
-    flags.DEFINE_integer('jobs', os.cpu_count(), 'Processes.', lower_bound=1)
-    flags.DEFINE_string('resolution', '', "DAVIS: folder of frames; '': 480p or the only one.")
-    flags.DEFINE_bool('download', False, 'Download DAVIS first.')
-    flags.DEFINE_string('url', download.SERVER, 'Where the archives of DAVIS are.')
-    flags.DEFINE_string('sha256', None, 'Checksum of the first archive, in place of the known one.')
-    flags.DEFINE_string('download_dir', 'downloads', 'Folder for downloaded archives.')
-    flags.DEFINE_bool('beam', False, 'Run on Apache Beam; see requirements-beam.txt.')
-    flags.DEFINE_list('beam_options', [], 'Options of the pipeline, such as --runner=FlinkRunner.')
-
-
 if __name__ == '__main__':
-    # Spawned processes import this module under another name, and define nothing.
-    _define_flags()
-    sys.exit(run_main(main))
+    from vos_jax.commands.prepare import run
+
+    run()

@@ -56,7 +56,7 @@ def _wait(futures, count, show):
             except concurrent.futures.process.BrokenProcessPool:
                 raise InputError(
                     'a worker process was killed, perhaps for want of memory; '
-                    'run again with fewer --jobs, what is done stays'
+                    'run again with fewer --workers, what is done stays'
                 ) from None
         show(count.value)
 

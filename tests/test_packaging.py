@@ -1,4 +1,4 @@
-"""What is installed: the wheel, its dependencies, its commands, and what is said without an extra."""
+"""What is installed: wheel, dependencies, commands, and what is said without an extra."""
 
 import os
 import re

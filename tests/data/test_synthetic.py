@@ -107,8 +107,8 @@ def test_other_files_are_not_written_over(tmp_path):
 
 
 def test_the_command_writes_a_set_and_says_where(run_python, tmp_path):
-    command = 'import runpy; runpy.run_module("vos_jax.data.made_up.dataset", run_name="__main__")'
-    flags = ['--num_train=1', '--num_val=1', '--frames=3', '--height=48', '--width=64']
+    command = 'import runpy; runpy.run_module("vos_jax.commands.made_up", run_name="__main__")'
+    flags = ['--num_train=1', '--num_val=1', '--frames=3', '--size=64x48']
     result = run_python(command, f'--out={tmp_path / "set"}', *flags)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == f'data set in {tmp_path / "set"}'

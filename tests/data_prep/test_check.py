@@ -155,7 +155,14 @@ def test_a_picture_of_clips_is_drawn(davis, shards, tmp_path):
 
 
 def test_the_command_fails_where_anything_is_wrong(davis):
-    command = [sys.executable, '-m', 'data_prep.check', 'davis2017', f'--data={davis}', '--jobs=1']
+    command = [
+        sys.executable,
+        '-m',
+        'data_prep.check',
+        'davis2017',
+        f'--data={davis}',
+        '--workers=1',
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert 'train: 3 videos, published are 60\n' in result.stdout

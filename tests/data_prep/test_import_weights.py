@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(files, run_python, 
         tmp_path / 'file' / 'out.pth',
     )
     assert result.returncode == 2
-    assert result.stderr.startswith(f'error: {tmp_path / "file" / "out.pth"}: cannot be written (')
+    assert result.stderr.startswith(f'error: {tmp_path / "file"}: cannot be written (')
 
 
 def test_the_prefix_can_be_chosen_on_the_way_back(files):

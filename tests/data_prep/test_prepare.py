@@ -257,12 +257,12 @@ COMMAND = [sys.executable, '-m', 'data_prep.prepare', 'davis2017']
 def test_a_killed_run_goes_on_with_any_number_of_processes(davis, davis_prepared, tmp_path):
     command = [*COMMAND, f'--source={davis}', f'--out={tmp_path / "again"}']
     work = tmp_path / 'again/davis2017/1.0.0.incomplete'
-    process = subprocess.Popen([*command, '--jobs=2'], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, '--workers=2'], stdout=subprocess.DEVNULL)
     while process.poll() is None and not list(work.glob('*-of-*.json')):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    result = subprocess.run([*command, '--jobs=1'], capture_output=True, text=True, check=True)
+    result = subprocess.run([*command, '--workers=1'], capture_output=True, text=True, check=True)
     folder = tmp_path / 'again/davis2017/1.0.0'
     assert f'data set in {folder}' in result.stdout
     assert contents(folder) == contents(davis_prepared)

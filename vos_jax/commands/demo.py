@@ -13,29 +13,34 @@ from pathlib import Path
 
 from PIL import Image
 
+from vos_jax.commands import flags
 from vos_jax.data import layouts
 from vos_jax.data.masks import read_labels
 from vos_jax.data.overlay import overlay, side_by_side
+from vos_jax.errors import run_main
 
 ROOT = Path('runs/demo')
 DATA = ROOT / 'data'
 
 
-def main():
+def main(argv):
+    """Runs the commands of the demo, one after the other."""
+    flags.refuse_arguments(argv, 'the demo has no flags')
     start_s = time.monotonic()
     ROOT.mkdir(parents=True, exist_ok=True)
     _say('Made-up video: 24 sequences to train on, 3 to evaluate on')
-    _run(f'-m vos_jax.data.made_up.dataset --out={DATA} --num_train=24 --num_val=3 --frames=12')
+    _run(f'-m vos_jax.commands.made_up --out={DATA} --num_train=24 --num_val=3 --frames=12')
     _say('The weights that come with the project, trained on real video, segment it')
-    evaluate = f'evaluate.py --protocol=davis2017 --data={DATA}'
+    evaluate = f'-m vos_jax.commands.evaluate --protocol=davis2017 --data={DATA}'
     _run(f'{evaluate} --weights=giel_lite --out={ROOT}/pretrained')
     picture = _picture(ROOT / 'pretrained')
     _say(f'After {time.monotonic() - start_s:.0f} s: look at {picture}')
     _say('A tenth of that model, trained from nothing on the made-up video')
-    _run(f'train.py --config=configs/giel_small.py:tiny --workdir={ROOT}/tiny')
+    _run(f'-m vos_jax.commands.train --config=giel_small:tiny --workdir={ROOT}/tiny')
     _run(f'{evaluate} --workdir={ROOT}/tiny --out={ROOT}/trained')
     _say('Both side by side')
-    _run(f'evaluate.py --compare={ROOT}/pretrained,{ROOT}/trained --out={ROOT}/compare')
+    compare = f'--compare={ROOT}/pretrained,{ROOT}/trained --out={ROOT}/compare'
+    _run(f'-m vos_jax.commands.evaluate {compare}')
     _say(
         f'Done in {(time.monotonic() - start_s) / 60:.1f} minutes. Look at {picture}, '
         f'{ROOT}/trained/report/index.html and {ROOT}/compare/index.html'
@@ -66,5 +71,10 @@ def _picture(results):
     return path
 
 
+def run():
+    """The command; it has no flags."""
+    run_main(main)
+
+
 if __name__ == '__main__':
-    main()
+    run()

@@ -54,7 +54,7 @@ def _define_output():
     flags.define_out('folder of the results; default runs/evaluation/...')
     absl_flags.DEFINE_bool('zip', False, 'pack the masks for the server of the protocol')
     absl_flags.DEFINE_bool('report', True, 'write report/index.html')
-    absl_flags.DEFINE_integer('workers', None, 'processes that score; default one per core', 1)
+    flags.define_workers()
     absl_flags.DEFINE_integer(
         'batch_size', None, 'sequences of one size at a time; default 1, on accelerators 4', 1
     )

@@ -1,5 +1,7 @@
 """Flags that several commands have, each with one meaning and one default."""
 
+import os
+
 from absl import flags
 
 from vos_jax.errors import InputError
@@ -23,9 +25,35 @@ def define_model():
     )
 
 
-def define_out(text):
+def define_out(text, default=None):
     """--out: where the results go."""
-    flags.DEFINE_string('out', None, text)
+    flags.DEFINE_string('out', default, text)
+
+
+def define_workers():
+    """--workers: how many processes share work on the CPU."""
+    flags.DEFINE_integer('workers', None, 'processes; default one per core', lower_bound=1)
+
+
+def num_workers(wanted):
+    """--workers, or one per core."""
+    return wanted.workers or len(os.sched_getaffinity(0))
+
+
+def define_data_set():
+    """--splits and --resolution: what of a data set, published or prepared."""
+    flags.DEFINE_list('splits', [], 'splits; default: all that are there')
+    flags.DEFINE_string('resolution', '', 'DAVIS: folder of frames; default 480p or the only one')
+
+
+def one_data_set(argv):
+    """The data set that the only argument names."""
+    from data_prep.builders import DATA_SETS
+    from data_prep.prepare import find_data_set
+
+    if len(argv) != 2:
+        raise InputError(f'give one data set; one of {", ".join(DATA_SETS)}')
+    return find_data_set(argv[1])
 
 
 def define_processes():

@@ -1,4 +1,7 @@
-"""JPEG by simplejpeg, or by Pillow where that is not installed: the same pixels are read, more slowly."""
+"""JPEG by simplejpeg, or by Pillow, more slowly, where that is not installed.
+
+What is read has the same pixels; what is written may differ in the last bits.
+"""
 
 import io
 

@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from vos_jax.data import jpeg
 from vos_jax.data.png import MAX_PIXELS
 from vos_jax.errors import InputError
 
@@ -94,9 +95,7 @@ def read_size(data, name, kind):
         if form == 'PNG':
             size = struct.unpack('>II', data[16:24])[::-1]
         elif form == 'JPEG':
-            import simplejpeg  # masks, which are no JPEG, are scored without it
-
-            size = simplejpeg.decode_jpeg_header(data)[:2]
+            size = jpeg.decode_jpeg_header(data)[:2]
         elif form == 'WebP':
             with Image.open(io.BytesIO(data), formats=('WEBP',)) as image:
                 size = image.height, image.width

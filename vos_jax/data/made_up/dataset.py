@@ -1,19 +1,17 @@
 """A procedural data set in the DAVIS layout: no download, no licence, the same for the same seed.
 
-python -m vos_jax.data.made_up.dataset --out=DIR
+The command is `python -m vos_jax.commands.made_up`.
 """
 
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from vos_jax.data import clips
 from vos_jax.data.frames import write_frame
 from vos_jax.data.made_up import scenes
 from vos_jax.data.masks import write_labels
-from vos_jax.errors import InputError, run_main
-from vos_jax.storage import disk
+from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import read_json, write_json
 
@@ -85,41 +83,6 @@ def write_dataset(
     write_json(root / _RECORD, record)
 
 
-def main(argv):
-    """Writes the data set that the flags describe."""
-    if len(argv) > 1:
-        raise InputError(f"'{argv[1]}' is no flag; flags are written --name=value")
-    wanted = flags.FLAGS
-    disk.prepare_folder(wanted.out)
-    print(
-        f'writing {wanted.num_train} + {wanted.num_val} sequences of {wanted.frames} frames, '
-        f'{wanted.width}x{wanted.height}, to {wanted.out}'
-    )
-    write_dataset(
-        wanted.out,
-        wanted.num_train,
-        wanted.num_val,
-        wanted.frames,
-        (wanted.height, wanted.width),
-        wanted.seed,
-        wanted.max_objects,
-        report=lambda line: print(line, flush=True),
-    )
-    print(f'data set in {wanted.out}')
-
-
-def _define_flags():
-    # Not at the top: other programs import this module and have flags of their own.
-    flags.DEFINE_string('out', None, 'Folder for the data set.', required=True)
-    flags.DEFINE_integer('num_train', 60, 'Training sequences.', lower_bound=1)
-    flags.DEFINE_integer('num_val', 8, 'Validation sequences.', lower_bound=1)
-    flags.DEFINE_integer('frames', 24, 'Frames of each sequence.', lower_bound=3)
-    flags.DEFINE_integer('height', 240, 'Height in pixels.', lower_bound=32)
-    flags.DEFINE_integer('width', 428, 'Width in pixels.', lower_bound=32)
-    flags.DEFINE_integer('max_objects', 3, 'Objects at most.', lower_bound=1, upper_bound=9)
-    flags.DEFINE_integer('seed', 0, 'Seed.', lower_bound=0)
-
-
 def _draw_visible(rng, num_frames, size, max_objects):
     """Draws scenes until one shows an object at first; the table gives hidden ones no id."""
     while True:
@@ -161,8 +124,3 @@ def _is_ours(root):
     if not names <= {'JPEGImages', 'Annotations', 'ImageSets'}:
         return False
     return all(path.name.startswith('synthetic-') for path in root.glob('JPEGImages/*/*'))
-
-
-if __name__ == '__main__':
-    _define_flags()
-    run_main(main)
