@@ -73,7 +73,7 @@ def test_weights_open_and_a_segmenter_is_made_with_the_core_alone(run_python):
         'import vos_jax\n'
         "model = vos_jax.open_model('giel_small')\n"
         'assert isinstance(model.segmenter(), vos_jax.Segmenter)\n'
-        'print(model.config["model"]["name"], len(model.fingerprint))'
+        'print(model.config.model.name, len(model.fingerprint))'
     )
     result = run_python(code)
     assert result.stdout.split() == ['giel', '8'], result.stderr

@@ -56,7 +56,7 @@ def test_without_a_gpu_the_command_says_so_and_ends(run_command):
     ('arguments', 'told'),
     [
         (['-m', 'benchmarks.inference', '--config=none.py'], 'none.py: no such file'),
-        (['-m', 'benchmarks.inference', *TINY, '--size=9'], "--size is '9'"),
+        (['-m', 'benchmarks.inference', *TINY, '--size=9'], '--size=9: needed'),
         (['-m', 'benchmarks.train_step', *TINY, '--remat=some'], "--remat has 'some'"),
     ],
 )

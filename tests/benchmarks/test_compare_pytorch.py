@@ -87,7 +87,7 @@ WANTED = dict(
         ({'parts': ['speed']}, "--parts has 'speed'; giel has: inference, training"),
         ({'model': 'stm', 'config': TINY}, "the model is 'giel'; --model asks for 'stm'"),
         ({'model': 'stm', 'train_size': '100x64'}, 'needs multiples of 16'),
-        ({'size': '9'}, "--size is '9'"),
+        ({'size': '9'}, '--size=9: needed'),
     ],
 )
 def test_wrong_flags_are_refused(changes, told):
