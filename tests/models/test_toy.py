@@ -1,0 +1,67 @@
+"""A new model needs its own files and one line of the registry: all commands take it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from tests.conftest import REPOSITORY
+from tests.training import micro
+from vos_jax.evaluation import results as results_files
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config(variant=''):
+    config = ConfigDict()
+    config.model = dict(name='toy', channels=6)
+    config.data = dict(
+        sources=dict(made_up=dict(root={root!r})),
+        batch_size=2, crop=(32, 48), clip_length=3, num_slots=2,
+    )
+    config.loss = dict(bce=0.0, ce=1.0)
+    config.training = dict(steps=4, log_every=2, checkpoint_every=4)
+    return config
+"""
+
+
+def run(command, *arguments):
+    """One of the commands, in a process that has registered the model."""
+    program = f'import tests.models.toy; from vos_jax.commands import {command} as c; c.run()'
+    environment = {**os.environ, 'XLA_FLAGS': micro.QUICK, 'JAX_PLATFORMS': 'cpu'}
+    result = subprocess.run(
+        [sys.executable, '-c', program, *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_a_registered_model_is_trained_evaluated_and_exported_by_the_commands(tmp_path):
+    data = micro.write_data(tmp_path / 'data')
+    (tmp_path / 'toy.py').write_text(CONFIG.format(root=str(data)))
+    workdir, results = f'--workdir={tmp_path}/run', tmp_path / 'results'
+    run('train', f'--config={tmp_path}/toy.py', workdir)
+    assert set(micro.losses(tmp_path / 'run')) == {2, 4}
+    assert micro.weights(tmp_path / 'run')['params/key/kernel'].shape == (7, 7, 3, 6)
+
+    protocol = ('--protocol=davis2017', f'--data={data}', '--noreport')
+    run('evaluate', workdir, *protocol, f'--out={results}')
+    assert 0 <= results_files.global_scores(results_files.read(results))['J&F-Mean'] <= 1
+
+    weights = f'{tmp_path}/toy.npz'
+    run('export', workdir, f'--out={weights}')
+    video, masks = tmp_path / 'frames.npy', tmp_path / 'first.npy'
+    np.save(video, np.zeros((3, 64, 96, 3), np.uint8))
+    np.save(masks, np.pad(np.ones((20, 30), np.uint8), ((10, 34), (10, 56))))
+    program = tmp_path / 'program'
+    run('export', f'--weights={weights}', f'--out={program}', '--size=96x64', '--platforms=cpu')
+    assert json.loads((program / 'about.json').read_text())['size'] == [64, 96]
+    loader = [sys.executable, '-m', 'vos_loader', video, masks, tmp_path / 'labels.npy']
+    subprocess.run(loader, env={**os.environ, 'PYTHONPATH': str(program)}, check=True)
+    assert np.load(tmp_path / 'labels.npy').shape == (3, 64, 96)
