@@ -7,7 +7,7 @@
 
 Released weights: python -m data_prep.import_weights --format=cfbi CFBI.pth cfbi.npz, then
 evaluate.py --weights=cfbi.npz (published with --scales=1.0,1.15,1.3,1.5 --flip; the fast setting
-is --atrous=2 --matching_dtype=bfloat16).
+is --model=global_atrous=2 --model=matching_dtype=bfloat16).
 
 Published: 81.4 on YouTube-VOS 2018 val (81.8 by the released weights: batch 16, rate 0.02), J&F
 81.9 on DAVIS-2017 val. Device, hours and J&F of this code: not yet measured.

@@ -51,7 +51,7 @@ def test_a_registered_model_is_trained_evaluated_and_exported_by_the_commands(tm
     assert micro.weights(tmp_path / 'run')['params/key/kernel'].shape == (7, 7, 3, 6)
 
     protocol = ('--protocol=davis2017', f'--data={data}', '--noreport')
-    run('evaluate', workdir, *protocol, f'--out={results}')
+    run('evaluate', workdir, *protocol, f'--out={results}', '--model=dtype=float32')
     assert 0 <= results_files.global_scores(results_files.read(results))['J&F-Mean'] <= 1
 
     weights = f'{tmp_path}/toy.npz'

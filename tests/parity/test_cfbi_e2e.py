@@ -25,7 +25,7 @@ RUNS = {
     'davis': ('davis2017', 'DAVIS', []),
     'davis2016': ('davis2016', 'DAVIS', []),
     'davis_maxedge161': ('davis2017', 'DAVIS', ['--max_edge=161']),
-    'davis_atrous2': ('davis2017', 'DAVIS', ['--atrous=2']),
+    'davis_atrous2': ('davis2017', 'DAVIS', ['--model=global_atrous=2']),
     'davis_ms_flip': ('davis2017', 'DAVIS', ['--scales=1.0,1.15,1.3,1.5', '--flip']),
     'ytb': ('youtube_vos2018', 'YTB', []),
 }

@@ -9,6 +9,7 @@ Protocols, forms of masks and several processes: docs/evaluation.md. Scoring mas
 nor flax.
 """
 
+import ast
 import functools
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from vos_jax.storage import disk
 _SOURCES = ('weights', 'workdir', 'results', 'compare')
 # A process that is done waits for the others, whatever they still have to do.
 _DAY_S = 24 * 3600
-_DTYPES = ('float32', 'bfloat16', 'float16')
 
 
 def define_flags():
@@ -69,11 +69,12 @@ def _define_masks():
 
 
 def _define_views():
-    absl_flags.DEFINE_list('scales', None, 'CFBI: average results at these scales, as 1.0,1.3')
+    absl_flags.DEFINE_list('scales', None, 'average results at these scales, as 1.0,1.3')
     absl_flags.DEFINE_bool('flip', None, 'average with the result of mirrored frames')
-    absl_flags.DEFINE_integer('max_edge', None, 'CFBI: longest edge of a frame at scale 1')
-    absl_flags.DEFINE_integer('atrous', None, 'CFBI: match each N-th row, column of references')
-    absl_flags.DEFINE_enum('matching_dtype', None, _DTYPES, 'CFBI: precision of the matching')
+    absl_flags.DEFINE_integer('max_edge', None, 'longest edge of a frame at scale 1')
+    absl_flags.DEFINE_multi_string(
+        'model', [], "NAME=VALUE: a setting of the model's instead of that stored; may be repeated"
+    )
 
 
 def main(argv):
@@ -178,12 +179,24 @@ def _last_models(wanted):
 def _as_chosen(wanted, model):
     """The model with the settings of the flags that say how frames are seen."""
     model = model.with_memory(wanted.memory)
-    model = model.with_settings(
-        'model', global_atrous=wanted.atrous, matching_dtype=wanted.matching_dtype
-    )
+    model = model.with_settings('model', **_model_settings(wanted.model))
     return model.with_settings(
         'inference', scales=_scales(wanted), flip=wanted.flip, max_edge=wanted.max_edge
     )
+
+
+def _model_settings(texts):
+    """Values by name of texts as 'global_atrous=2'."""
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition('=')
+        if not equals or not name.isidentifier():
+            raise InputError(f'--model={text}: needs NAME=VALUE, as --model=scale=1.5')
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            settings[name] = value  # a word
+    return settings
 
 
 def _scales(wanted):

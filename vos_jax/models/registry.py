@@ -10,16 +10,30 @@ from vos_jax.errors import InputError
 
 
 class Entry(NamedTuple):
-    """Where a model's spec and its Flax module are, as 'package.module:Name'."""
+    """Where the parts of a model are, as 'package.module:Name'.
+
+    Attributes:
+      spec: its settings; module: its Flax module.
+      formats: dict of the PyTorch checkpoints of it that can be read and written; '': none.
+    """
 
     spec: str
     module: str
+    formats: str = ''
 
 
 MODELS = {
-    'cfbi': Entry('vos_jax.models.cfbi.spec:CFBISpec', 'vos_jax.models.cfbi.model:CFBI'),
+    'cfbi': Entry(
+        'vos_jax.models.cfbi.spec:CFBISpec',
+        'vos_jax.models.cfbi.model:CFBI',
+        'vos_jax.models.cfbi.torch_names:FORMATS',
+    ),
     'giel': Entry('vos_jax.models.giel.spec:GIELSpec', 'vos_jax.models.giel.model:GIEL'),
-    'stm': Entry('vos_jax.models.stm.spec:STMSpec', 'vos_jax.models.stm.model:STM'),
+    'stm': Entry(
+        'vos_jax.models.stm.spec:STMSpec',
+        'vos_jax.models.stm.model:STM',
+        'vos_jax.models.stm.torch_names:FORMATS',
+    ),
 }
 
 
