@@ -24,6 +24,7 @@ COLUMNS = {
     'remat': ('remat', ''),
     'ms': ('ms', '.1f'),
     'best_ms': ('best ms', '.1f'),
+    'stream_ms': ('in segment()', '.1f'),
     'per_s': ('per s', '.2f'),
     'compile_s': ('compile s', '.1f'),
     'peak_mb': ('peak MB', '.0f'),

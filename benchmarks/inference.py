@@ -26,6 +26,7 @@ COLUMNS = {
     'objects': ('objects', 'd'),
     'ms': ('ms/frame', '.1f'),
     'best_ms': ('best', '.1f'),
+    'stream_ms': ('in segment()', '.1f'),
     'cpu_ms': ('CPU ms', '.1f'),
     'compile_s': ('compile s', '.1f'),
     'peak_mb': ('peak MB', '.0f'),
@@ -65,14 +66,21 @@ class Running:
         self.num_memory = memory.size
         self.variables = inputs.variables_of(self.model, num_objects)
         self._segmenter = Segmenter(self.model, self.variables, memory=memory)
-        self._frames, masks = inputs.make_video(size, memory.size + 1, num_objects)
+        self._frames, self._masks = inputs.make_video(size, memory.size + 1, num_objects)
         self._now = 0
-        self._segmenter.start(self._frames[0], masks)
+        self._segmenter.start(self._frames[0], self._masks)
         start = time.perf_counter()
         self.labels = self.step()
         self.first_s = time.perf_counter() - start
         for _ in range(memory.size):
             self.step()
+
+    def stream_ms(self, num_frames):
+        """Time of a frame in `Segmenter.segment`, where the next one is computed meanwhile."""
+        warm = self.num_memory + 1
+        frames = (self._frames[t % len(self._frames)] for t in range(warm + num_frames + 1))
+        times = [time.perf_counter() for _ in self._segmenter.segment(frames, self._masks)]
+        return 1000 * (times[-1] - times[warm]) / num_frames
 
     def step(self):
         """Segments one frame; its labels are on the host."""
@@ -88,6 +96,7 @@ def measure(spec, dtype, size, num_objects, num_frames):
     row = _about(spec, running, size, num_objects)
     row |= measuring.summary_ms([measuring.timed(running.step)[1:] for _ in range(num_frames)])
     row['compile_s'] = running.first_s - row['ms'] / 1000
+    row['stream_ms'] = running.stream_ms(num_frames)
     return row | measuring.peak_memory() | {'machine': measuring.machine()}
 
 

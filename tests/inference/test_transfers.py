@@ -7,7 +7,7 @@ import pytest
 from tests.inference.test_segmenter import MASKS, NEW, VIDEO, segmenter
 from tests.models import test_stm, tiny
 from vos_jax.config.schema import MemorySpec
-from vos_jax.inference import steps
+from vos_jax.inference import packing, steps
 from vos_jax.inference.segmenter import Segmenter
 
 
@@ -72,6 +72,22 @@ def test_a_lazy_sibling_waits_for_nothing_and_gives_the_same():
     for labels, frame in zip(results, VIDEO[1:5]):
         np.testing.assert_array_equal(np.asarray(labels), video.step(frame))
     np.testing.assert_array_equal(lazy.add_objects(NEW), video.add_objects(NEW))
+
+
+def test_packed_variables_are_few_and_give_the_same():
+    video, packed = segmenter(), segmenter()
+    program = packed.program
+    packed.program = steps.Program(program.model, program.variables, program.memory, packed=True)
+    leaves = jax.tree.leaves(program.variables)
+    arrays, places = packing.pack(leaves)
+    assert len(arrays) == 1 + sum(leaf.ndim > 1 for leaf in leaves)
+    for found, leaf in zip(packing.unpack(arrays, places), leaves, strict=True):
+        np.testing.assert_array_equal(found, leaf)
+    for one in (video, packed):
+        one.start(VIDEO[0], MASKS)
+    for frame in VIDEO[1:4]:
+        wanted, found = (one.step(frame, probabilities=True)[1] for one in (video, packed))
+        np.testing.assert_allclose(found, wanted, atol=1e-5)  # float32, in another order
 
 
 def test_a_correction_while_iterating_is_heeded_by_the_next_frame():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vos_jax.config.schema import MemorySpec
-from vos_jax.inference import temporal
+from vos_jax.inference import packing, temporal
 from vos_jax.inference.program.vos_loader import video
 from vos_jax.models import protocol
 from vos_jax.ops import aggregation
@@ -97,9 +97,10 @@ class _Compiled:
     """The steps of a model. They take its variables as a tuple: a nest of dictionaries with some
     hundred arrays takes longer to call with than small frames take to compute."""
 
-    def __init__(self, model, structure):
+    def __init__(self, model, structure, places):
         def of(step):
-            def call(leaves, *arguments):
+            def call(arrays, *arguments):
+                leaves = packing.unpack(arrays, places) if places else arrays
                 return step(model, jax.tree.unflatten(structure, leaves), *arguments)
 
             return call
@@ -123,9 +124,9 @@ def _advance_together(model, variables, inputs):
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(model, structure):
+def _compiled(model, structure, places):
     """Shared by all programs of a model, so that each step is compiled once."""
-    return _Compiled(model, structure)
+    return _Compiled(model, structure, places)
 
 
 class Program:
@@ -135,13 +136,15 @@ class Program:
     and small arguments that come again and again are kept there.
     """
 
-    def __init__(self, model, variables, memory=None, device=None):
+    def __init__(self, model, variables, memory=None, device=None, *, packed=None):
         """
         Args:
           model: module with the methods of `protocol`.
           variables: its variables.
           memory: MemorySpec; default: the paper's.
           device: jax.Device to run on; default: jax's.
+          packed: whether small variables are one array; default: on accelerators, where starting a
+            program takes about as long as a frame.
         """
         placed = jax.device_put(variables, device)
         # All arrays are bound to one device: a program whose inputs lie there by chance in one step
@@ -152,8 +155,11 @@ class Program:
         self.variables = self.put(placed)
         self.memory = memory or MemorySpec()
         leaves, structure = jax.tree.flatten(self.variables)
-        self._leaves = tuple(leaves)
-        self._compiled = _compiled(model, structure)
+        self._arrays, places = tuple(leaves), None
+        if self.device.platform != 'cpu' if packed is None else packed:
+            arrays, places = packing.pack(leaves)
+            self._arrays = self.put(arrays)
+        self._compiled = _compiled(model, structure, places)
         self._slots = functools.lru_cache(maxsize=256)(self._put_slots)
         self._position = functools.lru_cache(maxsize=256)(self._put_position)
         self._empty = functools.lru_cache(maxsize=1)(self._make_empty)
@@ -176,21 +182,21 @@ class Program:
 
     def encode(self, frame):
         """Features of u8[1, H, W, 3], or None for a model that does not memorise them."""
-        return self._compiled.encode(self._leaves, frame) if self.model.memorises_features else None
+        return self._compiled.encode(self._arrays, frame) if self.model.memorises_features else None
 
     def advance(self, state, memory, frame):
         """Memorises the last frame and segments the next one."""
-        return self._compiled.advance(self._leaves, self._inputs(state, memory, frame))
+        return self._compiled.advance(self._arrays, self._inputs(state, memory, frame))
 
     def advance_together(self, states, memories, frames):
         """`advance` for several videos, in one program; all arrays have equal shapes."""
         inputs = tuple(map(self._inputs, states, memories, frames))
-        return self._compiled.advance_together(self._leaves, inputs)
+        return self._compiled.advance_together(self._arrays, inputs)
 
     def memorise(self, state):
         """Memory entry of the last frame."""
         used, _ = self._slots(state.ids, state.slots)
-        return self._compiled.memorise(self._leaves, state.previous, used)
+        return self._compiled.memorise(self._arrays, state.previous, used)
 
     def empty(self, state):
         """An empty entry; made once for each frame size and number of slots."""
@@ -198,13 +204,13 @@ class Program:
 
     def widen(self, entry, slots):
         """The entry for more slots."""
-        return self._compiled.widen(self._leaves, entry, slots)
+        return self._compiled.widen(self._arrays, entry, slots)
 
     def previous_shapes(self, size, slots):
         """Shapes of the video.Previous of a video with frames of a size (H, W)."""
         like = jax.ShapeDtypeStruct
         frame = like((1, *size, 3), np.uint8)
-        features = jax.eval_shape(self._compiled.encode, self._leaves, frame)
+        features = jax.eval_shape(self._compiled.encode, self._arrays, frame)
         masks = video.Masks(
             like((1, slots, *size), np.float32), like((1, *size), np.float32), like((1,), bool)
         )
@@ -214,7 +220,7 @@ class Program:
         """Shapes of the memory entry of a frame."""
         used = jax.ShapeDtypeStruct((1, slots), bool)
         previous = self.previous_shapes(size, slots)
-        return jax.eval_shape(self._compiled.memorise, self._leaves, previous, used)
+        return jax.eval_shape(self._compiled.memorise, self._arrays, previous, used)
 
     def _inputs(self, state, memory, frame):
         used, ids = self._slots(state.ids, state.slots)
