@@ -145,12 +145,12 @@ def _matching(task, code):
     num_slots = task.objects + 1
     start = time.perf_counter()
     if code == 'vos_jax':
-        run = matching.runner(kind, part, *arrays, num_slots)
+        run = matching.runner(kind, part, arrays, num_slots)
     else:
         from benchmarks.pytorch import matching as plain
 
         windows, compiled = matching_ops.WINDOWS, code == 'compiled'
-        run = plain.runner(kind, part, *arrays, num_slots, windows, compiled=compiled)
+        run = plain.runner(kind, part, arrays, num_slots, windows, compiled=compiled)
     first = jax.tree.leaves(jax.block_until_ready(run()))[0]
     first_s = time.perf_counter() - start
     result = np.asarray(first).ravel()

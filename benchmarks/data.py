@@ -49,7 +49,7 @@ def main(argv):
     else:
         with tempfile.TemporaryDirectory() as folder:
             print('drawing 6 sequences of 8 frames, 854x480')
-            dataset.write_dataset(folder, 5, 1, 8, (480, 854), seed=0)
+            dataset.write_dataset(folder, num_train=5, num_val=1, frames=8, size=(480, 854), seed=0)
             figures = measure(folder, 'train', wanted.clips, wanted.workers)
     print_table(figures)
     if wanted.json:

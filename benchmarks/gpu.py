@@ -118,10 +118,10 @@ def train_rows(plan):
                 plan['train_config'],
                 dtype,
                 remat,
-                plan['batch'],
-                plan['train_size'],
-                plan['train_slots'],
-                plan['steps'],
+                batch=plan['batch'],
+                size=plan['train_size'],
+                slots=plan['train_slots'],
+                num_steps=plan['steps'],
             )
             times = {'ms': 1000 * row['s'], 'best_ms': 1000 * row['best_s'], 'per_s': 1 / row['s']}
             rows.append({'benchmark': 'train step', **times, **row})

@@ -7,6 +7,8 @@ PyTorch (benchmarks/pytorch/matching.py), whose gradient needs 3 GB for each slo
 CPU the memory is what the part adds to that of the process.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,21 +62,21 @@ def measure(kind, part, size, num_objects, num_runs, dtype):
     """One row: time of a run, and the memory that the runs add."""
     arrays = make_inputs(kind, size, num_objects)
     row = {'code': 'vos_jax', 'dtype': dtype, **_about(kind, part, arrays[2], num_objects)}
-    row |= _run(runner(kind, part, *arrays, num_objects + 1, dtype), num_runs)
+    row |= _run(runner(kind, part, arrays, num_objects + 1, dtype), num_runs)
     return row | {'machine': measuring.machine()}
 
 
-def runner(kind, part, query, reference, labels, num_slots, dtype='float32'):
+def runner(kind, part, arrays, num_slots, dtype='float32'):
     """Compiled function without arguments that runs one matching.
 
     Args:
       kind: 'global' or 'local'.
       part: 'forward' or 'gradient' (of the sum of the proxies).
-      query, reference, labels: of `make_inputs`.
+      arrays: of `make_inputs`.
       num_slots: background and objects.
       dtype: of the products.
     """
-    arrays = tuple(map(jnp.asarray, (query, reference, labels)))
+    arrays = tuple(map(jnp.asarray, arrays))
 
     def forward(query, reference, labels):
         return match(kind, query, reference, labels, num_slots, dtype)
@@ -92,7 +94,7 @@ def measure_pytorch(kind, part, size, num_objects, num_runs):
     from benchmarks.pytorch import matching as plain
 
     arrays = make_inputs(kind, size, num_objects)
-    run = plain.runner(kind, part, *arrays, num_objects + 1, WINDOWS)
+    run = plain.runner(kind, part, arrays, num_objects + 1, WINDOWS)
     row = {'code': 'PyTorch', 'dtype': 'float32', **_about(kind, part, arrays[2], num_objects)}
     return row | _run(run, num_runs) | {'machine': measuring.machine()}
 
@@ -122,13 +124,12 @@ def main(argv):
         measuring.check_pytorch()
         codes.append((measure_pytorch, ()))
     rows = []
-    for kind in ('global', 'local'):
-        for part in wanted.parts:
-            for num_objects in map(int, wanted.objects):
-                print(f'{kind}, {part}, objects: {num_objects}', flush=True)
-                settings = (kind, part, size, num_objects, wanted.runs)
-                for function, more in codes:
-                    rows.append(measuring.in_own_process(function, *settings, *more))
+    kinds, objects = ('global', 'local'), map(int, wanted.objects)
+    for kind, part, num_objects in itertools.product(kinds, wanted.parts, objects):
+        print(f'{kind}, {part}, objects: {num_objects}', flush=True)
+        settings = (kind, part, size, num_objects, wanted.runs)
+        for function, more in codes:
+            rows.append(measuring.in_own_process(function, *settings, *more))
     print(measuring.describe(rows[0]['machine']))
     measuring.print_table(rows, COLUMNS)
     measuring.write_json(wanted.out, {'benchmark': 'matching', 'rows': rows})

@@ -42,7 +42,7 @@ COLUMNS = {
 }
 
 
-def measure(spec, dtype, remat, batch, size, slots, num_steps, accumulate=1):
+def measure(spec, dtype, remat, *, batch, size, slots, num_steps, accumulate=1):
     """One row, for one policy of rematerialisation; slots 0: those of the config."""
     measuring.without_cached_compilations()
     # XLA's CPU backend finds the recomputed values of unrolled steps equal to the first ones, and
@@ -128,11 +128,11 @@ def main(argv):
                 wanted.config,
                 dtype,
                 remat,
-                wanted.batch,
-                size,
-                wanted.objects,
-                wanted.steps,
-                wanted.accumulate,
+                batch=wanted.batch,
+                size=size,
+                slots=wanted.objects,
+                num_steps=wanted.steps,
+                accumulate=wanted.accumulate,
             )
         )
     print(measuring.describe(rows[0]['machine']))

@@ -61,13 +61,7 @@ KNOWN = {
     'data_prep/download.py _fetch',
     'data_prep/prepare.py _alone',
     'data_prep/shards.py _find_parts',
-    'benchmarks/matching.py main',
-    'benchmarks/matching.py runner',
-    'benchmarks/pytorch/matching.py runner',
-    'benchmarks/train_step.py measure',
-    'vos_jax/data/made_up/dataset.py write_dataset',
     'vos_jax/evaluation/archive.py write_zip',
-    'vos_jax/inference/temporal.py temporal_step',
     'vos_jax/studio/app.py _upload',
     'vos_jax/studio/saving.py save_results',
 }

@@ -49,20 +49,20 @@ def match_locally(current, previous, labels, num_slots, windows):
     return torch.stack(maps)
 
 
-def runner(kind, part, query, reference, labels, num_slots, windows, compiled=False):
+def runner(kind, part, arrays, num_slots, windows, *, compiled=False):
     """Function without arguments that runs one matching.
 
     Args:
       kind: 'global' or 'local'.
       part: 'forward' or 'gradient' (of the sum of the proxies).
-      query, reference: f32[1, h, w, C] NumPy arrays.
-      labels: i32[1, h, w].
+      arrays: NumPy arrays of two embeddings f32[1, h, w, C] and labels i32[1, h, w].
       num_slots, windows: as for the functions above.
       compiled: whether the matching goes through torch.compile.
 
     Returns:
       Function that gives NumPy arrays: distances, or the loss and both gradients.
     """
+    query, reference, labels = arrays
     first, second = (torch.tensor(x[0]) for x in (query, reference))
     seen = torch.tensor(np.asarray(labels[0], np.int64))
 

@@ -23,8 +23,8 @@ def test_the_plain_version_has_the_same_distances_and_gradients(kind):
     from benchmarks.pytorch import matching as plain
 
     query, reference, labels = benchmark.make_inputs(kind, SIZE, SLOTS - 1)
-    arrays = (query, reference, labels, SLOTS, WINDOWS)
-    expected = plain.runner(kind, 'forward', *arrays)()
+    arrays = query, reference, labels
+    expected = plain.runner(kind, 'forward', arrays, SLOTS, WINDOWS)()
     near = expected < matching.FAR
 
     @jax.jit
@@ -38,7 +38,7 @@ def test_the_plain_version_has_the_same_distances_and_gradients(kind):
     # Squared norms are about 50.
     np.testing.assert_allclose(np.asarray(found)[near], expected[near], atol=2e-4)
     assert (np.asarray(found)[~near] >= matching.FAR).all()
-    other, *others = plain.runner(kind, 'gradient', *arrays)()
+    other, *others = plain.runner(kind, 'gradient', arrays, SLOTS, WINDOWS)()
     np.testing.assert_allclose(total, other, rtol=1e-5)
     for gradient, theirs in zip(gradients, others, strict=True):
         np.testing.assert_allclose(gradient[0], theirs, atol=1e-4)

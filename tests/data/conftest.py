@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vos_jax.data.made_up.dataset import write_lists
+from vos_jax.data.made_up.squares import Square, draw_labels
 from vos_jax.data.masks import write_labels
 
 
@@ -35,10 +37,7 @@ def write_set(tmp_path):
                 image.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.stack([paint(mask)] * 3, axis=-1)).save(image)
                 write_labels(root / 'Annotations' / '480p' / name / f'{t:05d}.png', mask)
-        for year in ('2016', '2017'):
-            listed = root / 'ImageSets' / year / f'{split}.txt'
-            listed.parent.mkdir(parents=True, exist_ok=True)
-            listed.write_text(''.join(f'{name}\n' for name in videos))
+        write_lists(root, {split: videos})
         return root
 
     return write
@@ -49,11 +48,10 @@ def moving_squares():
     """Returns a function: (number of objects, frames, size) -> u8[T, H, W], squares that move."""
 
     def labels(num_objects, num_frames, size=(48, 64), side=14):
-        masks = np.zeros((num_frames, *size), np.uint8)
-        for t in range(num_frames):
-            for i in range(num_objects):
-                x, y = 2 + 20 * i + t, 6 + 8 * (i % 2) + t
-                masks[t, y : y + side, x : x + side] = i + 1
-        return masks
+        squares = [
+            Square(i + 1, 6 + 8 * (i % 2), 2 + 20 * i, side, side, down=1, right=1)
+            for i in range(num_objects)
+        ]
+        return draw_labels(squares, num_frames, size)
 
     return labels

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from vos_jax.data.frames import write_frame
+from vos_jax.data.made_up.dataset import write_lists
+from vos_jax.data.made_up.squares import Square, draw_labels
 from vos_jax.data.masks import write_labels
 
 SIZE = (32, 48)
@@ -14,11 +16,11 @@ SIZE = (32, 48)
 
 def draw_mask(num_objects, t):
     """Squares of 8 pixels, one for each object, that move to the right."""
-    mask = np.zeros(SIZE, np.uint8)
-    for number in range(num_objects):
-        x, y = 4 + 14 * number + t, 4 + 6 * number
-        mask[y : y + 8, x : x + 8] = number + 1
-    return mask
+    squares = [
+        Square(number + 1, 4 + 6 * number, 4 + 14 * number, 8, 8, right=1)
+        for number in range(num_objects)
+    ]
+    return draw_labels(squares, t + 1, SIZE)[t]
 
 
 def draw_frame(mask, seed):
@@ -37,10 +39,7 @@ def davis(tmp_path):
             frame = draw_frame(mask, 10 * seed + t)
             write_frame(root / 'JPEGImages/480p' / name / f'{t:05d}.jpg', frame)
             write_labels(root / 'Annotations/480p' / name / f'{t:05d}.png', mask)
-    for year in ('2016', '2017'):
-        (root / 'ImageSets' / year).mkdir(parents=True)
-        (root / 'ImageSets' / year / 'train.txt').write_text('a\nb\nc\n')
-        (root / 'ImageSets' / year / 'val.txt').write_text('d\n')
+    write_lists(root, {'train': 'abc', 'val': 'd'})
     return root
 
 

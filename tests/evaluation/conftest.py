@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from vos_jax.data import frames, masks
+from vos_jax.data.made_up import dataset, squares
+from vos_jax.data.made_up.squares import Square
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = (48, 64)
@@ -17,12 +19,8 @@ SIZE = (48, 64)
 
 def draw_labels(num_frames, ids=(1,), speed=2):
     """num_frames times u8[48, 64]: squares of 10 pixels, one below the other, that move right."""
-    drawn = np.zeros((num_frames, *SIZE), np.uint8)
-    for t in range(num_frames):
-        for row, object_id in enumerate(ids):
-            top, left = 3 + 15 * row, 4 + speed * t
-            drawn[t, top : top + 10, left : left + 10] = object_id
-    return drawn
+    rows = [Square(label, 3 + 15 * row, 4, 10, 10, right=speed) for row, label in enumerate(ids)]
+    return squares.draw_labels(rows, num_frames, SIZE)
 
 
 def write_masks(folder, labels, first=0, step=1):
@@ -44,10 +42,7 @@ def make_davis(tmp_path):
     """Returns a function: {name: u8[T, H, W]} -> root of a data set in the DAVIS layout."""
 
     def make(sequences, with_frames=True, split='val', root=tmp_path / 'DAVIS'):
-        for year in ('2016', '2017'):
-            (root / 'ImageSets' / year).mkdir(parents=True, exist_ok=True)
-            names = ''.join(f'{name}\n' for name in sequences)
-            (root / 'ImageSets' / year / f'{split}.txt').write_text(names)
+        dataset.write_lists(root, {split: sequences})
         for name, labels in sequences.items():
             stems = write_masks(root / 'Annotations/480p' / name, labels)
             if with_frames:

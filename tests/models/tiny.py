@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vos_jax.compilation import RUN_ONCE
+from vos_jax.data.made_up.squares import Square, draw_labels
 from vos_jax.models import protocol
 from vos_jax.models.giel.model import GIEL
 from vos_jax.models.giel.spec import GIELSpec
@@ -75,12 +76,12 @@ def clip(batch=1, length=4, size=SIZE, num_slots=3, num_objects=2, seed=0):
     """Frames of noise with a moving rectangle for each object, as a training batch."""
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (batch, length, *size, 3), dtype=np.uint8)
-    labels = np.zeros((batch, length, *size), np.uint8)
     height, width = size[0] // 3, size[1] // 4
-    for slot in range(num_objects):
-        for time in range(length):
-            top, left = 1 + time + slot, 1 + time + slot * (width + 1)
-            labels[:, time, top : top + height, left : left + width] = slot + 1
+    squares = [
+        Square(slot + 1, 1 + slot, 1 + slot * (width + 1), height, width, down=1, right=1)
+        for slot in range(num_objects)
+    ]
+    labels = np.repeat(draw_labels(squares, length, size)[None], batch, axis=0)
     objects = np.tile(np.arange(num_slots) < num_objects, (batch, 1))
     return {'frames': frames, 'labels': labels, 'objects': objects}
 

@@ -37,12 +37,12 @@ def main(argv):
     )
     dataset.write_dataset(
         wanted.out,
-        wanted.num_train,
-        wanted.num_val,
-        wanted.frames,
-        size,
-        wanted.seed,
-        wanted.max_objects,
+        num_train=wanted.num_train,
+        num_val=wanted.num_val,
+        frames=wanted.frames,
+        size=size,
+        seed=wanted.seed,
+        max_objects=wanted.max_objects,
         report=lambda line: print(line, flush=True),
     )
     print(f'data set in {wanted.out}')

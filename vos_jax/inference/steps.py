@@ -76,8 +76,8 @@ def advance(model, variables, inputs):
         _as_previous(inputs.previous),
         features,
         inputs.used,
-        inputs.position,
-        time,
+        position=inputs.position,
+        time=time,
         is_read=inputs.is_read,
     )
     masks = prediction.masks()

@@ -52,9 +52,9 @@ def temporal_step(
     previous,
     features,
     objects,
+    *,
     position,
     time,
-    *,
     is_read=True,
     train=False,
 ):

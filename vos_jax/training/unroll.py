@@ -203,8 +203,8 @@ def _step(shared, sequential, carry, inputs):
         Previous(old.frame, old.features, masks, old.time),
         new.features,
         shared.objects,
-        position,
-        new.time,
+        position=position,
+        time=new.time,
         train=shared.train,
     )
     masks = prediction.masks()

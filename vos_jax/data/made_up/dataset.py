@@ -42,7 +42,7 @@ def render_sequence(rng, num_frames, size, max_objects=3):
 
 
 def write_dataset(
-    root, num_train, num_val, frames, size, seed, max_objects=3, report=lambda line: None
+    root, *, num_train, num_val, frames, size, seed, max_objects=3, report=lambda line: None
 ):
     """Writes a data set in the DAVIS layout.
 
@@ -76,11 +76,21 @@ def write_dataset(
         _write_sequence(root, name, *render_sequence(rng, frames, size, max_objects))
         report(f'{name}: {index + 1} of {num_train + num_val}')
     names = [_name(index) for index in range(num_train + num_val)]
-    for year in ('2016', '2017'):
-        for split, part in (('train', names[:num_train]), ('val', names[num_train:])):
-            text = ''.join(f'{name}\n' for name in part)
-            write_bytes(root / 'ImageSets' / year / f'{split}.txt', text.encode())
+    write_lists(root, {'train': names[:num_train], 'val': names[num_train:]})
     write_json(root / _RECORD, record)
+
+
+def write_lists(root, splits):
+    """Writes the lists of a set in the DAVIS layout, the same for both years.
+
+    Args:
+      root: Path of the set.
+      splits: dict of names of sequences by split.
+    """
+    for year in ('2016', '2017'):
+        for split, names in splits.items():
+            text = ''.join(f'{name}\n' for name in names)
+            write_bytes(root / 'ImageSets' / year / f'{split}.txt', text.encode())
 
 
 def _draw_visible(rng, num_frames, size, max_objects):
