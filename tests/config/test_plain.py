@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from vos_jax.config import plain
 from vos_jax.config.read import read
-from vos_jax.config.schema import DataSpec, EvaluationSpec, Jitter, Source
+from vos_jax.config.schema import DataSpec, Jitter, Source
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -55,6 +55,6 @@ def test_a_spec_reads_the_same_from_its_plain_values():
 
 @pytest.mark.parametrize('names', [('', ''), ('a', 'a'), ('a', '')])
 def test_groups_that_names_do_not_tell_apart_stay_a_list(names):
-    spec = EvaluationSpec(tuple(Source('x', name) for name in names))
+    spec = DataSpec(tuple(Source('x', name) for name in names), batch_size=1, crop=(32, 48))
     assert isinstance(plain.to_plain(spec)['sources'], tuple)
-    assert read(EvaluationSpec, plain.to_plain(spec)) == spec
+    assert read(DataSpec, plain.to_plain(spec)) == spec

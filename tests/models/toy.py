@@ -1,7 +1,7 @@
 """A model in sixty lines: cells vote by the similarity of one convolution. See test_toy.py."""
 
 import dataclasses
-from typing import Annotated
+from typing import Literal
 
 import flax.linen as nn
 import flax.struct
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.config.schema import ModelSpec
-from vos_jax.config.spec import Count, OneOf
+from vos_jax.config.spec import Count
 from vos_jax.models import protocol, registry
 from vos_jax.models.layers import Conv
 from vos_jax.ops import aggregation, resize
@@ -19,7 +19,7 @@ from vos_jax.ops.grid import Grid
 
 @dataclasses.dataclass(frozen=True)
 class ToySpec(ModelSpec):
-    name: Annotated[str, OneOf('toy')] = dataclasses.field(default='toy', kw_only=True)
+    name: Literal['toy'] = dataclasses.field(default='toy', kw_only=True)
     channels: Count = 8
 
 

@@ -214,6 +214,9 @@ class EvaluationSpec(Spec):
     max_sequences: Whole = 0  # of each source; 0: all
 
     def check(self):
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):  # scores are by name
+            raise SettingError('sources', names, 'needed: a name of its own for each')
         if self.max_frames in (1, 2):  # the official score leaves out the first and the last
             raise SettingError('max_frames', self.max_frames, 'needed: 3 or more, or 0 for all')
 
