@@ -1,11 +1,11 @@
 """CFBI on YouTube-VOS: DeepLabv3+ with ResNet-101, 465x465 crops (Yang, Wei and Yang, ECCV 2020).
 
-  python -m data_prep.import_weights --format=deeplabv3plus_resnet101 DEEPLAB.pth deeplab.npz
+  vos-import --format=deeplabv3plus_resnet101 DEEPLAB.pth deeplab.npz
   python train.py --config=configs/cfbi_resnet101.py --workdir=runs/cfbi_resnet101 \
       --config.data.sources.youtube_vos.root=YOUTUBE_VOS --config.init=deeplab.npz \
       --config.evaluation.sources.davis.root=DAVIS
 
-Released weights: python -m data_prep.import_weights --format=cfbi CFBI.pth cfbi.npz, then
+Released weights: vos-import --format=cfbi CFBI.pth cfbi.npz, then
 evaluate.py --weights=cfbi.npz (published with --scales=1.0,1.15,1.3,1.5 --flip; the fast setting
 is --model=global_atrous=2 --model=matching_dtype=bfloat16).
 
@@ -67,7 +67,7 @@ def get_config(variant='full'):
     config.model = dict(name='cfbi', dtype='bfloat16')
     config.data = dict(
         # the gap counts stored frames
-        sources=dict(youtube_vos=dict(root='data/YouTube-VOS', kind='youtube_vos')),
+        sources=dict(youtube_vos=dict(root='YouTube-VOS', kind='youtube_vos')),
         batch_size=8,
         crop=(465, 465),
         clip_length=5,  # reference, previous and three current frames
@@ -101,7 +101,7 @@ def get_config(variant='full'):
         remat='full',
         keep=8,
     )
-    config.evaluation = dict(sources=dict(davis=dict(root='data/DAVIS', split='val')))
+    config.evaluation = dict(sources=dict(davis=dict(root='DAVIS', split='val')))
     config.inference = dict(memory=dict(policy='given+previous', size=5, every=1, capacity=5))
     config.update_from_flattened_dict(VARIANTS[variant])
     return config

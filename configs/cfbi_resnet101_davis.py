@@ -16,7 +16,7 @@ VARIANTS = BASE['VARIANTS']
 
 def get_config(variant='full'):
     config = BASE['get_config'](variant)
-    config.data.sources = dict(davis=dict(root='data/DAVIS'))
+    config.data.sources = dict(davis=dict(root='DAVIS'))
     if variant != 'tiny':
         config.data.batch_size = 6
         config.optimizer.learning_rate = 0.006

@@ -10,7 +10,6 @@ val sequences of davis_240p (J 58.9, F 52.5), 50.9 on those of davis_multi_240p 
 
 from ml_collections import ConfigDict
 
-DATA = '../shared/data'
 VARIANTS = {
     'full': {},
     'tiny': {  # a twentieth of the work a step, for tests
@@ -59,8 +58,8 @@ def get_config(variant='full'):
     )
     config.data = dict(
         sources=dict(
-            davis_240p=dict(root=f'{DATA}/davis_240p', weight=0.6),
-            davis_multi_240p=dict(root=f'{DATA}/davis_multi_240p', weight=0.4),
+            davis_240p=dict(root='davis_240p', weight=0.6),
+            davis_multi_240p=dict(root='davis_multi_240p', weight=0.4),
         ),
         batch_size=3,
         crop=(113, 161),
@@ -102,8 +101,8 @@ def get_config(variant='full'):
     )
     config.evaluation = dict(
         sources=dict(
-            davis_240p=dict(root=f'{DATA}/davis_240p', split='val'),
-            davis_multi_240p=dict(root=f'{DATA}/davis_multi_240p', split='val'),
+            davis_240p=dict(root='davis_240p', split='val'),
+            davis_multi_240p=dict(root='davis_multi_240p', split='val'),
         )
     )
     config.inference = dict(memory=dict(policy='given+previous', size=5, every=1, capacity=5))

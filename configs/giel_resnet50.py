@@ -44,9 +44,9 @@ def get_config(variant='full'):
     config.model = dict(name='giel', dtype='bfloat16')
     config.data = dict(
         sources=dict(  # ours: the paper has no ratio
-            davis=dict(root='data/DAVIS', weight=0.2),
+            davis=dict(root='DAVIS', weight=0.2),
             # every fifth frame of its videos is stored
-            youtube_vos=dict(root='data/YouTube-VOS', kind='youtube_vos', weight=0.8, stride=5),
+            youtube_vos=dict(root='YouTube-VOS', kind='youtube_vos', weight=0.8, stride=5),
         ),
         batch_size=16,
         crop=(384, 740),  # D11: padded to 752 inside the model
@@ -63,6 +63,6 @@ def get_config(variant='full'):
     config.loss = dict(bce=1.0, ce=1.0)  # lambda; D9, D10: no more terms, all frames
     config.optimizer = dict(name='adam', learning_rate=1e-5, schedule='poly', power=1.0)
     config.training = dict(steps=160_000, remat='full')  # D12; recurrent from the first step on
-    config.evaluation = dict(sources=dict(davis=dict(root='data/DAVIS', split='val')))
+    config.evaluation = dict(sources=dict(davis=dict(root='DAVIS', split='val')))
     config.update_from_flattened_dict(VARIANTS[variant])
     return config

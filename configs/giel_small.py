@@ -19,8 +19,7 @@ video, for `make demo` and the tests.
 
 from ml_collections import ConfigDict
 
-DATA = '../shared/data'
-MADE_UP = 'runs/demo/data'
+MADE_UP = 'made_up'
 VARIANTS = {
     'full': {},
     'refine': {
@@ -82,8 +81,8 @@ def get_config(variant='full'):
     )
     config.data = dict(
         sources=dict(
-            davis_240p=dict(root=f'{DATA}/davis_240p', weight=0.6),
-            davis_multi_240p=dict(root=f'{DATA}/davis_multi_240p', weight=0.4),
+            davis_240p=dict(root='davis_240p', weight=0.6),
+            davis_multi_240p=dict(root='davis_multi_240p', weight=0.4),
         ),
         batch_size=4,
         crop=(144, 208),
@@ -121,8 +120,8 @@ def get_config(variant='full'):
     )
     config.evaluation = dict(
         sources=dict(
-            davis_240p=dict(root=f'{DATA}/davis_240p', split='val'),
-            davis_multi_240p=dict(root=f'{DATA}/davis_multi_240p', split='val'),
+            davis_240p=dict(root='davis_240p', split='val'),
+            davis_multi_240p=dict(root='davis_multi_240p', split='val'),
         )
     )
     # ours: 8 frames instead of 5, which gave 59.7 and 58.9 instead of 60.2 and 59.0

@@ -6,7 +6,7 @@ Here: not yet measured.
 
 1. Clips simulated from still images, from ImageNet's weights:
 
-  python -m data_prep.import_weights --format=torchvision_resnet50 resnet50.pth resnet50.npz
+  vos-import --format=torchvision_resnet50 resnet50.pth resnet50.npz
   python train.py --config=configs/stm_resnet50.py:stills --workdir=runs/stm_stills \
       --config.init=resnet50.npz
 
@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 STILLS = {
     'data.sources': dict(
         still_images=dict(
-            root='data/static_images',
+            root='static_images',
             kind='still_images',
             jitter=dict(rotation=20.0, scale=0.1, shear=10.0, shift=0.05),  # shift: ours
             colour=dict(grey=0.05),
@@ -41,7 +41,7 @@ STILLS = {
     'data.paste': dict(probability=0.5),  # ours: most stills show one object
     'training.steps': 300_000,  # ours
 }
-MADE_UP = 'runs/demo/data'
+MADE_UP = 'made_up'
 TINY = {
     'model.encoder': dict(
         block='basic',
@@ -86,8 +86,8 @@ def get_config(variant='full'):
     config.data = dict(
         sources=dict(
             # Shares of 60 videos five times and of 3,471 once, as retrainings have them.
-            davis2017=dict(root='data/DAVIS', weight=0.08),
-            youtube_vos=dict(root='data/YouTubeVOS2018', kind='youtube_vos', weight=0.92, stride=5),
+            davis2017=dict(root='DAVIS', weight=0.08),
+            youtube_vos=dict(root='YouTubeVOS2018', kind='youtube_vos', weight=0.92, stride=5),
         ),
         batch_size=4,
         crop=(384, 384),
@@ -102,7 +102,7 @@ def get_config(variant='full'):
     config.loss = dict(bce=0.0)
     config.optimizer = dict(name='adam', learning_rate=1e-5, schedule='constant')
     config.training = dict(steps=150_000, remat='step')  # ours: the steps are not published
-    config.evaluation = dict(sources=dict(davis2017=dict(root='data/DAVIS', split='val')))
+    config.evaluation = dict(sources=dict(davis2017=dict(root='DAVIS', split='val')))
     # Every fifth frame of a video stays, without a bound, as released. size=5 bounds it.
     config.inference = dict(memory=dict(policy='every_n', size=1000, every=5, capacity=1000))
     config.update_from_flattened_dict(VARIANTS[variant])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from vos_jax.data import frames, masks
 from vos_jax.data.overlay import overlay, side_by_side
+from vos_jax.data.roots import data_folder
 from vos_jax.errors import run_main
 from vos_jax.inference.segmenter import Segmenter
 
@@ -59,7 +60,7 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('data', '../shared/data', 'Folder of the data sets.')
+    flags.DEFINE_string('data', str(data_folder()), 'Folder of the data sets.')
     flags.DEFINE_string('weights', 'giel_lite', 'Name or file of weights.')
     flags.DEFINE_list('only', [], 'Names of pictures; all without it.')
     flags.DEFINE_string('out', 'docs/pictures', 'Where they are written.')

@@ -20,6 +20,7 @@ from PIL import Image
 from selenium import webdriver
 
 from vos_jax.data import masks
+from vos_jax.data.roots import data_folder
 from vos_jax.errors import run_main
 
 _SHOWN, _STOP = 5, 8
@@ -92,7 +93,7 @@ def _take(address):
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('data', '../shared/data', 'Folder of the data sets.')
+    flags.DEFINE_string('data', str(data_folder()), 'Folder of the data sets.')
     flags.DEFINE_string('weights', 'giel_lite', 'Name or file of weights.')
     flags.DEFINE_string('out', 'docs/pictures/studio.jpg', 'The picture.')
     run_main(main)

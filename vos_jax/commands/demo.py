@@ -17,10 +17,11 @@ from vos_jax.commands import flags
 from vos_jax.data import layouts
 from vos_jax.data.masks import read_labels
 from vos_jax.data.overlay import overlay, side_by_side
+from vos_jax.data.roots import data_folder
 from vos_jax.errors import run_main
 
 ROOT = Path('runs/demo')
-DATA = ROOT / 'data'
+DATA = data_folder() / 'made_up'
 
 
 def main(argv):

@@ -1,24 +1,17 @@
-"""Plans a run on a TPU slice, on a machine without one: `python -m vos_jax.planning.plan --help`.
+"""Plans a run on a TPU slice, on a machine without one; the command is `vos_jax.commands.plan`.
 
-Compiles the sharded train step ahead of time for the slice and tells memory, work, traffic between
-chips, a step time by roofline, and which mesh to take. Needs libtpu (requirements-tpu-plan.txt);
-with --nocompile only what follows from the shapes is told. docs/tpu_pods.md explains the figures.
+The sharded train step is compiled ahead of time for the slice: memory, work, traffic between chips,
+a step time by roofline, and which mesh to take. docs/tpu_pods.md explains the figures.
 """
 
 import dataclasses
 import math
 import os
 import time
-from pathlib import Path
 
-from absl import flags
-
-from vos_jax.config import recipe
 from vos_jax.config.schema import MeshSpec
-from vos_jax.errors import InputError, first_line, run_main
-from vos_jax.models.registry import read_config
+from vos_jax.errors import InputError, first_line
 from vos_jax.planning import roofline
-from vos_jax.storage.json_files import write_json
 
 NAMES = {  # what one rents -> topology, and options of its description
     'v4-8': 'v4:2x2x1',
@@ -37,33 +30,6 @@ _NO_TPU = {
     'TPU_WORKER_HOSTNAMES': 'localhost',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
 }
-
-
-def define_flags():
-    # Not at the top: other commands have flags of the same names.
-    flags.DEFINE_string('topology', 'v5e:16x16', f'KIND:SHAPE, or one of {", ".join(NAMES)}.')
-    flags.DEFINE_string('mesh', '', "DATAxFSDPxSPATIAL; '': the one with the shortest estimate.")
-    flags.DEFINE_bool('compile', True, 'Compile for the slice (minutes, needs libtpu).')
-    flags.DEFINE_float('price', None, 'Per chip and hour, in any currency, for the cost of a run.')
-    flags.DEFINE_string('out', None, 'JSON file for the figures.')
-
-
-def main(argv):
-    del argv
-    wanted = flags.FLAGS
-    if wanted.config is None:
-        raise InputError('--config is missing, as configs/giel_resnet50.py')
-    os.environ['JAX_PLATFORMS'] = 'cpu'  # or JAX would look for a TPU in this machine
-    figures = plan(
-        read_config(wanted.config),
-        wanted.topology,
-        mesh=wanted.mesh,
-        is_compiled=wanted.compile,
-        price=wanted.price,
-    )
-    if wanted.out:
-        write_json(Path(wanted.out), figures)
-        print(f'figures in {wanted.out}')
 
 
 def plan(config, topology, *, mesh='', is_compiled=True, price=None):
@@ -177,8 +143,8 @@ def _devices(topology):
         described = topologies.get_topology_desc(platform='tpu', topology_name=topology, **options)
     except Exception as error:  # what libtpu, or its absence, raises is of many types
         raise InputError(
-            f'{topology}: not compiled ({first_line(error)}); needed: pip install -r '
-            'requirements-tpu-plan.txt in an environment of its own, or --nocompile for the '
+            f'{topology}: not compiled ({first_line(error)}); needed: pip install '
+            "'vos_jax[plan]' in an environment of its own, or --nocompile for the "
             'estimate alone'
         ) from error
     return described.devices
@@ -213,9 +179,3 @@ def _print_run(config, row, count, price):
     )
     sizes = ' '.join(f'--config.mesh.{name}={size}' for name, size in row.mesh.items())
     print(f'recommended: {sizes}')
-
-
-if __name__ == '__main__':
-    recipe.define_flag()
-    define_flags()
-    run_main(main)

@@ -1,0 +1,64 @@
+"""Plans a run on a TPU slice, on a machine without one.
+
+  python -m vos_jax.commands.plan --config=giel_resnet50 --topology=v5e:16x16
+
+Compiles the sharded train step ahead of time for the slice and prints memory, work, traffic between
+chips, a step time by roofline, and which mesh to take. Needs libtpu (the extra plan); with
+--nocompile only what follows from the shapes is printed. docs/tpu_pods.md explains the figures.
+"""
+
+import os
+from pathlib import Path
+
+from absl import flags as absl_flags
+
+from vos_jax.commands import flags
+from vos_jax.errors import run_main
+
+
+def define_flags():
+    """The run, the slice, and what is printed of them."""
+    from vos_jax.config import recipe
+    from vos_jax.planning.plan import NAMES
+
+    recipe.define_flag()
+    define = absl_flags.DEFINE_string
+    define('topology', 'v5e:16x16', f'KIND:SHAPE, or one of {", ".join(NAMES)}')
+    define('mesh', '', "DATAxFSDPxSPATIAL; '': the one with the shortest estimate")
+    absl_flags.DEFINE_bool('compile', True, 'compile for the slice (minutes, needs libtpu)')
+    absl_flags.DEFINE_float('price', None, 'per chip and hour, in any currency')
+    flags.define_out('JSON file for the figures')
+
+
+def main(argv):
+    """Prints the plan, and writes its figures."""
+    wanted = absl_flags.FLAGS
+    flags.refuse_arguments(argv, 'settings are --config.NAME=VALUE')
+    flags.require(wanted, ('config',), 'docs/tpu_pods.md')
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # or JAX would look for a TPU in this machine
+    from vos_jax.models.registry import read_config
+    from vos_jax.planning.plan import plan
+    from vos_jax.storage import disk
+    from vos_jax.storage.json_files import write_json
+
+    if wanted.out:
+        disk.prepare_file(wanted.out)
+    figures = plan(
+        read_config(wanted.config),
+        wanted.topology,
+        mesh=wanted.mesh,
+        is_compiled=wanted.compile,
+        price=wanted.price,
+    )
+    if wanted.out:
+        write_json(Path(wanted.out), figures)
+        print(f'figures in {wanted.out}')
+
+
+def run():
+    """The command."""
+    run_main(main, define_flags)
+
+
+if __name__ == '__main__':
+    run()
