@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vos_jax.config.read import read
+from vos_jax.config.schema import EvaluationSpec
 from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import output_files, protocols, results
+from vos_jax.evaluation.heldout import HeldOut
 from vos_jax.evaluation.predictions import open_results
 from vos_jax.evaluation.scoring import score_task
 
@@ -263,3 +266,13 @@ def test_frames_of_a_phone_are_upright_and_their_masks_too(make_davis, draw, sav
         sequence = protocols.load('davis2017', root).tasks[0].sequence
         assert sequence.size == size == sequence.read_frame(1).shape[:2]
         assert masks.object_ids(sequence.read_given('00000')).tolist() == [1]
+
+
+def test_held_out_sequences_begin_with_an_object(make_davis, draw):
+    labels = draw(4)
+    labels[0] = 0
+    root = make_davis({'dog': draw(4), 'owl': labels})
+    source = {'root': str(root), 'split': 'val', 'name': 'val'}
+    spec = read(EvaluationSpec, {'sources': [source]}, 'evaluation')
+    with pytest.raises(InputError, match=r'owl/00000\.png: no object in it.*held-out sequence'):
+        HeldOut(spec)

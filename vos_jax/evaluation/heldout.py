@@ -5,8 +5,10 @@ import functools
 import cv2
 import numpy as np
 
+from vos_jax.data.masks import object_ids
 from vos_jax.data.mixture import list_usable
 from vos_jax.data.overlay import overlay, side_by_side
+from vos_jax.errors import InputError
 from vos_jax.evaluation import metrics
 from vos_jax.inference import runner
 
@@ -27,6 +29,9 @@ class HeldOut:
             source.name: list_usable(source)[: spec.max_sequences or None]
             for source in spec.sources
         }
+        for sequences in self._sources.values():
+            for sequence in sequences:
+                _check_first(sequence)
 
     def __call__(self, segmenter):
         """Segments and scores.
@@ -69,6 +74,16 @@ class HeldOut:
         for _ in runner.drive(read, advance, lambda _, labels: found.append(labels)):
             pass
         return frames, truth, found
+
+
+def _check_first(sequence):
+    """A sequence whose first mask is empty would leave the mean without a word."""
+    stem = sequence.stems[0]
+    if not len(object_ids(sequence.read_labels(stem))):
+        raise InputError(
+            f'{sequence.mask_name(stem)}: no object in it, but it is the mask that says which '
+            'objects of a held-out sequence to follow; draw one, or take the sequence off the list'
+        )
 
 
 def _panel(frames, truth, found, height_px=240):
