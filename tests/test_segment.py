@@ -233,7 +233,7 @@ def test_wrong_input_ends_with_one_line_and_code_2(command, tmp_path, flags, mes
 def test_the_examples_of_the_docs_run(clip, weights, whole, tmp_path, monkeypatch):
     page = (REPOSITORY / 'docs' / 'own_video.md').read_text()
     first, rest = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
-    for name, path in (('giel_small', weights), ('video.mp4', clip / 'clip.mp4')):
+    for name, path in (('giel_lite', weights), ('video.mp4', clip / 'clip.mp4')):
         assert name in first
         first = first.replace(name, str(path))
     monkeypatch.chdir(tmp_path)
