@@ -93,12 +93,7 @@ def _fetch(url, part, show):
             there = there if answer.status == 206 else 0
             length = answer.headers.get('Content-Length')
             total = there + int(length) if length else None
-            with open(part, 'r+b' if there else 'wb') as file:
-                file.seek(there)
-                while piece := answer.read(_PIECE):
-                    file.write(piece)
-                    show(file.tell(), total)
-                end = file.tell()
+            end = _append(answer, part, there, lambda size: show(size, total))
         if total is not None and end != total:
             raise InputError(f'{url}: ended after {end} of {total} bytes; run again to go on')
     except urllib.error.HTTPError as error:
@@ -109,6 +104,16 @@ def _fetch(url, part, show):
         ) from None
     except OSError as error:
         raise InputError(f'{url}: {error}; run again to go on, or give it as --source') from None
+
+
+def _append(answer, part, start, show):
+    """Writes what a server answers into a file from a byte on; gives the size of the file."""
+    with open(part, 'r+b' if start else 'wb') as file:
+        file.seek(start)
+        while piece := answer.read(_PIECE):
+            file.write(piece)
+            show(file.tell())
+        return file.tell()
 
 
 def _check(path, expected, url):

@@ -154,11 +154,16 @@ def _alone(work):
             yield
         except InputError:
             if not (work / shards.PLAN).exists():
-                shutil.rmtree(work)
-                with contextlib.suppress(OSError):  # another run has begun there
-                    for path in missing:
-                        path.rmdir()
+                _remove(work, missing)
             raise
+
+
+def _remove(work, folders):
+    """Removes the folder of a run, and the folders above it that it has made."""
+    shutil.rmtree(work)
+    with contextlib.suppress(OSError):  # another run has begun there
+        for path in folders:
+            path.rmdir()
 
 
 def _names(trees):

@@ -141,15 +141,23 @@ def _find_parts(path, entries):
         entry = {name: example[name] for name in ('name', 'shard', 'height', 'width')}
         entry |= {'frames': example['frame_names'], 'masks': example['mask_frames']}
         for kind in ('frame', 'mask'):  # the order of their names in the record
-            places = []
-            for data in example[f'{kind}s']:
-                position = content.find(data, position)
-                if position < 0:
-                    raise RuntimeError(f'{path}: {kind} of {example["name"]} not found in it')
-                places.append((position, len(data)))
-                position += len(data)
+            where = f'{path}: {kind} of {example["name"]}'
+            places = _places(content, position, example[f'{kind}s'], where)
+            position = sum(places[-1]) if places else position
             entry[f'{kind}_parts'] = places
         entries[number] = entry | {'objects': example['objects']}
+
+
+def _places(content, position, parts, where):
+    """(position, length) of byte strings that follow one another somewhere from a position on."""
+    places = []
+    for data in parts:
+        position = content.find(data, position)
+        if position < 0:
+            raise RuntimeError(f'{where} not found in it')
+        places.append((position, len(data)))
+        position += len(data)
+    return places
 
 
 def finish(name, root, work, folder, jobs, options):

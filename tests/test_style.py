@@ -56,17 +56,6 @@ def faults_of(source):
                 yield f'{name}: {found} {what}, at most {most}'
 
 
-# To be mended, not to be added to.
-KNOWN = {
-    'data_prep/download.py _fetch',
-    'data_prep/prepare.py _alone',
-    'data_prep/shards.py _find_parts',
-    'vos_jax/evaluation/archive.py write_zip',
-    'vos_jax/studio/app.py _upload',
-    'vos_jax/studio/saving.py save_results',
-}
-
-
 @pytest.mark.parametrize('folder', FOLDERS)
 def test_functions_are_short_flat_and_take_few_arguments(folder):
     files = sorted((REPOSITORY / folder).rglob('*.py'))
@@ -76,8 +65,7 @@ def test_functions_are_short_flat_and_take_few_arguments(folder):
         for path in files
         for fault in faults_of(path.read_text())
     ]
-    new = [fault for fault in faults if fault.partition(':')[0] not in KNOWN]
-    assert not new, '\n'.join(new)
+    assert not faults, '\n'.join(faults)
 
 
 DEEP = """

@@ -24,10 +24,8 @@ def write_zip(protocol: Protocol, predictions: Predictions, folder: Path) -> Pat
     with replacing(path) as temporary:
         # Stored: a PNG is compressed already.
         with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:
-            for task in protocol.tasks:
-                for stem in task.sequence.required:
-                    name = _name(protocol, task, stem)
-                    archive.writestr(name, _encode(predictions.read(task, stem)))
+            for name, task, stem in _masks(protocol):
+                archive.writestr(name, _encode(predictions.read(task, stem)))
         check_zip(temporary, protocol)
     return path
 
@@ -40,10 +38,15 @@ def check_zip(path: Path, protocol: Protocol) -> None:
         raise InputError(f'{path}: not a zip file ({error}); write it again') from None
     with archive:
         _check_names(archive.namelist(), protocol, path)
-        for task in protocol.tasks:
-            for stem in task.sequence.required:
-                name = _name(protocol, task, stem)
-                _check_mask(archive.read(name), task, f'{path}: {name}')
+        for name, task, _ in _masks(protocol):
+            _check_mask(archive.read(name), task, f'{path}: {name}')
+
+
+def _masks(protocol):
+    """(name in the zip, task, frame) of all masks that the server asks for."""
+    for task in protocol.tasks:
+        for stem in task.sequence.required:
+            yield _name(protocol, task, stem), task, stem
 
 
 def _encode(labels):

@@ -198,21 +198,24 @@ def _page(request):
     return FileResponse(_PAGE / 'index.html', headers=_NO_STORE)
 
 
+def _check_upload(size, limit):
+    if size > limit:
+        raise InputError(
+            f'larger than {limit >> 20} MB; start the studio with the file, or --max_upload_mb'
+        )
+
+
 async def _upload(request):
     """Takes a video in pieces; one that is too large or cut off leaves nothing."""
     library = request.app.state.studio.library
     path = library.upload_path(request.path_params['name'])
     limit = library.max_upload_bytes
-    too_large = f'larger than {limit >> 20} MB; start the studio with the file, or --max_upload_mb'
-    if int(request.headers.get('content-length') or 0) > limit:
-        raise InputError(too_large)
-    part, size = path.with_name(f'.{path.name}.part'), 0
+    _check_upload(int(request.headers.get('content-length') or 0), limit)
+    part = path.with_name(f'.{path.name}.part')
     try:
         with open(part, 'wb') as file:
             async for piece in request.stream():
-                size += len(piece)
-                if size > limit:
-                    raise InputError(too_large)
+                _check_upload(file.tell() + len(piece), limit)
                 file.write(piece)
         part.replace(path)
     finally:

@@ -1,5 +1,6 @@
 """Writes what a project has found: masks in the size of the video, an overlay video, a summary."""
 
+import itertools
 import zipfile
 
 import numpy as np
@@ -36,23 +37,17 @@ def save_results(project, should_stop):
     for name in FILES:  # of an earlier state
         (folder / name).unlink(missing_ok=True)
     (folder / 'masks').mkdir(exist_ok=True)
-    wanted = set()
     colours = colour_table(project.objects)
     areas = {}
+
+    def is_wanted(frame):
+        return frame.number < project.frames.count and not should_stop()
+
     try:
         with VideoWriter(folder / 'overlay.mp4', project.video.size, project.video.rate) as movie:
-            for frame in project.video.read():
-                if frame.number >= project.frames.count or should_stop():
-                    break
-                labels = project.mask(frame.number)
-                image = frame.image
-                if labels is not None:
-                    labels = scaling.shrink_labels(labels, project.video.size)
-                    path = folder / 'masks' / f'{frame.name}.png'
-                    wanted.add(path)
-                    mask_files.write_labels(path, labels)
-                    areas[frame.name] = count_pixels(labels)[project.ids()].tolist()
-                    image = overlay(image, labels, colours=colours)
+            for frame in itertools.takewhile(is_wanted, project.video.read()):
+                image, area = _save_mask(project, frame, folder / 'masks', colours)
+                areas |= area
                 movie.write(image, frame.time_s)
                 yield frame.number
             if should_stop():
@@ -60,10 +55,22 @@ def save_results(project, should_stop):
     except InputError as error:
         if project.frames.damage is None or str(error) != project.frames.damage:
             raise
+    wanted = {folder / 'masks' / f'{name}.png' for name in areas}
     for path in set((folder / 'masks').glob('*.png')) - wanted:
         path.unlink()
     _write_zip(folder / 'masks.zip', sorted(wanted))
     _write_summary(folder / 'summary.json', project, areas)
+
+
+def _save_mask(project, frame, folder, colours):
+    """Writes the mask of a frame; gives its overlay, and {frame: pixels of each object}."""
+    labels = project.mask(frame.number)
+    if labels is None:
+        return frame.image, {}
+    labels = scaling.shrink_labels(labels, project.video.size)
+    mask_files.write_labels(folder / f'{frame.name}.png', labels)
+    area = count_pixels(labels)[project.ids()].tolist()
+    return overlay(frame.image, labels, colours=colours), {frame.name: area}
 
 
 def colour_table(objects):
