@@ -8,7 +8,6 @@ record does.
 """
 
 import json
-import zlib
 from pathlib import Path
 
 import jax
@@ -20,6 +19,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from vos_jax.errors import InputError, first_line
+from vos_jax.storage import checksum
 
 KINDS = ('latest', 'best')
 _SUM = 'checksum'
@@ -182,7 +182,7 @@ def read_record(folder):
 
 def _record_sum(record):
     content = {name: value for name, value in record.items() if name != _SUM}
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+    return checksum.of_bytes(json.dumps(content, sort_keys=True).encode())
 
 
 def described(record):

@@ -55,6 +55,17 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_empty_folders_are_removed_and_files_stay(tmp_path):
+    for name in ('a/b/c', 'a/d', 'e'):
+        (tmp_path / 'run' / name).mkdir(parents=True)
+    (tmp_path / 'run/e/file').touch()
+    disk.remove_empty_folders(tmp_path / 'run')
+    assert sorted(path.name for path in (tmp_path / 'run').iterdir()) == ['e']
+    (tmp_path / 'run/e/file').unlink()
+    disk.remove_empty_folders(tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
 def refused(number, path=None):
     return OSError(number, os.strerror(number), path and str(path))
 

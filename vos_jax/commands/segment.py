@@ -7,7 +7,6 @@ More: docs/own_video.md.
 
 import dataclasses
 import sys
-from pathlib import Path
 
 from absl import flags as absl_flags
 
@@ -70,7 +69,7 @@ def _segment(path, wanted):
             f'{path}: about {video.num_frames} frames, none of them from frame {given.first} on; '
             'choose another --start, --stop or mask'
         )
-    prepare_folder(Path(wanted.out).parent)
+    prepare_folder(wanted.out)
     model = flags.open_model(wanted)
     settings = {**model.about, 'weights_crc32': model.fingerprint}
     settings |= {'inference': plain.to_plain(model.config.inference)}

@@ -10,6 +10,7 @@ from vos_jax.data import masks
 from vos_jax.evaluation.protocols import Task
 from vos_jax.inference import runner
 from vos_jax.storage import checksum
+from vos_jax.storage.atomic import remove_leftovers
 
 
 @dataclasses.dataclass
@@ -165,8 +166,7 @@ class MaskWriter:
         """
         self.checksums: dict[str, int] = {}
         self._folder, self._stems = folder, stems
-        for left in folder.glob('.*.tmp'):
-            left.unlink()
+        remove_leftovers(folder)
 
     def write(self, item: tuple, labels: np.ndarray) -> None:
         """Writes u8[H, W] ids of an item of `frames_of`, if its frame is wanted."""

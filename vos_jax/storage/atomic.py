@@ -6,11 +6,8 @@ and renamed.
 
 import contextlib
 import os
-import re
 import uuid
 from pathlib import Path
-
-_LEFTOVER = re.compile(r'\..*\.[0-9a-f]{8}\.tmp')
 
 
 @contextlib.contextmanager
@@ -32,8 +29,7 @@ def replacing(path, sync=True):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Cut, so that a name of 255 bytes has a temporary one too.
-    temporary = path.with_name(f'.{path.name[:50]}.{uuid.uuid4().hex[:8]}.tmp')
+    temporary = temporary_path(path)
     try:
         yield temporary
         if sync:
@@ -44,6 +40,12 @@ def replacing(path, sync=True):
             temporary.unlink(missing_ok=True)
     if sync:
         _sync(path.parent, os.O_RDONLY)
+
+
+def temporary_path(path):
+    """A path beside a file, for what is to become it; `remove_leftovers` knows it."""
+    # Cut, so that a name of 255 bytes has a temporary one too.
+    return path.with_name(f'.{path.name[:50]}.{uuid.uuid4().hex[:8]}.tmp')
 
 
 def write_bytes(path, data, sync=True):
@@ -59,7 +61,7 @@ def remove_leftovers(folder):
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in Path(folder).iterdir():
-            if _LEFTOVER.fullmatch(path.name) and path.is_file():
+            if path.name[0] == '.' and path.suffix == '.tmp' and path.is_file():
                 path.unlink(missing_ok=True)
 
 

@@ -67,6 +67,13 @@ def prepare_file(path, flag='--out'):
         raise InputError(f'{path}: a folder; name a file with {flag}')
 
 
+def remove_empty_folders(folder):
+    """Removes the folders in a folder that hold no file, and itself where it holds none."""
+    for place, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):  # not empty, or another process has been faster
+            os.rmdir(place)
+
+
 @contextlib.contextmanager
 def explain_disk_errors(below, flag='--out'):
     """Turns what the disk refuses below a folder into an InputError.

@@ -9,6 +9,7 @@ from vos_jax.data import masks as mask_files
 from vos_jax.data.clips import count_pixels
 from vos_jax.data.overlay import overlay
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import replacing
 from vos_jax.storage.json_files import write_json
 from vos_jax.storage.palette import PALETTE
 from vos_jax.video import scaling
@@ -82,14 +83,10 @@ def colour_table(objects):
 
 
 def _write_zip(path, files):
-    temporary = path.with_name(f'.{path.name}.tmp')
-    try:
-        with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:  # PNGs are packed
-            for file in files:
-                archive.write(file, f'masks/{file.name}')
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Stored: PNGs are packed.
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, 'w') as archive:
+        for file in files:
+            archive.write(file, f'masks/{file.name}')
 
 
 def _write_summary(path, project, areas):

@@ -34,8 +34,14 @@ def train(config, workdir, evaluate=None):
         )
     workdir = Path(workdir)
     disk.prepare_folder(workdir, '--workdir')
-    with disk.explain_disk_errors(workdir, '--workdir'):
-        return _train(config, workdir, evaluate)
+    was_there = workdir.exists()
+    try:
+        with disk.explain_disk_errors(workdir, '--workdir'):
+            return _train(config, workdir, evaluate)
+    except InputError:
+        if not was_there:
+            disk.remove_empty_folders(workdir)  # those for checkpoints
+        raise
 
 
 def _train(config, workdir, evaluate):

@@ -13,6 +13,7 @@ from vos_jax.models import protocol
 from vos_jax.ops import aggregation, resize
 from vos_jax.ops import memory as memory_ops
 from vos_jax.ops.grid import Grid
+from vos_jax.storage.palette import VOID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +249,7 @@ def label_cells(labels, num_slots, stride):
     batch, length, height, width = labels.shape
     flat = labels.reshape(batch * length, height, width)
     masks = aggregation.one_hot_masks(flat, num_slots)
-    void = (flat == 255).astype(jnp.float32)[:, None]
+    void = (flat == VOID).astype(jnp.float32)[:, None]
     background = 1.0 - masks.sum(axis=1, keepdims=True) - void
     masks = jnp.concatenate([background, masks], axis=1)
     padded = Grid((height, width), stride).pad(masks, (2, 3))

@@ -7,7 +7,7 @@ from pathlib import Path
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
 from vos_jax.inference.state_files import read_state, write_state
-from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.atomic import remove_leftovers, write_bytes
 from vos_jax.storage.json_files import read_json
 
 _RUN = 'run.json'
@@ -38,8 +38,8 @@ class Output:
             self._remove_results()
         else:
             self._check(json.loads(json.dumps(identity)))  # tuples come back as lists
-        for left in self.folder.glob('**/.*.tmp'):  # of a run that was killed
-            left.unlink()
+        for folder in (self.folder, self.folder / 'masks', self._states):
+            remove_leftovers(folder)
         _write_json(self.folder / _RUN, identity)
 
     @property

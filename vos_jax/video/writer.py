@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vos_jax.storage.atomic import temporary_path
 from vos_jax.video import ffmpeg
 from vos_jax.video.ffmpeg import av
 
@@ -29,7 +30,7 @@ class VideoWriter:
         """
         ffmpeg.require('or take --nooverlay')
         self._path = Path(path)
-        self._temporary = self._path.with_name(f'.{self._path.name}.tmp')
+        self._temporary = temporary_path(self._path)
         self._margin = [(0, side % 2) for side in size] + [(0, 0)]
         height, width = (side + side % 2 for side in size)
         self._container = av.open(
