@@ -1,135 +1,369 @@
-"""Everything for a machine with a GPU and no network: python -m benchmarks.gpu [--out=FILE].
+"""All there is to measure on a GPU, without a network: python -m benchmarks.gpu --out=DIR
 
-Runs the tests marked `gpu`, then times inference and the train step, in float32 and bfloat16:
-one table, one JSON. Needs jax, flax, optax and NumPy, and pytest for the tests. Exit code 0:
-done and the tests passed; 1: a test failed; 2: there is no GPU.
+Parts in processes of their own, each with a time limit, in the order of what would be missed most.
+A row is on the disk (DIR/rows.jsonl) the moment it is measured, so a part that is killed or hangs
+loses one row; an error, such as memory that does not suffice, is a row. Needs jax, flax, optax,
+orbax, NumPy and absl; PyTorch and pytest for the parts that are theirs. --budget is the time for
+all of them, --parts=a,b chooses; --tiny shows on a CPU that all of them run. Exit code 0 where every part came to its end.
 """
 
+import dataclasses
+import functools
+import itertools
+import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 from absl import flags
 
-from benchmarks import inference, measuring, train_step
-from vos_jax.errors import InputError, run_main
+from vos_jax.errors import InputError, first_line, run_main
 
-COLUMNS = {
-    'benchmark': ('benchmark', ''),
-    'config': ('config', ''),
-    'dtype': ('dtype', ''),
-    'size': ('size', ''),
-    'batch': ('batch', 'd'),
-    'objects': ('objects', 'd'),
-    'remat': ('remat', ''),
-    'ms': ('ms', '.1f'),
-    'best_ms': ('best ms', '.1f'),
-    'stream_ms': ('in segment()', '.1f'),
-    'per_s': ('per s', '.2f'),
-    'compile_s': ('compile s', '.1f'),
-    'peak_mb': ('peak MB', '.0f'),
-}
-FULL = {
-    'configs': (
-        'configs/giel_resnet50.py',
-        'configs/giel_resnet50.py:fast',
-        'configs/giel_small.py',
+# Less is not enough to start a part and measure a row.
+LEAST_S = 15
+OURS = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'JAX_PLATFORMS': 'cuda,cpu'}
+PYTORCH = {'JAX_PLATFORMS': 'cpu'}  # JAX must not take memory of the card beside PyTorch
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large everything is: of the real thing, or just large enough to run.
+
+    Attributes:
+      suffix: variant of the recipes.
+      size, crop: frames in inference, and in training, (height, width).
+      objects: numbers of objects in inference; slots: in training.
+      remats: policies of rematerialisation.
+      frames, steps: how many are timed.
+      batch: clips.
+      product: side of the matrices whose product is timed.
+    """
+
+    suffix: str = ''
+    size: tuple[int, int] = (480, 854)
+    crop: tuple[int, int] = (384, 740)
+    objects: tuple[int, ...] = (3, 1, 5)
+    slots: tuple[int, ...] = (3, 6)
+    remats: tuple[str, ...] = ('none', 'full')
+    frames: int = 30
+    steps: int = 10
+    batch: int = 4
+    product: int = 8192
+
+
+TINY = Scale(':tiny', (64, 96), (64, 96), (1,), (2,), ('none',), 3, 2, 1, 256)
+
+
+def ceilings(scale):
+    """What the device gives: a matrix product, a convolution as in the decoder, a copy."""
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    count, (height, width) = scale.product, (side // 4 for side in scale.size)
+    for dtype in ('bfloat16', 'float32'):
+        x = jax.random.normal(jax.random.key(0), (count, count), dtype)
+        product = functools.partial(jax.jit(jnp.matmul), x, x)
+        yield f'matrix product {dtype}', lambda f=product: _rate(f, 2 * count**3)
+        image = jnp.ones((4, height, width, 256), dtype)
+        kernel = jnp.ones((3, 3, 256, 256), dtype)
+        convolve = jax.jit(
+            lambda x, k: lax.conv_general_dilated(
+                x, k, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+            )
+        )
+        work = 2 * image.size * kernel.shape[-1] * 9
+        convolution = functools.partial(convolve, image, kernel)
+        yield f'convolution 3x3, 256 {dtype}', lambda f=convolution, w=work: _rate(f, w)
+    x = jnp.ones(16 * count * count, jnp.bfloat16)
+    copy = functools.partial(jax.jit(lambda x: x + 1), x)
+    yield 'copy', lambda: {'gb_per_s': 2 * x.nbytes / _median_ms(copy) / 1e6}
+    yield 'more memory than there is', lambda: {'mb': jnp.zeros(2**50, jnp.uint8).nbytes}
+
+
+def tests(scale):
+    """The tests marked gpu: numbers of the GPU against those of the CPU."""
+    del scale
+
+    def run():
+        # -s: where the compiler aborts, its reason would be lost with what pytest captures.
+        command = [sys.executable, '-m', 'pytest', '-q', '-s', '-m', 'gpu', 'tests/gpu']
+        done = subprocess.run(
+            [*command, '-p', 'no:cacheprovider'], capture_output=True, text=True, check=False
+        )
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        if done.returncode:
+            print('\n'.join(lines[:60]), flush=True)
+        reason = next((line for line in lines if line.startswith(('F0', 'F1', 'E '))), '')
+        return {'rc': done.returncode, 'summary': lines[-1][:200], 'reason': reason[:300]}
+
+    yield 'tests marked gpu', run
+
+
+def inference(recipes, dtype, scale):
+    """Frames through the API, and what the device alone takes for them."""
+    import jax
+
+    from benchmarks import inference as api
+    from benchmarks import measuring
+
+    def row(recipe, objects):
+        one = api.Running(recipe + scale.suffix, dtype, scale.size, objects)
+        times = measuring.summary_ms([measuring.timed(one.step)[1:] for _ in range(scale.frames)])
+        return {
+            **times,
+            'fps': 1000 / times['ms'],
+            'device_ms': _back_to_back_ms(one.dispatch, scale.frames),
+            'dispatch_ms': _dispatch_ms(one.dispatch, scale.frames),
+            'first_s': one.first_s,
+            **measuring.peak_memory(),
+            'dtype': dtype,
+            'size': f'{scale.size[1]}x{scale.size[0]}',
+            'devices': len(jax.devices()),
+        }
+
+    for recipe, objects in itertools.product(recipes, scale.objects):
+        name = f'frame, {recipe}, {objects} objects, {dtype}'
+        yield name, functools.partial(row, recipe, objects)
+
+
+def training(recipe, dtype, scale):
+    """Train steps by slots and policy, on a batch that is on the device."""
+    from benchmarks import train_step
+
+    for remat, slots in itertools.product(scale.remats, scale.slots):
+
+        def row(remat=remat, slots=slots):
+            found = train_step.measure(
+                recipe + scale.suffix,
+                dtype,
+                remat,
+                batch=scale.batch,
+                size=scale.crop,
+                slots=slots,
+                num_steps=scale.steps,
+            )
+            del found['machine']
+            return found
+
+        yield f'train step, {recipe}, {slots} slots, remat {remat}, {dtype}', row
+
+
+def pytorch(model, recipe, codes, scale, part='inference'):
+    """The same in PyTorch, tuned as XLA tunes itself: cudnn.benchmark, TF32, channels last."""
+    import torch
+
+    from benchmarks import contestants, measuring
+
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision('high')
+    size, counts, batch, times = scale.size, scale.objects[:2], 1, scale.frames
+    if part == 'training':
+        size, counts, batch, times = scale.crop, scale.slots[:1], scale.batch, scale.steps
+
+    def row(code, objects):
+        task = contestants.Task(
+            model, part, recipe + scale.suffix, 'bfloat16', size, objects, batch
+        )
+        one = contestants.make(task, code)
+        one.step()
+        found = measuring.summary_ms([measuring.timed(one.step)[1:] for _ in range(times)])
+        return {**found, 'first_s': one.first_s, **measuring.peak_memory(of_pytorch=True)}
+
+    for code, objects in itertools.product(codes, counts):
+        name = f'PyTorch {code}, {model} {part}, {objects} objects, bfloat16'
+        yield name, functools.partial(row, code, objects)
+
+
+def matching(scale):
+    """CFBI's global and local matching, forward and with gradient."""
+    import jax
+
+    from benchmarks import matching as parts
+
+    size = (65, 97) if scale is TINY else (481, 849)
+
+    def row(kind, part, dtype):
+        run = parts.runner(kind, part, parts.make_inputs(kind, size, 3), 4, dtype)
+        jax.block_until_ready(run())
+        return {'ms': _median_ms(run)}
+
+    dtypes = ('bfloat16', 'float32')
+    for kind, part, dtype in itertools.product(
+        ('global', 'local'), ('forward', 'gradient'), dtypes
+    ):
+        yield (
+            f'{kind} matching, {part}, 3 objects, {dtype}',
+            functools.partial(row, kind, part, dtype),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A process: at most so many seconds, its environment, and what gives (name, measure) rows."""
+
+    limit_s: float
+    environment: dict
+    rows: Callable
+
+
+_GIEL, _FAST = 'configs/giel_resnet50.py', 'configs/giel_lite.py'
+_OTHERS = ('configs/cfbi_resnet101.py', 'configs/stm_resnet50.py')
+_part = functools.partial
+PARTS = {
+    'ceilings': Part(40, OURS, ceilings),
+    'tests': Part(90, OURS, tests),
+    'giel': Part(90, OURS, _part(inference, (_GIEL,), 'bfloat16')),
+    'giel_pytorch': Part(60, PYTORCH, _part(pytorch, 'giel', _GIEL, ('eager',))),
+    'giel_pytorch_compiled': Part(110, PYTORCH, _part(pytorch, 'giel', _GIEL, ('compiled',))),
+    'training': Part(240, OURS, _part(training, _GIEL, 'bfloat16')),
+    'training_pytorch': Part(
+        60, PYTORCH, _part(pytorch, 'giel', _GIEL, ('eager',), part='training')
     ),
-    'dtypes': ('bfloat16', 'float32'),
-    'size': (480, 854),
-    'objects': (1, 3, 6),
-    'frames': 30,
-    'train_config': 'configs/giel_resnet50.py',
-    'train_size': (384, 740),
-    'train_slots': 6,
-    'remats': ('full', 'step', 'none'),
-    'batch': 4,
-    'steps': 10,
+    'others': Part(150, OURS, _part(inference, _OTHERS, 'bfloat16')),
+    'matching': Part(50, OURS, matching),
+    'giel_float32': Part(60, OURS, _part(inference, (_GIEL,), 'float32')),
 }
-TINY = {
-    'configs': ('configs/giel_small.py:tiny',),
-    'dtypes': ('float32',),
-    'size': (64, 96),
-    'objects': (1,),
-    'frames': 2,
-    'train_config': 'configs/giel_small.py:tiny',
-    'train_size': (64, 96),
-    'train_slots': 2,
-    'remats': ('none',),
-    'batch': 1,
-    'steps': 1,
-}
+
+
+def _median_ms(function, count=10):
+    import jax
+    import numpy as np
+
+    times = []
+    for _ in range(count + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(1000 * (time.perf_counter() - start))
+    return float(np.median(times[1:]))
+
+
+def _rate(function, work):
+    return {'tflops': work / _median_ms(function) / 1e9}
+
+
+def _back_to_back_ms(dispatch, count):
+    """Milliseconds of a frame where the next one is dispatched before the last has been fetched."""
+    import jax
+
+    jax.block_until_ready(dispatch())
+    start = time.perf_counter()
+    for _ in range(count):
+        result = dispatch()
+    jax.block_until_ready(result)
+    return 1000 * (time.perf_counter() - start) / count
+
+
+def _dispatch_ms(dispatch, count):
+    """Milliseconds until the call returns: the host's share, which the device waits for."""
+    import jax
+    import numpy as np
+
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        result = dispatch()
+        times.append(1000 * (time.perf_counter() - start))
+        jax.block_until_ready(result)
+    return float(np.median(times))
+
+
+class Rows:
+    """Appends rows to a file; each is on the disk before the next one is measured."""
+
+    def __init__(self, path):
+        self._path = Path(path)
+
+    def add(self, **row):
+        text = json.dumps(row, default=str)
+        with open(self._path, 'a') as file:
+            file.write(text + '\n')
+            file.flush()
+            os.fsync(file.fileno())
+        print(text, flush=True)
+
+
+def run_part(name, scale, rows):
+    """Measures the rows of a part in this process; what goes wrong in one is its row."""
+    from benchmarks import measuring
+
+    rows.add(part=name, machine=measuring.machine())
+    for what, measure in PARTS[name].rows(scale):
+        try:
+            found = {key: _rounded(value) for key, value in measure().items()}
+        except Exception as error:
+            found = {'error': f'{type(error).__name__}: {first_line(error, most=300)}'}
+        rows.add(part=name, what=what, **found)
+
+
+def _rounded(value):
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def run_all(names, out, budget_s, tiny):
+    """Runs each part in a process of its own; gives whether all came to their end."""
+    rows, begin, is_whole = Rows(out / 'rows.jsonl'), time.monotonic(), True
+    for name in names:
+        part, left = PARTS[name], budget_s - (time.monotonic() - begin)
+        if left < LEAST_S:
+            rows.add(part=name, error='left out: the budget is used up')
+            is_whole = False
+            continue
+        command = [sys.executable, '-m', 'benchmarks.gpu', f'--out={out}', f'--part={name}']
+        environment = part.environment | ({'JAX_PLATFORMS': 'cpu'} if tiny else {})
+        limit_s = min(left, 600 if tiny else part.limit_s)
+        try:
+            done = subprocess.run(
+                [*command, f'--tiny={tiny}'],
+                env={**os.environ, **environment, 'PYTHONUNBUFFERED': '1'},
+                timeout=limit_s,
+                check=False,
+            )
+            if done.returncode:
+                rows.add(part=name, error=f'ended with code {done.returncode}')
+                is_whole = False
+        except subprocess.TimeoutExpired:
+            rows.add(part=name, error=f'stopped after {limit_s:.0f} s')
+            is_whole = False
+    print(f'rows: {out / "rows.jsonl"}; {time.monotonic() - begin:.0f} s')
+    return is_whole
 
 
 def main(argv):
-    """Tests, inference, train step."""
+    """Checks the flags, then runs one part (in a child) or all."""
     del argv
     wanted = flags.FLAGS
+    if unknown := [name for name in wanted.parts if name not in PARTS]:
+        raise InputError(f"--parts has '{unknown[0]}'; known: {', '.join(PARTS)}")
+    out = Path(wanted.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if wanted.part:
+        run_part(wanted.part, TINY if wanted.tiny else Scale(), Rows(out / 'rows.jsonl'))
+        return
+    if not wanted.tiny:
+        _check_gpu()
+    if not run_all(wanted.parts or list(PARTS), out, wanted.budget, wanted.tiny):
+        sys.exit(1)
+
+
+def _check_gpu():
+    from benchmarks import measuring
+
     found = measuring.in_own_process(measuring.machine)
-    if found['backend'] != 'gpu' and not (wanted.allow_cpu and wanted.tiny):
+    if found['backend'] != 'gpu':
         raise InputError(
             f'no GPU: JAX runs on {found["backend"]}; install jax[cuda13] on a machine with a GPU, '
-            'or see that the command works with --allow_cpu --tiny'
+            'or see that the command works with --tiny'
         )
-    print(measuring.describe(found), flush=True)
-    plan = TINY if wanted.tiny else FULL
-    tests = run_tests(found['backend'])
-    rows = inference_rows(plan) + train_rows(plan)
-    measuring.print_table(rows, COLUMNS)
-    print(f'tests marked gpu: {tests["summary"]}')
-    figures = {'benchmark': 'gpu', 'machine': found, 'tests': tests, 'rows': rows}
-    measuring.write_json(wanted.out, figures)
-    sys.exit(0 if tests['passed'] else 1)
-
-
-def run_tests(backend):
-    """Runs the tests marked `gpu` in a process that gives the device back at its end."""
-    command = [sys.executable, '-m', 'pytest', '-q', '-m', 'gpu', 'tests/gpu']
-    environment = {**os.environ, 'JAX_PLATFORMS': {'gpu': 'cuda,cpu'}.get(backend, backend)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    print(done.stdout + done.stderr, flush=True)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    # 5: nothing was run. Without a GPU all of them skip, which is 0.
-    return {'passed': done.returncode == 0, 'summary': lines[-1] if lines else 'no output'}
-
-
-def inference_rows(plan):
-    """Rows of benchmarks.inference."""
-    rows = []
-    for spec in plan['configs']:
-        for dtype in plan['dtypes']:
-            for objects in plan['objects']:
-                print(f'inference: {spec}, {dtype}, objects: {objects}', flush=True)
-                row = measuring.in_own_process(
-                    inference.measure, spec, dtype, plan['size'], objects, plan['frames']
-                )
-                rows.append({'benchmark': 'inference', 'per_s': 1000 / row['ms'], **row})
-    return rows
-
-
-def train_rows(plan):
-    """Rows of benchmarks.train_step, of one policy after the other."""
-    rows = []
-    for dtype in plan['dtypes']:
-        for remat in plan['remats']:
-            print(f'train step: {plan["train_config"]}, {dtype}, remat {remat}', flush=True)
-            row = measuring.in_own_process(
-                train_step.measure,
-                plan['train_config'],
-                dtype,
-                remat,
-                batch=plan['batch'],
-                size=plan['train_size'],
-                slots=plan['train_slots'],
-                num_steps=plan['steps'],
-            )
-            times = {'ms': 1000 * row['s'], 'best_ms': 1000 * row['best_s'], 'per_s': 1 / row['s']}
-            rows.append({'benchmark': 'train step', **times, **row})
-    return rows
 
 
 if __name__ == '__main__':
-    flags.DEFINE_bool('tiny', False, 'The smallest model and frames: shows that the command works.')
-    flags.DEFINE_bool('allow_cpu', False, 'With --tiny: go on where there is no GPU.')
-    flags.DEFINE_string('out', None, 'JSON file for the figures.')
+    flags.DEFINE_string('out', 'runs/gpu', 'Folder of rows.jsonl; rows are added to what is there.')
+    flags.DEFINE_float('budget', 900.0, 'Seconds for all parts.')
+    flags.DEFINE_list('parts', [], f'Which, in their order: {", ".join(PARTS)}.')
+    flags.DEFINE_bool('tiny', False, 'The smallest models and frames: shows that all parts run.')
+    flags.DEFINE_enum('part', None, list(PARTS), 'One part, in this process.')
     run_main(main)

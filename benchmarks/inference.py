@@ -74,6 +74,8 @@ class Running:
         self.first_s = time.perf_counter() - start
         for _ in range(memory.size):
             self.step()
+        self._lazy = self._segmenter.sibling(lazy=True)
+        self._lazy.restore(self._segmenter.state())
 
     def stream_ms(self, num_frames):
         """Time of a frame in `Segmenter.segment`, where the next one is computed meanwhile."""
@@ -86,6 +88,11 @@ class Running:
         """Segments one frame; its labels are on the host."""
         self._now = (self._now + 1) % len(self._frames)
         return self._segmenter.step(self._frames[self._now])
+
+    def dispatch(self):
+        """Segments one frame of the same video; its labels stay on the device."""
+        self._now = (self._now + 1) % len(self._frames)
+        return self._lazy.step(self._frames[self._now])
 
 
 def measure(spec, dtype, size, num_objects, num_frames):

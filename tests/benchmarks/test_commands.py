@@ -34,19 +34,42 @@ def test_train_step_writes_a_row_for_each_policy(run_command, tmp_path):
     assert rows['none']['s'] > 0
 
 
+def rows(folder):
+    return [json.loads(line) for line in (folder / 'rows.jsonl').read_text().splitlines()]
+
+
 @pytest.mark.long
-def test_everything_runs_on_a_bare_machine(run_command, bare, tmp_path):
-    out = tmp_path / 'figures.json'
-    result = run_command(
-        '-m', 'benchmarks.gpu', '--allow_cpu', '--tiny', f'--out={out}', JAX_PLATFORMS='cpu', **bare
-    )
+def test_every_part_for_a_gpu_runs_on_a_bare_machine(run_command, bare, tmp_path):
+    result = run_command('-m', 'benchmarks.gpu', '--tiny', f'--out={tmp_path}', **bare)
+    ours = [row for row in rows(tmp_path) if 'pytorch' not in row['part']]
+    assert {row['part'] for row in ours} == {
+        'ceilings', 'tests', 'giel', 'training', 'others', 'matching', 'giel_float32'
+    }  # fmt: skip
+    errors = [row for row in ours if 'error' in row]
+    assert [row['what'] for row in errors] == ['more memory than there is'], result.stderr
+    (tests,) = [row for row in ours if row.get('what') == 'tests marked gpu']
+    assert 'skipped' in tests['summary']
+
+
+@pytest.mark.slow
+def test_memory_that_does_not_suffice_is_a_row_of_the_gpu_benchmark(run_command, tmp_path):
+    command = ('-m', 'benchmarks.gpu', '--tiny', '--parts=ceilings', f'--out={tmp_path}')
+    result = run_command(*command)
     assert result.returncode == 0, result.stderr
-    assert [row['benchmark'] for row in figures(out)['rows']] == ['inference', 'train step']
-    assert 'skipped' in figures(out)['tests']['summary']
+    found = {row.get('what'): row for row in rows(tmp_path)}
+    assert 'RESOURCE_EXHAUSTED' in found['more memory than there is']['error']
+    assert found['matrix product float32']['tflops'] > 0
+    assert found['copy']['gb_per_s'] > 0
 
 
-def test_without_a_gpu_the_command_says_so_and_ends(run_command):
-    result = run_command('-m', 'benchmarks.gpu', JAX_PLATFORMS='cpu')
+def test_a_budget_that_is_used_up_leaves_parts_out_by_name(run_command, tmp_path):
+    result = run_command('-m', 'benchmarks.gpu', '--tiny', '--budget=1', f'--out={tmp_path}')
+    assert result.returncode == 1
+    assert {row['error'] for row in rows(tmp_path)} == {'left out: the budget is used up'}
+
+
+def test_without_a_gpu_the_command_says_so_and_ends(run_command, tmp_path):
+    result = run_command('-m', 'benchmarks.gpu', f'--out={tmp_path}', JAX_PLATFORMS='cpu')
     assert result.returncode == 2
     assert result.stderr.startswith('error: no GPU: JAX runs on cpu')
     assert result.stderr.count('\n') == 1
