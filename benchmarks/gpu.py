@@ -4,7 +4,8 @@ Parts in processes of their own, each with a time limit, in the order of what wo
 A row is on the disk (DIR/rows.jsonl) the moment it is measured, so a part that is killed or hangs
 loses one row; an error, such as memory that does not suffice, is a row. Needs jax, flax, optax,
 orbax, NumPy and absl; PyTorch and pytest for the parts that are theirs. --budget is the time for
-all of them, --parts=a,b chooses; --tiny shows on a CPU that all of them run. Exit code 0 where every part came to its end.
+all of them, --parts=a,b chooses; --tiny shows on a CPU that all of them run. Exit code 0 where
+every part came to its end.
 """
 
 import dataclasses
