@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -14,7 +13,6 @@ from tests.training import micro
 from vos_jax.data.made_up import dataset
 from vos_jax.evaluation import output_files, protocols
 from vos_jax.evaluation.predictions import Predictions
-from vos_jax.storage.npz_files import write_npz
 
 SEQUENCE = 'synthetic-0000'
 
@@ -34,7 +32,6 @@ def inputs(tmp_path_factory):
         output_files.score_results(
             protocol, Predictions(root / 'masks'), root / which, report=False
         )
-    write_npz(root / 'w.npz', {'x': np.zeros(2, np.float32)})
     return root
 
 
@@ -74,18 +71,13 @@ def export(root, out):
 
 
 def prepare(root, out):
-    flags = [f'--source={root}/data', f'--out={out}', '--jobs=1', '--resolution=64p']
-    return module('data_prep.prepare', 'davis2017', *flags)
+    flags = [f'--source={root}/data', f'--out={out}', '--workers=1', '--resolution=64p']
+    return module('vos_jax.commands.prepare', 'davis2017', *flags)
 
 
 def make_up(root, out):
-    flags = ['--num_train=1', '--num_val=1', '--frames=3', '--height=64', '--width=64']
-    return module('vos_jax.data.made_up.dataset', f'--out={out}', *flags)
-
-
-def export_torch(root, out):
-    flags = ['--export', '--format=torchvision_resnet50']
-    return module('data_prep.import_weights', f'{root}/w.npz', f'{out}', *flags)
+    flags = ['--num_train=1', '--num_val=1', '--frames=3', '--size=64x64']
+    return module('vos_jax.commands.made_up', f'--out={out}', *flags)
 
 
 # Those that need no compilation, and those that load JAX before they can know.
