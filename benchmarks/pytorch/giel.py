@@ -61,6 +61,11 @@ class GIEL(nn.Module):
 
     def __init__(self, spec):
         super().__init__()
+        kind = spec.encoder.kind
+        if kind != 'resnet':
+            raise InputError(
+                f"GIEL in PyTorch has a ResNet encoder alone, not '{kind}'; name another --config"
+            )
         for name, value in NEEDED.items():
             if getattr(spec, name) != value:
                 raise InputError(f'GIEL in PyTorch has {name}={value!r} alone')

@@ -10,8 +10,9 @@ import pytest
 
 from tests.models.tiny import SPEC, clip, giel, quick_jit, variables_of
 from vos_jax.config.schema import LossSpec
+from vos_jax.errors import InputError
 from vos_jax.models import torch_links
-from vos_jax.models.resnet import EncoderSpec
+from vos_jax.models.encoder_spec import EncoderSpec, LiteSpec
 from vos_jax.models.stm import torch_names
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
@@ -196,3 +197,9 @@ def test_weights_go_there_and_back():
     weights.load_flax(module, variables)
     back = weights.read_flax(module.state_dict(), variables['params'])
     jax.tree.map(np.testing.assert_array_equal, back, variables['params'])
+
+
+def test_an_encoder_that_the_twin_lacks_is_refused():
+    spec = giel(encoder=LiteSpec()).spec
+    with pytest.raises(InputError, match=r"ResNet encoder alone, not 'efficientnet_lite0'"):
+        giel_twin.GIEL(spec)
