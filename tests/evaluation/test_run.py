@@ -60,6 +60,22 @@ def test_an_evaluation_leaves_masks_scores_zip_and_report(root, flags, evaluate,
     assert 'ETA 0 s' in result.stdout
 
 
+@pytest.mark.slow
+def test_sequences_in_folders_are_apart_everywhere(make_davis, draw, flags, evaluate, tmp_path):
+    root = make_davis({'x/a': draw(5), 'y/a': draw(6, ids=(1, 2)), 'x': draw(4)})
+    arguments = (*flags(root, tmp_path / 'out'), '--zip')
+    for told in ('3 sequences', '3 of 3 sequences are finished already'):
+        result = evaluate(*arguments)
+        assert result.returncode == 0, result.stderr
+        assert told in result.stdout
+    counts = {name: len(list((tmp_path / 'out/masks' / name).glob('*.png'))) for name in
+              ('x/a', 'y/a', 'x')}  # fmt: skip
+    assert counts == {'x/a': 5, 'y/a': 6, 'x': 4}
+    again = evaluate(*flags(root, tmp_path / 'again')[1:], f'--results={tmp_path}/out/masks')
+    assert again.returncode == 0, again.stderr
+    assert read_scores(tmp_path / 'again') == read_scores(tmp_path / 'out')
+
+
 def test_scoring_the_written_masks_again_gives_the_same_files(root, flags, evaluate, tmp_path):
     assert evaluate(*flags(root, tmp_path / 'a'), '--noreport').returncode == 0
     again = evaluate(
