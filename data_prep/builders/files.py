@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tarfile
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -73,7 +74,8 @@ class FileTree:
 
     def folder(self, name):
         """Files directly in a folder: dict of name -> File; empty where there is none."""
-        return self._folders.get(name, {})
+        spellings = (name, *(unicodedata.normalize(form, name) for form in ('NFC', 'NFD')))
+        return next((self._folders[one] for one in spellings if one in self._folders), {})
 
     def folders(self):
         """Names of all folders that hold files."""

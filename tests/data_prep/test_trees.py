@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import tarfile
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -36,7 +37,7 @@ def prepared(name, root, split):
     return found
 
 
-def listed(sequences):
+def listed_of(sequences):
     """The same of sequences as evaluation and training read them."""
     return {
         s.name: (
@@ -150,7 +151,7 @@ def outcome(read):
 def test_all_commands_see_the_same(tmp_path_factory, tree, year):
     root = tmp_path_factory.mktemp('tree')
     plant(root, tree)
-    trained = outcome(lambda: listed(layouts.require_masks(layouts.davis(root, 'train', year))))
+    trained = outcome(lambda: listed_of(layouts.require_masks(layouts.davis(root, 'train', year))))
     made = outcome(lambda: prepared(f'davis{year}', root, 'train'))
     assert (trained is None) == (made is None)
     if trained is None:
@@ -162,7 +163,7 @@ def test_all_commands_see_the_same(tmp_path_factory, tree, year):
         assert evaluated == [None, None]
         return
     for protocol in evaluated:
-        seen = listed(task.sequence for task in protocol.tasks)
+        seen = listed_of(task.sequence for task in protocol.tasks)
         assert_same(trained, seen)
         assert all(task.ids == (1,) for task in protocol.tasks)
 
@@ -263,7 +264,7 @@ def test_meta_json_in_other_words_is_prepared_alike(youtube_vos):
     text = json.dumps({'videos': {'v': {'objects': objects}}})
     (youtube_vos / 'train/meta.json').write_bytes(text.encode('utf-16'))
     assert_same(expected, prepared('youtube_vos2018', youtube_vos, 'train'))
-    assert_same(expected, listed(layouts.youtube_vos(youtube_vos, 'train')))
+    assert_same(expected, listed_of(layouts.youtube_vos(youtube_vos, 'train')))
     (video,) = layouts.youtube_vos(youtube_vos, 'train')
     assert video.first_ids == {'00000': (1,), '00010': (5,)}
 
@@ -275,3 +276,15 @@ def test_turned_frames_are_stored_as_they_are_seen(tmp_path):
     assert (example['height'], example['width']) == (24, 16) == labels['00000'].shape
     assert all(data[1:4] == b'PNG' for data in example['frames'])
     assert masks.object_ids(labels['00000']).tolist() == [1]
+
+
+@pytest.mark.parametrize('form', ['NFC', 'NFD'])
+def test_letters_may_be_composed_in_another_way_than_listed(tmp_path, form):
+    listed, other = (unicodedata.normalize(one, 'größe') for one in (form, 'NFD'))
+    plant(tmp_path, TREE | {'videos': {other: ('0', '1', '2')}})
+    (tmp_path / 'ImageSets/2017/train.txt').write_text(listed)
+    made = prepared('davis2017', tmp_path, 'train')
+    assert made.keys() == {listed}
+    assert_same(made, listed_of(layouts.davis(tmp_path, 'train')))
+    tasks = protocols.load('davis2017', tmp_path, 'train', need_frames=False).tasks
+    assert [task.name for task in tasks] == [listed]

@@ -14,6 +14,7 @@ import numpy as np
 from vos_jax.data import frames as frame_files
 from vos_jax.data import listing, lists
 from vos_jax.data import masks as mask_files
+from vos_jax.data.listing import below
 from vos_jax.errors import InputError
 from vos_jax.storage.names import natural_key
 from vos_jax.storage.palette import VOID
@@ -125,7 +126,9 @@ def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=
         raise InputError(f'{annotations}: folder is missing; the masks belong there')
     is_one_object = binary or str(year) == '2016'
     found = _make_each(
-        lambda name: _davis_sequence(name, images / name, annotations / name), names, on_broken
+        lambda name: _davis_sequence(name, below(images, name), below(annotations, name)),
+        names,
+        on_broken,
     )
     if on_broken is not None:
         found = _make_each(_with_readable_mask, found, on_broken)
@@ -151,7 +154,9 @@ def youtube_vos(root, split, *, all_frames=False, on_broken=None):
     masks = folder / 'Annotations'
     return settle_orientation(
         _make_each(
-            lambda name: _youtube_sequence(name, images / name, masks / name, videos[name]),
+            lambda name: _youtube_sequence(
+                name, below(images, name), below(masks, name), videos[name]
+            ),
             sorted(videos),
             on_broken,
         )

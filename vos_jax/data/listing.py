@@ -7,6 +7,7 @@ Links are followed. What could be meant in two ways is refused, with both names.
 import itertools
 import os
 import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 from vos_jax.errors import InputError
@@ -115,6 +116,17 @@ def is_folder(path):
         return Path(path).is_dir()
     except OSError:  # a name that is too long, or a folder that may not be read
         return False
+
+
+def below(folder, name):
+    """The folder of a sequence; also where its letters are composed in another way than listed.
+
+    A list made on one system and folders copied from another may differ in that (an accent as a
+    letter of its own), though nobody can see it.
+    """
+    folder = Path(folder)
+    spellings = (name, *(unicodedata.normalize(form, name) for form in ('NFC', 'NFD')))
+    return next((folder / one for one in spellings if is_folder(folder / one)), folder / name)
 
 
 def check_link(path):

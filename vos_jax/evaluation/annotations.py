@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vos_jax.data import layouts, listing, lists
 from vos_jax.data.frames import SUFFIXES
+from vos_jax.data.listing import below
 from vos_jax.errors import InputError
 
 
@@ -24,7 +25,9 @@ def list_davis(
     folder = _find_folder(root / 'Annotations', resolution)
     names = lists.read_sequences(root / 'ImageSets' / year / f'{split}.txt')
     images = root / 'JPEGImages' / folder.name
-    found = [_list_sequence(name, folder / name, images / name, sparse) for name in names]
+    found = [
+        _list_sequence(name, below(folder, name), below(images, name), sparse) for name in names
+    ]
     remedy = 'score with --protocol=davis2016, or write 1 in place of 255'
     return layouts.settle_orientation(layouts.settle_form(found, year == '2016', remedy))
 
@@ -32,10 +35,8 @@ def list_davis(
 def list_youtube(root: Path, split: str) -> list[layouts.Sequence]:
     """Lists a split of YouTube-VOS by its annotations and meta.json; frames are every fifth."""
     videos = lists.read_meta(root / split / 'meta.json')
-    return [
-        _list_video(name, root / split / 'Annotations' / name, videos[name])
-        for name in sorted(videos)
-    ]
+    folder = root / split / 'Annotations'
+    return [_list_video(name, below(folder, name), videos[name]) for name in sorted(videos)]
 
 
 def hint_near(root: Path, content: str) -> str:

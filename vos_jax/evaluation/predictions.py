@@ -38,20 +38,22 @@ class Predictions:
         """Gives the file of one frame; for 'objects' the folder of its sequence."""
         if self.form == 'arrays':
             return forms.find_array(self.root, name)
+        folder = listing.below(self.root, name)
         if self.form == 'objects':
-            return self.root / name
-        files = _list_masks(self.root / name)
+            return folder
+        files = _list_masks(folder)
         found = listing.find_stem(stem, files)
-        return self.root / name / f'{stem}.png' if found is None else files[found]
+        return folder / f'{stem}.png' if found is None else files[found]
 
     def files(self, name: str) -> list[Path]:
         """Lists all files of one sequence."""
         if self.form == 'arrays':
             return [forms.find_array(self.root, name)]
+        folder = listing.below(self.root, name)
         if self.form == 'objects':
-            parts = forms.list_objects(self.root / name).values()
+            parts = forms.list_objects(folder).values()
             return [path for _, files in parts for path in files.values()]
-        return list(_list_masks(self.root / name).values())
+        return list(_list_masks(folder).values())
 
     def read(self, task: Task, stem: str) -> np.ndarray:
         """Reads the prediction of one frame: u8[H, W], ids of the task and 0."""
@@ -101,17 +103,19 @@ class Predictions:
     def _has(self, name):
         if self.form == 'arrays':
             return forms.find_array(self.root, name).is_file()
-        return listing.is_folder(self.root / name)
+        return listing.is_folder(listing.below(self.root, name))
 
     def _check_objects(self, task, stems):
-        for object_id, (folder, files) in forms.list_objects(self.root / task.name).items():
+        for object_id, (folder, files) in forms.list_objects(
+            listing.below(self.root, task.name)
+        ).items():
             for stem in stems:
                 found = listing.find_stem(stem, files)
                 if found is None and object_id not in task.absent(stem):
                     raise InputError(f'{folder / stem}.png: this mask is missing; add it')
 
     def _check_frames(self, task, stems):
-        files = _list_masks(self.root / task.name)
+        files = _list_masks(listing.below(self.root, task.name))
         for stem in stems:
             path = self.path(task.name, stem)
             if listing.find_stem(stem, files) is None:

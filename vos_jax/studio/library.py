@@ -10,7 +10,7 @@ from vos_jax.studio import project as projects
 
 VIDEO_SUFFIXES = (
     *('.mp4', '.m4v', '.mov', '.webm', '.mkv', '.avi', '.gif', '.mpg', '.mpeg'),
-    *('.ogv', '.wmv', '.3gp', '.mts', '.ts'),
+    *('.ogv', '.wmv', '.3gp', '.mts', '.ts', '.flv', '.webp'),
 )
 
 
