@@ -111,7 +111,7 @@ def _products(jaxpr, times=1, is_repeated=False):
             yield _Product(equation, times, repeated)
             continue
         parts = [part for value in params.values() for part in _jaxprs(value)]
-        if name == 'cond' and parts:  # one branch runs; those for other platforms have as much
+        if name == 'cond' and parts:  # one runs; of those by platform, the plain one takes most
             parts = [max(parts, key=_size)]
         for part in parts:
             yield from _products(part, times * params.get('length', 1), repeated)
