@@ -17,6 +17,7 @@ from vos_jax.ops import aggregation
 from vos_jax.ops.cpu import switch
 from vos_jax.storage.names import parse_size
 from vos_jax.training import step as steps
+from vos_jax.training.optimizer import make_optimizer
 
 COLUMNS = {
     'config': ('config', ''),
@@ -93,7 +94,7 @@ def _frame_step(config, size, num_objects):
 
 def _train_step(config, size, slots):
     model = registry.build(config.model)
-    optimizer, _ = steps.make_optimizer(config.optimizer, config.training.steps)
+    optimizer, _ = make_optimizer(config.optimizer, config.training.steps)
     batch = jax.device_put(inputs.make_batch(1, config.data.clip_length, size, slots))
     state = train_step.make_state(model, optimizer, batch, config.training.ema_decay)
     state = jax.device_put(state)
