@@ -19,7 +19,7 @@ from vos_jax.evaluation import (
 )
 from vos_jax.evaluation.report import pages, pictures
 
-HOSTILE = "a&<!--<script>'1%#?"  # a name that would break a page that pastes it in
+HOSTILE = "in/a&<!--<script>'1%#?"  # would break a page that pastes it in
 
 
 @pytest.fixture

@@ -152,7 +152,8 @@ function dot(shade) { return el('i', {class: 'dot', style: `background:${shade}`
 
 function pictureOf(kind, sequence, stem) {
   const name = `${encodeURIComponent(stem)}.${kind === 'frames' ? 'jpg' : 'png'}`;
-  return `pictures/${kind}/${encodeURIComponent(sequence)}/${name}`;
+  const folder = sequence.split('/').map(encodeURIComponent).join('/');
+  return `pictures/${kind}/${folder}/${name}`;
 }
 
 // A frame with a mask over it; without frames the masks lie on grey.
