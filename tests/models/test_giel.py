@@ -223,10 +223,11 @@ def test_bfloat16_computes_roughly_the_same_and_keeps_probabilities_in_float32(p
     assert abs(found.probabilities - prediction.probabilities).mean() < 0.02
 
 
-def test_an_affinity_too_large_to_be_held_changes_nothing_but_itself(rng):
+@pytest.mark.parametrize('side', [33, 65])  # too large for the caches of a CPU, to be held at all
+def test_an_affinity_too_large_to_be_held_changes_nothing_but_itself(side, rng):
     model = giel(locality='random_walk')
     variables = variables_of(model)
-    size = (65 * STRIDE - 3, 65 * STRIDE)  # 4,225 cells in a memory of one frame
+    size = (side * STRIDE - 3, side * STRIDE)  # 1,089 or 4,225 cells in a memory of one frame
     frames = rng.integers(0, 256, (1, *size, 3), np.uint8)
     masks = protocol.given_masks(rng.random((1, 2, *size), np.float32) / 2)
     objects, time = np.array([[True, False]]), np.zeros(1, np.int32)
@@ -239,5 +240,5 @@ def test_an_affinity_too_large_to_be_held_changes_nothing_but_itself(rng):
 
     in_tiles, whole = (quick_jit(predict, static_argnums=1)(variables, t) for t in (False, True))
     assert in_tiles.affinity is None
-    assert whole.affinity.shape == (1, 1, 4225, 4225)
+    assert whole.affinity.shape == (1, 1, side**2, side**2)
     np.testing.assert_allclose(in_tiles.probabilities, whole.probabilities, atol=1e-5)
