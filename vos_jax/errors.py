@@ -98,7 +98,8 @@ def _told_in_one_line(error):
         wanted = os.environ.get('JAX_PLATFORMS')
         return (
             f'{f"JAX_PLATFORMS={wanted}" if wanted else "JAX"}: no such device can be used here '
-            f'({first_line(error)}); unset JAX_PLATFORMS, or install JAX for this device'
+            f'({first_line(error) if str(error) else "none was found"}); unset JAX_PLATFORMS, or '
+            'install JAX for this device'
         )
     reason = disk_reason(error) if isinstance(error, OSError | ValueError | RuntimeError) else None
     if reason is None:

@@ -266,6 +266,11 @@ def test_frames_of_a_phone_are_upright_and_their_masks_too(make_davis, draw, sav
         sequence = protocols.load('davis2017', root).tasks[0].sequence
         assert sequence.size == size == sequence.read_frame(1).shape[:2]
         assert masks.object_ids(sequence.read_given('00000')).tolist() == [1]
+        protocol = protocols.load('davis2017', root, need_frames=False)
+        save_masks(tmp_path / 'out/dog', np.ascontiguousarray(labels))
+        output_files.score_results(protocol, open_results(tmp_path / 'out'), tmp_path / 'scores')
+        shown = Image.open(tmp_path / 'scores/report/pictures/frames/dog/00001.jpg')
+        assert shown.size == size[::-1]
 
 
 def test_held_out_sequences_begin_with_an_object(make_davis, draw):

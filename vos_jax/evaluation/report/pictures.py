@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from vos_jax.data import jpeg
-from vos_jax.data.frames import read_frame
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import choose_workers, make_workers
@@ -27,7 +26,7 @@ KINDS = ('frames', 'truth', 'prediction', 'errors')
 
 def draw(task: Task, predictions: Predictions, folder: Path) -> None:
     """Writes the pictures of one sequence: `<folder>/<kind>/<sequence>/<frame>`."""
-    frames = _image_files(task)
+    frames = _frame_numbers(task)
     for stem in task.scored or task.sequence.required:
         pred = predictions.read(task, stem)
         pictures = {'prediction': _paint(pred, COLOURS)}
@@ -36,7 +35,7 @@ def draw(task: Task, predictions: Predictions, folder: Path) -> None:
             pictures['truth'] = _paint(truth, COLOURS)
             pictures['errors'] = _paint(mark_errors(pred, truth), tuple(ERROR_COLOURS.values()))
         if stem in frames:
-            pictures['frames'] = _shrink_frame(frames[stem])
+            pictures['frames'] = _shrink(task.sequence.read_frame(frames[stem]))
         for kind, data in pictures.items():
             write_bytes(folder / kind / task.name / _file_name(kind, stem), data, False)
 
@@ -97,11 +96,11 @@ def _file_name(kind, stem):
     return f'{stem}.jpg' if kind == 'frames' else f'{stem}.png'
 
 
-def _image_files(task):
-    """{stem: frame}, empty where annotations stand in for the frames."""
+def _frame_numbers(task):
+    """{stem: number of its frame}, empty where annotations stand in for the frames."""
     if set(task.sequence.frames) <= set(task.sequence.masks.values()):
         return {}
-    return dict(zip(task.sequence.stems, task.sequence.frames))
+    return {stem: number for number, stem in enumerate(task.sequence.stems)}
 
 
 def _small_size(height, width):
@@ -109,8 +108,7 @@ def _small_size(height, width):
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _shrink_frame(path):
-    frame = read_frame(path)
+def _shrink(frame):
     small = cv2.resize(frame, _small_size(*frame.shape[:2]), interpolation=cv2.INTER_AREA)
     return jpeg.encode_jpeg(small, quality=80)
 
