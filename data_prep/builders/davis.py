@@ -1,4 +1,4 @@
-"""DAVIS 2016 and 2017, as published (protocols.md, section 2.1)."""
+"""DAVIS 2016 and 2017, as published (docs/data.md, "Trees")."""
 
 import dataclasses
 import functools

@@ -1,7 +1,7 @@
 """Photographs with masks: COCO, VOC, SBD, and sets of image and mask pairs (ECSSD, MSRA10K, DUTS).
 
 Which of these a folder or archive is, is seen by its files. Each photograph is stored as a video of
-one frame; simulated clips are made of it in training (STM, models_stm.md, section 3.5).
+one frame; simulated clips are made of it in training (STM's first stage).
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""YouTube-VOS 2018 and 2019, as published (protocols.md, section 3.1)."""
+"""YouTube-VOS 2018 and 2019, as published (docs/data.md, "Trees")."""
 
 from data_prep.builders.videos import DataSet, Object, Video, fits_upright
 from vos_jax.data import layouts, lists

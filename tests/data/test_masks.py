@@ -1,4 +1,4 @@
-"""Masks on disk, forms and refusals of protocols.md, section 6."""
+"""Masks on disk, forms and refusals of docs/data.md, "Masks"."""
 
 import numpy as np
 import pytest

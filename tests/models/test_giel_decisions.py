@@ -147,7 +147,7 @@ def test_a_random_walk_prefers_near_cells_and_late_frames(scene):
 
 
 def frame_weights(scene, tiny):
-    """w of models.md 1.3 by the module itself, from means over the valid pixels."""
+    """w of the temporal attention by the module itself, from means over the valid pixels."""
     keys, query = keys_of(scene)
     means = keys[:, INSIDE].mean(axis=1)
     means[2] = 0

@@ -1,4 +1,4 @@
-"""Which frames and objects make a clip (recipes.md, 'Sampling a clip')."""
+"""Which frames and objects make a clip."""
 
 import cv2
 import numpy as np

@@ -102,7 +102,7 @@ class Sequence:
 
 
 def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=None):
-    """Lists a split of a data set in the DAVIS layout (protocols.md, section 2.1).
+    """Lists a split of a data set in the DAVIS layout (docs/data.md, "Trees").
 
     Args:
       root: folder that holds JPEGImages, Annotations and ImageSets.
@@ -136,7 +136,7 @@ def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=
 
 
 def youtube_vos(root, split, *, all_frames=False, on_broken=None):
-    """Lists a split of YouTube-VOS (protocols.md, section 3.1).
+    """Lists a split of YouTube-VOS (docs/data.md, "Trees").
 
     Args:
       root: folder that holds train, valid and test.

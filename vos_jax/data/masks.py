@@ -1,4 +1,4 @@
-"""Masks on disk: PNG files whose pixel value is an object id (protocols.md, sections 5 and 6)."""
+"""Masks on disk: PNG files whose pixel value is an object id (docs/data.md, "Masks")."""
 
 import io
 from pathlib import Path

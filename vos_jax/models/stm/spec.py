@@ -15,7 +15,7 @@ class STMSpec(ModelSpec):
       encoder: EncoderSpec of both encoders.
       key_channels, value_channels, decoder_channels: Ck, Cv, width of the decoder.
       compat: 'contract': padding takes no part in memory reading and a slot not in use changes
-        nothing. 'release': as the released code and its weights have it (models_stm.md, 3.3):
+        nothing. 'release': as the released code and its weights have it:
         frames are padded with black on all sides, padding is read like image, and the
         probabilities are those of 11 slots, of which those not in use have odds of 1e-7.
       memory_stop_gradient: whether the gradient stops at the masks that are memorised.

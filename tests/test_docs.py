@@ -1,0 +1,109 @@
+"""What documents, docstrings and comments cite exists: pages, headings, files."""
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCS = REPOSITORY / 'docs'
+PAGES = sorted(
+    [
+        *REPOSITORY.glob('*.md'),
+        *REPOSITORY.glob('docs/*.md'),
+        *REPOSITORY.glob('examples/*.md'),
+        *REPOSITORY.glob('vos_jax/pretrained/*.md'),
+    ]
+)
+FOLDERS = ('vos_jax', 'data_prep', 'benchmarks', 'configs', 'examples', 'tests')
+CODE = sorted(
+    {
+        *REPOSITORY.glob('*.py'),
+        *(path for name in FOLDERS for path in (REPOSITORY / name).rglob('*.py')),
+    }
+    - {Path(__file__).resolve()}
+)
+# What programs and installations write, by names that a text may give.
+WRITTEN = {'OUT/ablations.md', 'ablations.md', 'vos_jax/recipes'}
+LINK = re.compile(r'\]\(([^)\s]+)\)')
+CITED = re.compile(r'(?<![\w/{}*.:-])((?:[\w-]+/)*[\w-]+\.md)\b')
+OWN = r'(?:vos_jax|data_prep|benchmarks|configs|docs|tests|examples)'
+FILE = re.compile(rf'(?<![\w/.-])({OWN}/[\w./-]*\w)')
+
+
+def name_of(path):
+    return str(path.relative_to(REPOSITORY))
+
+
+def anchors(text):
+    """The names that a page's headings get, as GitHub gives them."""
+    heads = re.findall(r'^#+ (.*)$', re.sub(r'^```.*?^```', '', text, flags=re.M | re.S), re.M)
+    return {re.sub(r'[^\w\- ]', '', head.lower()).replace(' ', '-') for head in heads}
+
+
+def prose(path, strings=True):
+    """Text of a module's comments, docstrings and, unless told otherwise, other strings."""
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    return '\n'.join(
+        token.string
+        for token in tokens
+        if token.type == tokenize.COMMENT
+        or (token.type == tokenize.STRING and (strings or token.string.startswith('"""')))
+    )
+
+
+def missing_pages(text, beside):
+    """Names of pages in a text that are neither in the repository, in docs nor in a folder."""
+    cited = set(CITED.findall(text)) - WRITTEN
+    return sorted(
+        name
+        for name in cited
+        if not any((root / name).exists() for root in (REPOSITORY, DOCS, beside))
+    )
+
+
+def missing_files(text):
+    """Names of files of this repository in a text that it does not have."""
+    placeholder = re.compile(r'/[A-Z]+\b')  # models/NAME
+    found = {name for name in FILE.findall(text) if not placeholder.search(name)} - WRITTEN
+    return sorted(name for name in found if not (REPOSITORY / name).exists())
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name_of)
+def test_links_of_a_page_lead_somewhere(page):
+    broken = []
+    for link in LINK.findall(page.read_text()):
+        target, _, anchor = link.partition('#')
+        if '://' in link or link.startswith('mailto:'):
+            continue
+        path = (page.parent / target) if target else page
+        if not path.exists() or (anchor and anchor not in anchors(path.read_text())):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name_of)
+def test_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    if page.name == 'CHANGELOG.md':  # tells of files that are gone
+        text = text.partition('\n## 0.')[0]
+    text = LINK.sub('', text)
+    assert missing_pages(text, page.parent) == []
+    assert missing_files(text) == []
+
+
+def test_pages_and_files_that_the_code_cites_exist():
+    missing = {}
+    for path in CODE:
+        pages = missing_pages(prose(path), path.parent)
+        missing[name_of(path)] = pages + missing_files(prose(path, strings=False))
+    assert {name: names for name, names in missing.items() if names} == {}
+
+
+def test_a_page_that_does_not_exist_is_found():
+    assert missing_pages('see docs/nowhere.md, section 2', REPOSITORY) == ['docs/nowhere.md']
+    assert missing_pages('see docs/data.md and README.md', REPOSITORY) == []
+    assert missing_files('in `vos_jax/no/such.py`.') == ['vos_jax/no/such.py']
+    assert missing_files('vos_jax/ops/cpu/winograd.py, docs/measurements.') == []
