@@ -20,6 +20,7 @@ from absl import flags
 
 from benchmarks import measuring
 from vos_jax.config import recipe
+from vos_jax.data import roots
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation import compare, results
 from vos_jax.storage.atomic import write_bytes
@@ -131,7 +132,7 @@ def train(row, spec, seed, wanted):
     return folder
 
 
-def evaluate(workdir, memory, roots, out):
+def evaluate(workdir, memory, data, out):
     """Evaluates the last weights of a run on val lists; to be called in a process of its own."""
     from vos_jax import trained
     from vos_jax.config.read import changed
@@ -141,7 +142,7 @@ def evaluate(workdir, memory, roots, out):
     if memory:
         chosen = changed(model.config.inference.memory, 'inference.memory', **memory)
         model = model.with_settings('inference', memory=chosen)
-    for root in roots:
+    for root in data:
         protocol = protocols.load('davis2017', root)
         run.evaluate(model, protocol, out / Path(root).name, run.Options(report=False))
 
@@ -213,9 +214,7 @@ def main(argv):
     specs = {'giel': wanted.giel, 'cfbi': wanted.cfbi}
     for row in rows:  # what is wrong is reported before the first hour
         recipe.load(specs[row.model], overrides(row, 0, wanted.init))
-    for root in wanted.data:
-        if not Path(root).is_dir():
-            raise InputError(f'--data={root}: no such folder')
+    wanted.data = [str(roots.find_root(root)) for root in wanted.data]
     if wanted.init and not Path(wanted.init).is_file():
         raise InputError(f'--init={wanted.init}: no such file; see configs/giel_lite.py')
     wanted.seeds = [int(seed) for seed in wanted.seeds]
@@ -240,8 +239,8 @@ def define_flags():
     flags.DEFINE_string('init', 'runs/efficientnet_lite0.npz', "Encoder of GIEL; '': random.")
     flags.DEFINE_list(
         'data',
-        ['../shared/data/davis_240p', '../shared/data/davis_multi_240p'],
-        'Roots of the sets whose val lists are evaluated.',
+        ['davis_240p', 'davis_multi_240p'],
+        'Roots of the sets whose val lists are evaluated, below the data folder.',
     )
     flags.DEFINE_string('out', 'runs/ablations', 'Folder of all runs and of the table.')
 
