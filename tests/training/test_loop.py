@@ -115,6 +115,39 @@ def test_sigterm_writes_a_checkpoint_and_says_so(data, tmp_path):
     process.stdout.close()
 
 
+# Sends itself the signal when all steps are done and the last checkpoint is to be waited for.
+INTERRUPTED_AT_THE_END = """
+import runpy, signal, sys
+from vos_jax.training.checkpoints import Checkpoints
+
+close = Checkpoints.close
+
+
+def interrupted_close(self, verify=True):
+    signal.raise_signal(signal.SIGTERM)
+    close(self, verify)
+
+
+Checkpoints.close = interrupted_close
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def test_sigterm_after_the_last_step_leaves_its_checkpoint(data, whole, tmp_path):
+    workdir = tmp_path / 'ended'
+    python, *program = command(data, workdir)
+    finished = subprocess.run(
+        [python, '-c', INTERRUPTED_AT_THE_END, *program],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert_same_weights(workdir, whole[0])
+
+
 @pytest.mark.parametrize(
     ('flag', 'words'),
     [

@@ -49,6 +49,8 @@ def opened(config, workdir, program):
     training = config.training
     with contextlib.ExitStack() as stack:
         batches = program.batches(0)  # finds wrong input before anything is written
+        # First, so that a signal is still noted while the last checkpoint is written.
+        interruption = stack.enter_context(_Interruption())
         checkpoints = stack.enter_context(Checkpoints(workdir, training.keep, training.keep_best))
         is_resumed = checkpoints.latest_step() is not None
         for line in recipe.changes(config, workdir) if is_resumed else ():
@@ -65,7 +67,7 @@ def opened(config, workdir, program):
         _announce(config, workdir, state, start, program.mesh)
         log = stack.enter_context(RunLog(config, workdir, writer, program, start))
         log.count_flops()
-        interruption = stack.enter_context(_Interruption())
+        interruption.listen()
         watch = stack.enter_context(health.Watch(config, workdir, start))
         yield (
             Run(config, workdir, start, checkpoints, batches, writer, log, watch, interruption),
@@ -164,7 +166,7 @@ class Run:
 
 
 class _Interruption:
-    """Notes SIGTERM or SIGINT, so that a checkpoint is written before the end.
+    """Notes SIGTERM or SIGINT from `listen` on, so that a checkpoint is written before the end.
 
     With several processes JAX notes SIGTERM, in whichever of them it arrives, and has them agree on
     the step after which all stop.
@@ -172,6 +174,12 @@ class _Interruption:
 
     def __init__(self):
         self.name = ''
+        self._before = {}
+
+    def listen(self):
+        """Begins; what comes before the first step may be interrupted as any program."""
+        numbers = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
+        self._before = {number: signal.signal(number, self._receive) for number in numbers}
 
     def reached(self, step):
         """Whether the run stops after this step; to be asked in every step by all processes."""
@@ -183,8 +191,6 @@ class _Interruption:
         self.name = signal.Signals(number).name
 
     def __enter__(self):
-        numbers = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
-        self._before = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
     def __exit__(self, *exception):
