@@ -1,6 +1,8 @@
 """Training batches: pure functions of seed and step, aligned, with what the settings ask for."""
 
 import itertools
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -491,3 +493,37 @@ def test_processes_end_quietly_with_the_program(data, run_python, tmp_path):
     assert result.stdout == 'done\n'
     assert result.stderr == ''
     assert result.returncode == 0
+
+
+PROGRAM = """
+import itertools, sys
+from absl import app
+from vos_jax.config.read import read
+from vos_jax.config.schema import DataSpec
+from vos_jax.data import pipeline
+
+def main(argv):
+    data = {'sources': [{'root': argv[1]}], 'batch_size': 4, 'crop': (384, 384), 'num_workers': 2}
+    batches = pipeline.make_batches(read(DataSpec, data, 'data'), seed=0)
+    sys.held = list(itertools.islice(batches, 3))
+    print(len(sys.held))
+
+if __name__ == '__main__':
+    app.run(main)
+"""
+
+
+def test_batches_that_are_held_to_the_end_leak_no_memory(write_set, moving_squares, tmp_path):
+    root = write_set({'a': moving_squares(1, 4)})
+    program = tmp_path / 'program.py'  # a file, which the processes of the workers import
+    program.write_text(PROGRAM)
+    repository = str(Path(__file__).resolve().parents[2])
+    result = subprocess.run(
+        [sys.executable, str(program), str(root)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, 'PYTHONPATH': repository},
+    )
+    assert (result.returncode, result.stdout) == (0, '3\n')
+    assert 'leaked' not in result.stderr

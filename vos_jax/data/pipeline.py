@@ -70,7 +70,13 @@ class Batches:
         return self
 
     def __next__(self):
-        return next(self._held[0])
+        # Batches of processes come in shared memory: whoever holds one at the end of the program
+        # would leak it. A copy takes about a hundredth of the time of making the batch.
+        return {name: _own(array) for name, array in next(self._held[0]).items()}
+
+
+def _own(array):
+    return array if type(array) is np.ndarray else np.array(array)
 
 
 def _close(held):
