@@ -5,6 +5,7 @@
 # make slow     the tests that make test leaves out, but for those that need a GPU
 # make long     tests of minutes each, for changes of what they cover; half an hour or more in all
 # make fuzz     damaged files for all readers, 100,000 cases: VOS_FUZZ_CASES, VOS_FUZZ_SEED
+# make tables   the tables of README and docs, from docs/measurements
 # make lint     style and the one-way imports
 
 BASE_PYTHON ?= python3
@@ -24,7 +25,7 @@ WORKERS := -n 2 --dist loadfile
 QUICK := not slow and not long and not gpu and not pytorch and not browser
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pytorch demo test slow long fuzz lint format clean
+.PHONY: help venv pytorch demo test slow long fuzz tables lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -55,6 +56,9 @@ long: $(STAMP)
 
 fuzz: $(STAMP)
 	VOS_FUZZ_CASES=$${VOS_FUZZ_CASES:-100000} $(PYTHON) -m pytest tests/fuzz
+
+tables: $(STAMP)
+	$(PYTHON) -m benchmarks.tables
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

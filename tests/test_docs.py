@@ -1,4 +1,4 @@
-"""What documents, docstrings and comments cite exists: pages, headings, files."""
+"""What documents and docstrings cite exists, and their tables are those of the measurements."""
 
 import io
 import re
@@ -6,6 +6,8 @@ import tokenize
 from pathlib import Path
 
 import pytest
+
+from benchmarks import tables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / 'docs'
@@ -107,3 +109,34 @@ def test_a_page_that_does_not_exist_is_found():
     assert missing_pages('see docs/data.md and README.md', REPOSITORY) == []
     assert missing_files('in `vos_jax/no/such.py`.') == ['vos_jax/no/such.py']
     assert missing_files('vos_jax/ops/cpu/winograd.py, docs/measurements.') == []
+
+
+@pytest.mark.parametrize('page', tables.pages(), ids=name_of)
+def test_tables_are_those_of_the_measurements(page):
+    assert tables.rendered(page) == page.read_text(), 'make tables writes them again'
+
+
+def test_a_stale_table_is_written_again(tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text('Before.\n<!-- table: scoring_cpu -->\nold\n<!-- end -->\nAfter.\n')
+    text = tables.rendered(page)
+    assert '| 1,376 frames | s | s of CPU time |' in text
+    assert 'old' not in text
+    assert text.startswith('Before.')
+    assert text.endswith('<!-- end -->\nAfter.\n')
+
+
+def test_cells_have_commas_and_say_what_was_not_measured():
+    text = tables.markdown(['', 'ms'], [['a', 1234.5], ['b', None]])
+    assert text.splitlines() == [
+        '| | ms |',
+        '| --- | --- |',
+        '| a | 1,234.5 |',
+        '| b | not measured |',
+    ]
+
+
+def test_each_record_is_shown_or_cited():
+    text = ''.join(page.read_text() for page in tables.pages())
+    names = [path.name for path in tables.MEASUREMENTS.glob('*.json')]
+    assert [name for name in names if f'measurements/{name}' not in text] == []
