@@ -7,9 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vos_jax.data import exif, pictures
 from vos_jax.data import frames as frame_files
 from vos_jax.data import masks as mask_files
-from vos_jax.data import pictures
 from vos_jax.data.png import encode_plain
 from vos_jax.errors import InputError
 from vos_jax.storage.names import times
@@ -159,7 +159,7 @@ def check_size(frame, file, size):
 
 def _plain(data, frame):
     """A frame as it is stored: as published, but turned ones and those of other forms as PNG."""
-    if pictures.form_of(data) in ('JPEG', 'PNG') and pictures.read_orientation(data) == 1:
+    if pictures.form_of(data) in ('JPEG', 'PNG') and exif.read_orientation(data) == 1:
         return data
     return cv2.imencode('.png', cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
 

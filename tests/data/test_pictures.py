@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vos_jax.data import frames, masks, pictures
+from vos_jax.data import exif, frames, masks, pictures
 from vos_jax.errors import InputError
 
 
@@ -161,3 +161,19 @@ def test_all_forms_are_told_apart(picture):
     assert pictures.form_of(encode(picture, 'JPEG')) == 'JPEG'
     assert pictures.form_of(encode(picture, 'AVIF' if 'AVIF' in Image.SAVE else 'PNG')) != ''
     assert pictures.form_of(b'text') == ''
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'WEBP'])
+def test_an_orientation_may_stand_in_xmp(picture, form):
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    data = encode(picture, form, xmp=xmp)
+    assert exif.read_orientation(data) == 6
+    assert frames.decode_size(data, 'a') == (48, 32)
+
+
+@pytest.mark.parametrize('cut', range(6, 40, 3))
+def test_damaged_exif_says_nothing(picture, cut):
+    whole = with_orientation(picture, 'JPEG', 6)
+    at = whole.index(b'Exif\0\0')
+    damaged = whole[: at + cut].ljust(at + cut + 12, b'\xff') + whole[at + cut + 12 :]
+    assert exif.read_orientation(damaged) in (1, 6)

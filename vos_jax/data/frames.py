@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vos_jax.data import jpeg, pictures
+from vos_jax.data import exif, jpeg, pictures
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 
@@ -47,10 +47,10 @@ def decode_frame(data, name, *, pad=False, buffer=None, size=None, upright=True)
     else:
         frame = _decode_any(data, name)
         frame = cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA) if pad else frame
-    orientation = pictures.read_orientation(data) if upright else 1
+    orientation = exif.read_orientation(data) if upright else 1
     if orientation == 1 or (size and _fits_only_stored(frame.shape[:2], size, orientation)):
         return frame
-    return pictures.turn_upright(frame, orientation)
+    return exif.turn_upright(frame, orientation)
 
 
 def write_frame(path, frame, quality=90):
@@ -67,7 +67,7 @@ def read_size(path, *, upright=True):
 def decode_size(data, name, *, upright=True):
     """Reads (height, width) from the bytes of a frame, without decoding it."""
     size = pictures.read_size(data, name, 'frame')
-    if upright and pictures.swaps_axes(pictures.read_orientation(data)):
+    if upright and exif.swaps_axes(exif.read_orientation(data)):
         return size[::-1]
     return size
 
@@ -114,5 +114,5 @@ def _decode_any(data, name):
 
 
 def _fits_only_stored(stored, size, orientation):
-    is_portrait = pictures.swaps_axes(orientation)
+    is_portrait = exif.swaps_axes(orientation)
     return is_portrait and tuple(stored) == tuple(size) and stored[0] != stored[1]

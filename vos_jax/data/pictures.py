@@ -9,8 +9,7 @@ import io
 import struct
 import zlib
 
-import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from vos_jax.data import jpeg
 from vos_jax.data.png import MAX_PIXELS
@@ -117,48 +116,6 @@ def check_size(size, name, kind):
             f'{name}: {kind} of size {width}x{height}, at most {MAX_PIXELS / 1e6:.0f} million '
             'pixels are read; scale it down, or copy the file again if it should be smaller'
         )
-
-
-def read_orientation(data):
-    """How a picture must be turned to be upright, by its EXIF: 1 (not at all) to 8.
-
-    Args:
-      data: bytes of a file.
-    """
-    head = data if form_of(data) != 'JPEG' else b''.join(_app_segments(data))
-    if not any(mark in head for mark in (b'Exif\0', b'eXIf', b'EXIF', b':Orientation')):
-        return 1
-    with contextlib.suppress(*_FAULTS), Image.open(io.BytesIO(data)) as image:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return value if value in range(1, 9) else 1
-    return 1
-
-
-def swaps_axes(orientation):
-    """Whether turning makes a portrait of a landscape."""
-    return orientation >= 5
-
-
-def turn_upright(image, orientation):
-    """Turns an array [H, W, ...] as its EXIF orientation says; contiguous."""
-    if swaps_axes(orientation):
-        image = image.swapaxes(0, 1)
-    # By orientation after the axes are swapped: is it upside down, is it mirrored?
-    rows = -1 if orientation in (3, 4, 7, 8) else 1
-    columns = -1 if orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(image[::rows, ::columns])
-
-
-def _app_segments(data):
-    """The segments of metadata of a JPEG, which come before its pixels."""
-    start = 2
-    while start + 4 <= len(data) and data[start] == 0xFF:
-        kind, length = data[start + 1], int.from_bytes(data[start + 2 : start + 4], 'big')
-        if kind == 0xDA:  # the pixels
-            return
-        if 0xE0 <= kind <= 0xEF:
-            yield data[start + 4 : start + 2 + length]
-        start += 2 + length
 
 
 def _accepted(kind):

@@ -39,7 +39,7 @@ def head_of(data):
     """The Head of a PNG by its bytes; None for any other file."""
     if data[:8] != _SIGNATURE or len(data) < 33:
         return None
-    palette = next(_chunks(data, b'PLTE'), b'')
+    palette = next(chunks(data, b'PLTE'), b'')
     colours = np.frombuffer(palette[: len(palette) // 3 * 3], np.uint8).reshape(-1, 3)
     return Head(data[24], data[25] == 3, data[25] in (2, 6), colours)
 
@@ -63,7 +63,7 @@ def decode_plain(data):
     if bits != 8 or not is_one_channel or interlace or not 0 < width * height <= MAX_PIXELS:
         return None
     try:
-        pixels = _inflate(b''.join(_chunks(data, b'IDAT')), size)
+        pixels = _inflate(b''.join(chunks(data, b'IDAT')), size)
     except (zlib.error, inflater.error):
         return None
     if len(pixels) != size:
@@ -96,7 +96,7 @@ def _inflate(packed, size):
     return inflater.decompressobj().decompress(packed, size + 1)
 
 
-def _chunks(data, kind):
+def chunks(data, kind):
     """Contents of the chunks of a kind."""
     start = len(_SIGNATURE)
     while start + 8 <= len(data):

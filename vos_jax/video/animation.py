@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image
 
-from vos_jax.data import pictures
+from vos_jax.data import exif, pictures
 from vos_jax.errors import InputError
 
 
@@ -40,12 +40,12 @@ def read_images(path):
     """
     with pictures.guarded(path, 'video'):
         data = path.read_bytes()
-        orientation = pictures.read_orientation(data)
+        orientation = exif.read_orientation(data)
         pictures.read_size(data, path, 'video')
         image = Image.open(path, formats=('WEBP',))
     with image:
         for number in range(image.n_frames):
-            yield pictures.turn_upright(_read_image(image, number, path), orientation)
+            yield exif.turn_upright(_read_image(image, number, path), orientation)
 
 
 def _read_image(image, number, path):
