@@ -1,6 +1,7 @@
 """Global and local matching against loops over pixels, with their gradients."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from vos_jax.ops import matching
+from vos_jax.ops.cpu import switch
 
 NONE = 9  # a label of no slot
 
@@ -47,10 +49,18 @@ def pixels(rng):
     return query, references, labels.astype(np.int32)
 
 
-@pytest.fixture(params=[matching.TILE, 16])
+@pytest.fixture(params=['one tile', 'three tiles', 'one chunk', 'chunks of one block'])
 def tile(request, monkeypatch):
-    """The queries of `pixels` at once, and in three tiles of which the last is not full."""
-    monkeypatch.setattr(matching, 'TILE', request.param)
+    """How the queries of `pixels` are walked: on CPUs at once, and in three tiles of which the last
+    is not full; elsewhere in one chunk of blocks, and in chunks of a ladder of numbers."""
+    if 'tile' in request.param:
+        monkeypatch.setattr(matching, 'TILE', 2048 if request.param == 'one tile' else 16)
+        yield
+        return
+    values = 2**26 if request.param == 'one chunk' else 1
+    monkeypatch.setattr(matching, 'CHUNK_VALUES', values)
+    with switch.using(()):
+        yield
 
 
 @pytest.fixture
@@ -74,6 +84,27 @@ def test_global_matching_equals_the_loop(pixels):
     result = jax.jit(functools.partial(matching.match_globally, num_slots=4))(*pixels)
     for b in range(2):
         close_where_near(result[b], by_loops(query[b], references[b], labels[b], 4))
+
+
+@pytest.mark.usefixtures('tile')
+def test_videos_side_by_side_are_matched_as_one_by_one(pixels):
+    match = functools.partial(matching.match_globally, num_slots=4)
+    several = jax.jit(jax.vmap(match))(*(x[:, None] for x in pixels))
+    np.testing.assert_allclose(several[:, 0], jax.jit(match)(*pixels), atol=1e-4)
+
+
+def test_programs_for_accelerators_match_globally_without_asking_the_host(pixels):
+    """One choice of the amount of work; then loops of fixed lengths."""
+    match = jax.jit(functools.partial(matching.match_globally, num_slots=4))
+
+    def loops_of_unknown_length(platform):
+        text = match.trace(*pixels).lower(lowering_platforms=(platform,)).as_text()
+        assert 'stablehlo.while' in text
+        return re.findall(r'compare +LT, %iterArg\w*, %iterArg\w*', text)
+
+    assert loops_of_unknown_length('cpu')
+    assert not loops_of_unknown_length('cuda')
+    assert not loops_of_unknown_length('tpu')
 
 
 def test_global_matching_without_any_reference_pixel_is_far(pixels):

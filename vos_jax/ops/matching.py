@@ -7,6 +7,7 @@ all distances. For the gradient they keep the index of the nearest pixel, not di
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,24 @@ FAR = 5e4
 BLOCK = 256
 # Queries that a CPU matches at a time: their distances to a block, 2 MB, stay in its cache.
 TILE = 2048
+# Distances that an accelerator holds at once, 256 MB.
+CHUNK_VALUES = 2**26
+
+
+class Blocks(NamedTuple):
+    """Pixels sorted by slot into N blocks of which each holds pixels of one slot.
+
+    Attributes:
+      source: i32[B, N, R], pixel at each place.
+      valid: bool[B, N, R], whether the place is in use.
+      slots: i32[B, N], slot of each block; S: none.
+      count: i32 scalar, blocks in use, at most N; they are the first ones.
+    """
+
+    source: jax.Array
+    valid: jax.Array
+    slots: jax.Array
+    count: jax.Array
 
 
 def proxy(distances, bias):
@@ -107,17 +126,93 @@ _nearest.defvjp(_nearest_forward, _nearest_backward)
 def _walk_blocks(query, references, labels, num_slots, indexed):
     """Minima over blocks of reference pixels, f32[B, S, Q], and their pixels i32[B, S, Q] or None.
 
-    Only blocks in use are walked, so empty frames of a memory cost nothing.
+    Blocks that are not in use, those of empty frames of a memory, are left out.
     """
     blocks = _blocks_of_slots(labels, num_slots)
+    settings = dict(num_slots=num_slots, indexed=indexed)
+    in_turn = functools.partial(_walk_in_tiles, **settings)
+    at_once = functools.partial(_choose_chunks, **settings)
+    return switch.on_cpu('tiles', in_turn, at_once, query, references, blocks)
+
+
+def _choose_chunks(query, references, blocks, num_slots, indexed):
+    """Walks the fewest chunks, of a ladder of numbers, that hold the blocks in use.
+
+    No loop depends on the labels: a GPU would ask the host at each step whether it goes on.
+    """
+    batch, num_query, _ = query.shape
+    most = blocks.source.shape[1]
+    in_chunk = max(1, min(most, CHUNK_VALUES // (batch * num_query * BLOCK)))
+    lengths = [-(-most // in_chunk)]
+    while lengths[0] > 2:
+        lengths.insert(0, -(-lengths[0] // 2))
+    numbers = np.array(lengths) * in_chunk
+    chosen = (_largest(blocks.count) > numbers[:-1]).sum()
+    walks = [
+        functools.partial(
+            _scan_chunks, length=length, in_chunk=in_chunk, num_slots=num_slots, indexed=indexed
+        )
+        for length in lengths
+    ]
+    return lax.switch(chosen, walks, query, references, blocks)
+
+
+@jax.custom_batching.custom_vmap
+def _largest(count):
+    """The scalar itself; of several videos side by side the largest, so that one choice is made."""
+    return count
+
+
+@_largest.def_vmap
+def _largest_of_videos(axis_size, in_batched, count):
+    del axis_size
+    return (count.max() if in_batched[0] else count), False
+
+
+def _scan_chunks(query, references, blocks, *, length, in_chunk, num_slots, indexed):
+    """`_walk_blocks` over the first `length` chunks of `in_chunk` blocks each."""
+    batch, num_query, _ = query.shape
+    number = length * in_chunk
+    source, valid, block_slots = (
+        jnp.pad(x[:, :number], [(0, 0), (0, max(0, number - x.shape[1]))] + [(0, 0)] * (x.ndim - 2))
+        for x in (blocks.source, blocks.valid, blocks.slots)
+    )
+    place = source.reshape(batch, -1)
+    valid = valid.reshape(batch, -1)
+    pixels = jnp.take_along_axis(references, place[..., None], axis=1)  # all rows, once
+    norms = jnp.where(valid, _norms(pixels), FAR)
+    pixels = jnp.where(valid[..., None], pixels, 0)
+
+    def in_chunks(x):
+        return jnp.moveaxis(x.reshape(batch, length, in_chunk * BLOCK, *x.shape[2:]), 1, 0)
+
+    def minima(chunk):
+        rows, norms = chunk
+        distances = norms[..., None] - 2.0 * _products('brc,bqc->brq', rows, query)
+        distances = distances.reshape(batch, in_chunk, BLOCK, num_query)
+        return distances.min(axis=2), distances.argmin(axis=2) if indexed else None
+
+    low, nearest = lax.map(minima, (in_chunks(pixels), in_chunks(norms)))  # [length, B, c, Q]
+    low = jnp.moveaxis(low, 0, 1).reshape(batch, 1, number, num_query)
+    is_slot = block_slots[:, None] == jnp.arange(num_slots)[:, None]  # [B, S, N]
+    low = jnp.where(is_slot[..., None], low, FAR)
+    lowest = low.min(axis=2)
+    result = lowest + _norms(query)[:, None]
+    if not indexed:
+        return result, None
+    block = low.argmin(axis=2)  # [B, S, Q]
+    nearest = jnp.moveaxis(nearest, 0, 1).reshape(batch, number, num_query)
+    row = block * BLOCK + jnp.take_along_axis(nearest, block, axis=1)
+    index = jnp.take_along_axis(place[:, None], row, axis=2)
+    return result, jnp.where(lowest < FAR, index, -1)
+
+
+def _walk_in_tiles(query, references, blocks, num_slots, indexed):
+    """`_walk_blocks` in tiles of queries whose distances to a block stay in a CPU's cache."""
     walk = functools.partial(_walk, num_slots=num_slots, indexed=indexed)
     if query.shape[1] <= TILE:
         return walk(query, references, blocks)
-
-    def walk_tiles(query, references, blocks):
-        return by_tiles(lambda tile, _: walk(tile, references, blocks), query, TILE, axis=-1)
-
-    return switch.on_cpu('tiles', walk_tiles, walk, query, references, blocks)
+    return by_tiles(lambda tile, _: walk(tile, references, blocks), query, TILE, axis=-1)
 
 
 def _walk(query, references, blocks, num_slots, indexed):
@@ -158,8 +253,7 @@ def _blocks_of_slots(labels, num_slots):
       labels: i32[B, P], 0..S-1, or S for none.
 
     Returns:
-      source: i32[B, N, R], pixel at each place; valid: bool[B, N, R], whether the place is in use;
-      block_slots: i32[B, N]; num_blocks: i32 scalar, blocks in use, at most N.
+      Blocks, N of them.
     """
     batch, num_pixels = labels.shape
     num_blocks = -(-num_pixels // BLOCK) + num_slots
@@ -175,7 +269,7 @@ def _blocks_of_slots(labels, num_slots):
     valid = (rank < pick(counts)[..., None]) & (block_slots < num_slots)[..., None]
     place = jnp.clip(pick(first)[..., None] + rank, 0, num_pixels - 1)
     source = jnp.take_along_axis(order, place.reshape(batch, -1), axis=1).reshape(place.shape)
-    return source, valid, block_slots, last[:, -1].max()
+    return Blocks(source, valid, block_slots, last[:, -1].max())
 
 
 def match_locally(current, previous, labels, num_slots, windows, dtype=jnp.float32):
