@@ -1,10 +1,13 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 
 from tests.models.tiny import fill, quick_jit
-from vos_jax.models import layers
+from vos_jax import weights
+from vos_jax.models import folding, layers
 
 
 def variables_of(module, *arguments):
@@ -49,7 +52,9 @@ def test_frozen_batch_norm_worked_out_by_hand():
     statistics = {name: np.full(1, value, np.float32) for name, value in constants.items()}
     module = layers.Norm('frozen_bn')
     x = np.array([5.0, 7.0], np.float32).reshape(1, 1, 2, 1)
-    y, updated = module.apply({'batch_stats': {'bn': statistics}}, x, True, mutable=['batch_stats'])
+    y, updated = module.apply(
+        {'batch_stats': {'bn': statistics}}, x, train=True, mutable=['batch_stats']
+    )
     np.testing.assert_allclose(np.ravel(y), [1.0, 4.0], rtol=1e-5)
     assert updated['batch_stats']['bn'] == statistics  # in training too
 
@@ -76,7 +81,7 @@ def test_masked_rows_stay_out_of_the_batch_statistics(rng):
     module = layers.Norm('bn')
     variables = variables_of(module, x)
     counted = np.array([True, False, True]).reshape(3, 1, 1, 1)
-    _, updated = module.apply(variables, x, True, counted, mutable=['batch_stats'])
+    _, updated = module.apply(variables, x, train=True, mask=counted, mutable=['batch_stats'])
     before, after = variables['batch_stats']['bn'], updated['batch_stats']['bn']
     rows = x[[0, 2]].reshape(-1, 8).astype(np.float64)
     for name, batch in (('mean', rows.mean(axis=0)), ('var', rows.var(axis=0))):
@@ -101,3 +106,40 @@ def test_a_residual_block_adds_to_its_raw_input():
     y = layers.ResBlock(1).apply({'params': {'conv1': one, 'conv2': one}}, x)
     # -2 -> relu 0 -> 0.5 -> 1.0; 3 -> 3.5 -> 4.0; no ReLU on the shortcut.
     assert np.ravel(y).tolist() == [-1.0, 7.0]
+
+
+def conv_then_norm(kind):
+    """A convolution and its norm, named as in the encoders."""
+
+    class Pair(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False, folds=True):
+            conv = layers.Conv(5, dtype=x.dtype, name='conv1', use_bias=False)
+            norm = layers.Norm(kind, name='norm1')
+            return norm(x, train=train, of=conv) if folds else norm(conv(x), train=train)
+
+    return Pair()
+
+
+@pytest.mark.parametrize('train', [False, True])
+@pytest.mark.parametrize('kind', ['frozen_bn', 'fixed_bn'])
+def test_a_norm_of_a_convolution_is_that_of_its_result(rng, kind, train):
+    x, module = rng.standard_normal((2, 4, 5, 3), np.float32), conv_then_norm(kind)
+    variables = variables_of(module, x)
+    expected = module.apply(variables, x, train, folds=False)
+    np.testing.assert_allclose(module.apply(variables, x, train), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['frozen_bn', 'fixed_bn', 'bn'])
+def test_folded_variables_give_the_same_and_have_a_kernel_and_a_bias(rng, kind):
+    x, module = rng.standard_normal((2, 4, 5, 3), np.float32), conv_then_norm(kind)
+    variables = variables_of(module, x)
+    folded = folding.fold(variables)
+    assert set(weights.named(folded)) == {'params/conv1/kernel', 'params/conv1/bias'}
+    expected = module.apply(variables, x)
+    np.testing.assert_allclose(module.apply(folded, x), expected, atol=1e-5)
+
+
+def test_variables_without_stored_statistics_stay_what_they_are(rng):
+    variables = variables_of(layers.Norm('gn'), np.zeros((1, 2, 2, 8), np.float32))
+    assert folding.fold(variables) is variables

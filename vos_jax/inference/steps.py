@@ -11,6 +11,7 @@ from vos_jax.config.schema import MemorySpec
 from vos_jax.inference import packing, temporal
 from vos_jax.inference.program.vos_loader import video
 from vos_jax.models import protocol
+from vos_jax.models.folding import fold
 from vos_jax.ops import aggregation
 
 
@@ -146,15 +147,15 @@ class Program:
           packed: whether small variables are one array; default: on accelerators, where starting a
             program takes about as long as a frame.
         """
-        placed = jax.device_put(variables, device)
+        placed = jax.device_put(fold(variables), device)
         # All arrays are bound to one device: a program whose inputs lie there by chance in one step
         # and are bound to it in the next would be compiled again.
         leaves = jax.tree.leaves(placed) or [jax.device_put(0.0)]
         self.device = device or min(leaves[0].devices(), key=lambda d: d.id)
         self.model = model
-        self.variables = self.put(placed)
+        self.variables = variables
         self.memory = memory or MemorySpec()
-        leaves, structure = jax.tree.flatten(self.variables)
+        leaves, structure = jax.tree.flatten(self.put(placed))
         self._arrays, places = tuple(leaves), None
         if self.device.platform != 'cpu' if packed is None else packed:
             arrays, places = packing.pack(leaves)

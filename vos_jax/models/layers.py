@@ -3,12 +3,43 @@
 Kernels have the shape [kh, kw, in, out]; names of parameters are a file format.
 """
 
+from typing import NamedTuple
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from vos_jax.models.encoder_spec import NORM_GROUPS, NORMS
+from vos_jax.models.encoder_spec import NORMS
 from vos_jax.ops import resize
 from vos_jax.ops.convolution import conv2d
+
+
+class Affine(NamedTuple):
+    """What a norm with stored statistics does: x * factor + summand, f32[C] each."""
+
+    factor: jax.Array
+    summand: jax.Array
+
+
+def kernel_and_bias(module, init, shape, use_bias=False, norm=None):
+    """Parameters of a convolution, with a norm that follows it folded into them.
+
+    Args:
+      module: the convolution.
+      init: of the kernel; shape: of the kernel, output channels last.
+      use_bias: whether it has a bias of its own. One that `folding.fold` made is used anyway.
+      norm: Affine, or None.
+
+    Returns:
+      Kernel, and bias or None.
+    """
+    kernel, bias = module.param('kernel', init, shape), None
+    if use_bias or module.has_variable('params', 'bias'):
+        bias = module.param('bias', nn.initializers.zeros, shape[-1:])
+    if norm is None:
+        return kernel, bias
+    bias = norm.summand if bias is None else bias * norm.factor + norm.summand
+    return kernel * norm.factor, bias
 
 
 class Conv1x1(nn.Module):
@@ -25,12 +56,10 @@ class Conv1x1(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x):
-        """x: [..., h, w, C] -> [..., h / stride, w / stride, features]."""
-        kernel = self.param('kernel', self.kernel_init, (1, 1, x.shape[-1], self.features))
-        bias = None
-        if self.use_bias:
-            bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    def __call__(self, x, norm=None):
+        """x: [..., h, w, C]; norm: Affine or None -> [..., h / stride, w / stride, features]."""
+        shape = (1, 1, x.shape[-1], self.features)
+        kernel, bias = kernel_and_bias(self, self.kernel_init, shape, self.use_bias, norm)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = x[..., :: self.stride, :: self.stride, :]
         y = jnp.einsum('...c,cd->...d', x, kernel[0, 0])
@@ -49,13 +78,10 @@ class Conv(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
-    def __call__(self, x):
-        """x: [N, h, w, C] -> [N, h / stride, w / stride, features]."""
+    def __call__(self, x, norm=None):
+        """x: [N, h, w, C]; norm: Affine or None -> [N, h / stride, w / stride, features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param('kernel', self.kernel_init, shape)
-        bias = None
-        if self.use_bias:
-            bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        kernel, bias = kernel_and_bias(self, self.kernel_init, shape, self.use_bias, norm)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         padding = self.dilation * (self.size - 1) // 2
         y = conv2d(x, kernel, self.stride, padding, self.dilation)
@@ -108,8 +134,8 @@ class FrozenBatchNorm(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x):
-        channels = x.shape[-1]
+    def __call__(self, channels):
+        """Affine of so many channels, float32 whatever the compute dtype."""
 
         def constant(name, value):
             variable = self.variable('batch_stats', name, jnp.full, (channels,), value, jnp.float32)
@@ -122,8 +148,7 @@ class FrozenBatchNorm(nn.Module):
             bias = self.param('bias', nn.initializers.zeros, (channels,))
         mean, variance = constant('mean', 0.0), constant('var', 1.0)
         scale = scale / jnp.sqrt(variance + self.epsilon)
-        # One multiplication and one addition per value, in float32 whatever the compute dtype.
-        return (x * scale + (bias - mean * scale)).astype(x.dtype)
+        return Affine(scale, bias - mean * scale)
 
 
 class Norm(nn.Module):
@@ -133,25 +158,39 @@ class Norm(nn.Module):
     'bn': batch statistics in training. 'gn': GroupNorm, for training from nothing. Statistics are
     float32 whatever the compute dtype. `mask` ([...], True where a row counts) keeps unused object
     slots out of the batch statistics.
+
+    `of` is the convolution (a module) whose result is normed: the norm of `of(*inputs)`. What is
+    stored is folded into its kernel, also in training where nothing of the norm is trained: the
+    convolution's result is not read and written once more. Variables that `folding.fold` made have
+    no such norm left.
     """
 
     kind: str
-    groups: int = NORM_GROUPS
+    groups: int = 8
 
     @nn.compact
-    def __call__(self, x, train=False, mask=None):
-        if self.kind == 'frozen_bn':
-            return FrozenBatchNorm(name='bn')(x)
-        if self.kind == 'fixed_bn':
-            return FrozenBatchNorm(frozen_affine=False, name='bn')(x)
+    def __call__(self, *inputs, train=False, mask=None, of=None):
+        if self.kind not in NORMS:
+            raise ValueError(f'norm {self.kind!r} is not known; allowed: {", ".join(NORMS)}')
+        if of is not None and self._is_folded(of):
+            return of(*inputs)
+        is_frozen = self.kind == 'frozen_bn'
+        if of is not None and (is_frozen or (self.kind == 'fixed_bn' and not train)):
+            return of(*inputs, norm=FrozenBatchNorm(is_frozen, name='bn')(of.features))
+        x = of(*inputs) if of is not None else inputs[0]
+        if self.kind in ('frozen_bn', 'fixed_bn'):
+            factor, summand = FrozenBatchNorm(is_frozen, name='bn')(x.shape[-1])
+            return (x * factor + summand).astype(x.dtype)
         if self.kind == 'bn':
             norm = nn.BatchNorm(
                 use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype, name='bn'
             )
             return norm(x, mask=mask)
-        if self.kind == 'gn':
-            return nn.GroupNorm(self.groups, epsilon=1e-5, dtype=x.dtype, name='gn')(x)
-        raise ValueError(f'norm {self.kind!r} is not known; allowed: {", ".join(NORMS)}')
+        return nn.GroupNorm(self.groups, epsilon=1e-5, dtype=x.dtype, name='gn')(x)
+
+    def _is_folded(self, of):
+        is_gone = not (self.is_initializing() or self.has_variable('batch_stats', 'bn'))
+        return self.kind != 'gn' and is_gone and of.has_variable('params', 'bias')
 
 
 class ResBlock(nn.Module):

@@ -26,10 +26,10 @@ class Block(nn.Module):
         out = self.width * (4 if self.kind == 'bottleneck' else 1)
 
         def unit(x, features, size, stride, dilation, index):
-            x = conv(
+            of = conv(
                 features, size, stride, dilation, False, dtype=self.dtype, name=f'conv{index}'
-            )(x)
-            return Norm(self.norm, name=f'norm{index}')(x, train)
+            )
+            return Norm(self.norm, name=f'norm{index}')(x, train=train, of=of)
 
         if self.kind == 'bottleneck':
             y = nn.relu(unit(x, self.width, 1, 1, 1, 1))
@@ -39,8 +39,8 @@ class Block(nn.Module):
             y = nn.relu(unit(x, out, 3, self.stride, self.dilation, 1))
             y = unit(y, out, 3, 1, self.dilation, 2)
         if x.shape[-1] != out or self.stride != 1:
-            x = conv(out, 1, self.stride, use_bias=False, dtype=self.dtype, name='shortcut_conv')(x)
-            x = Norm(self.norm, name='shortcut_norm')(x, train)
+            of = conv(out, 1, self.stride, use_bias=False, dtype=self.dtype, name='shortcut_conv')
+            x = Norm(self.norm, name='shortcut_norm')(x, train=train, of=of)
         x = nn.relu(x + y)
         return x if train else hold(x)
 
@@ -63,8 +63,8 @@ class Encoder(nn.Module):
         spec = self.spec
         mask = x[..., 3:]
         size = 7 if spec.stem == 'resnet' else 3
-        x = conv(spec.stem_width, size, 2, use_bias=False, dtype=self.dtype, name='conv1')(x)
-        x = nn.relu(Norm(spec.norm, name='norm1')(x, train))
+        of = conv(spec.stem_width, size, 2, use_bias=False, dtype=self.dtype, name='conv1')
+        x = nn.relu(Norm(spec.norm, name='norm1')(x, train=train, of=of))
         if spec.stem == 'resnet':
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         features = []

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vos_jax.models.layers import kernel_and_bias
 from vos_jax.ops import align, convolution
 
 
@@ -15,12 +16,15 @@ class ResizedConv(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
-    def __call__(self, small, other):
-        """small: [N, h', w', C1]; other: [N, h, w, C2] -> [N, h, w, features]."""
+    def __call__(self, small, other, norm=None):
+        """small: [N, h', w', C1]; other: [N, h, w, C2]; norm: see `layers.Norm` -> [N, h, w, D]."""
         shape = (3, 3, small.shape[-1] + other.shape[-1], self.features)
-        kernel = self.param('kernel', self.kernel_init, shape)
-        small, other, kernel = nn.dtypes.promote_dtype(small, other, kernel, dtype=self.dtype)
-        return convolution.resized3x3(small, other, kernel, self.weights)
+        kernel, bias = kernel_and_bias(self, self.kernel_init, shape, norm=norm)
+        small, other, kernel, bias = nn.dtypes.promote_dtype(
+            small, other, kernel, bias, dtype=self.dtype
+        )
+        y = convolution.resized3x3(small, other, kernel, self.weights)
+        return y if bias is None else y + bias
 
 
 class AtrousConv(nn.Module):
@@ -32,8 +36,10 @@ class AtrousConv(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
-    def __call__(self, x):
-        """x: [N, h, w, C] -> [N, h, w, features]."""
-        kernel = self.param('kernel', self.kernel_init, (3, 3, x.shape[-1], self.features))
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return convolution.atrous3x3(x, kernel, self.rate)
+    def __call__(self, x, norm=None):
+        """x: [N, h, w, C]; norm: see `layers.Norm` -> [N, h, w, features]."""
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel, bias = kernel_and_bias(self, self.kernel_init, shape, norm=norm)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = convolution.atrous3x3(x, kernel, self.rate)
+        return y if bias is None else y + bias

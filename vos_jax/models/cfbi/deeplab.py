@@ -23,13 +23,14 @@ class Unit(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False, small=None):
+        inputs = (x,) if small is None else (small, x)
         if small is not None:
-            x = ResizedConv(self.features, dtype=self.dtype, name='conv')(small, x)
+            of = ResizedConv(self.features, dtype=self.dtype, name='conv')
         elif self.dilation > 1:
-            x = AtrousConv(self.features, self.dilation, self.dtype, name='conv')(x)
+            of = AtrousConv(self.features, self.dilation, self.dtype, name='conv')
         else:
-            x = conv(self.features, self.size, use_bias=False, dtype=self.dtype, name='conv')(x)
-        return nn.relu(Norm(self.norm, name='norm')(x, train))
+            of = conv(self.features, self.size, use_bias=False, dtype=self.dtype, name='conv')
+        return nn.relu(Norm(self.norm, name='norm')(*inputs, train=train, of=of))
 
 
 class ASPP(nn.Module):
@@ -77,8 +78,8 @@ class DeepLab(nn.Module):
           [N, h, w, channels], and the low-level features [N, h, w, width of res2].
         """
         spec = self.spec
-        x = conv(spec.stem_width, 7, 2, use_bias=False, dtype=self.dtype, name='conv1')(x)
-        x = nn.relu(Norm(spec.norm, name='norm1')(x, train))
+        of = conv(spec.stem_width, 7, 2, use_bias=False, dtype=self.dtype, name='conv1')
+        x = nn.relu(Norm(spec.norm, name='norm1')(x, train=train, of=of))
         # Inputs are >= 0, so zero padding never wins: the same as padding by -inf.
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         low = x = self._stage(x, 0, train)

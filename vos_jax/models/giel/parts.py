@@ -73,10 +73,10 @@ class LabelEncoder(nn.Module):
         # BatchNorm takes a bias out again.
         settings = dict(stride=stride, use_bias=self.norm != 'bn', dtype=self.dtype)
         mask = used.reshape(batch * slots, 1, 1, 1)
-        x = conv(64, size, **settings, name='conv1')(x)
-        x = nn.relu(Norm(self.norm, name='norm1')(x, train, mask))
-        x = conv(self.channels, size, **settings, name='conv2')(x)
-        x = Norm(self.norm, name='norm2')(x, train, mask)
+        first = conv(64, size, **settings, name='conv1')
+        x = nn.relu(Norm(self.norm, name='norm1')(x, train=train, mask=mask, of=first))
+        second = conv(self.channels, size, **settings, name='conv2')
+        x = Norm(self.norm, name='norm2')(x, train=train, mask=mask, of=second)
         return x.reshape(batch, slots, *x.shape[1:])
 
 
