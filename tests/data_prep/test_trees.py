@@ -288,3 +288,52 @@ def test_letters_may_be_composed_in_another_way_than_listed(tmp_path, form):
     assert_same(made, listed_of(layouts.davis(tmp_path, 'train')))
     tasks = protocols.load('davis2017', tmp_path, 'train', need_frames=False).tasks
     assert [task.name for task in tasks] == [listed]
+
+
+@st.composite
+def metas(draw):
+    """meta.json of one video of five frames in one of the forms that people write: plain values."""
+    stems = draw(st.sampled_from([('00000', '00005', '00010', '00015', '00020'), tuple('01234')]))
+    as_number, as_list = draw(st.booleans()), draw(st.booleans())
+    objects = {}
+    for object_id in draw(st.sets(st.integers(0, 256), min_size=1, max_size=3)):
+        frames = stems[draw(st.integers(0, 4)) :]
+        frames = [int(stem) for stem in frames] if as_number else list(frames)
+        objects[object_id] = {'frames': draw(st.permutations(frames))}
+    if as_list:
+        listed = [{'id': i if as_number else str(i)} | fields for i, fields in objects.items()]
+    else:
+        listed = {str(i): fields for i, fields in objects.items()}
+    return stems, objects, {'videos': {draw(NAMES): {'objects': listed}}}
+
+
+@settings(max_examples=40, deadline=None, print_blob=True)
+@given(meta=metas(), encoding=st.sampled_from(['utf-8', 'utf-8-sig', 'utf-16']))
+def test_all_commands_see_the_same_objects_of_youtube_vos(tmp_path_factory, meta, encoding):
+    root = tmp_path_factory.mktemp('tree')
+    stems, objects, values = meta
+    (name,) = values['videos']
+    for number, stem in enumerate(stems):
+        mask = np.zeros((16, 24), np.uint8)
+        for row, (object_id, fields) in enumerate(objects.items()):
+            if int(stem) in map(int, fields['frames']):
+                mask[5 * row : 5 * row + 4, number : number + 9] = object_id % 256
+        save(root / 'train/JPEGImages' / name / f'{stem}.png', np.stack([mask] * 3, axis=-1))
+        save(root / 'train/Annotations' / name / f'{stem}.png', mask)
+    (root / 'train/meta.json').write_bytes(json.dumps(values, ensure_ascii=False).encode(encoding))
+    made = outcome(lambda: prepared('youtube_vos2018', root, 'train'))
+    trained = outcome(lambda: layouts.youtube_vos(root, 'train'))
+    load = functools.partial(protocols.load, 'youtube_vos_local', root)
+    evaluated = [outcome(lambda: load()), outcome(lambda: load(need_frames=False))]
+    if not set(objects) <= set(range(1, 255)):
+        assert [made, trained, *evaluated] == [None] * 4
+        return
+    assert_same(made, listed_of(trained))
+    first = {i: min(map(int, fields['frames'])) for i, fields in objects.items()}
+    for protocol in evaluated:
+        (task,) = protocol.tasks
+        assert (task.name, task.ids) == (name, tuple(sorted(objects)))
+        assert {i: int(s) for s, ids in task.sequence.first_ids.items() for i in ids} == first
+        for stem, ids in task.scored.items():
+            assert set(ids) == {i for i in objects if first[i] < int(stem)}
+            np.testing.assert_array_equal(task.read_truth(stem), made[name][2][stem])
