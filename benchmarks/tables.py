@@ -38,7 +38,8 @@ def markdown(columns, rows):
       Its text, a line for each row.
     """
     lines = [columns, ['---'] * len(columns), *rows]
-    return ''.join(f'| {" | ".join(map(_cell, line))} |\n'.replace('|  |', '| |') for line in lines)
+    cells = (' | '.join(map(_cell, line)) for line in lines)
+    return ''.join(re.sub(r' {2,}', ' ', f'| {line} |\n') for line in cells)
 
 
 def _cell(value):
