@@ -1,7 +1,7 @@
 """The ablations of the papers, retrained briefly: python -m benchmarks.ablations --init=ENCODER.npz
 
 GIEL's Table 1 and CFBI's Tables 4 and 5: every row is trained with the same start, data and steps,
-evaluated on the same sequences, and put beside the paper's figure. The same command again goes on
+evaluated on the same sequences, and put beside the paper's figure. The same command again resumes
 where it stopped, and prints the table of what is finished; OUT/ablations.md holds it too. Rows of
 the support set read the memory otherwise with the weights of the full model, as the paper's do.
 
@@ -122,7 +122,7 @@ def overrides(row, seed, init):
 
 
 def train(row, spec, seed, wanted):
-    """Trains a row to its end, or goes on; gives its folder."""
+    """Trains a row to its end, or resumes it; gives its folder."""
     folder = Path(wanted.out) / row.model / row.trained_as / f'seed-{seed}'
     settings = [f'--config.{text}' for text in overrides(row, seed, wanted.init)]
     program = [sys.executable, '-m', 'vos_jax.commands.train', f'--config={spec}']

@@ -159,7 +159,7 @@ if __name__ == '__main__':
     flags.DEFINE_string('config', '', 'FILE[:VARIANT]; default: the published size.')
     flags.DEFINE_list('parts', [], 'Some of inference, training; for CFBI no choice but all.')
     flags.DEFINE_multi_enum('pytorch', ['eager', 'compiled'], ['eager', 'compiled'], 'How it runs.')
-    flags.DEFINE_enum('dtype', '', ['', 'float32', 'bfloat16'], "In place of the config's own.")
+    flags.DEFINE_enum('dtype', '', ['', 'float32', 'bfloat16'], "Instead of the config's own.")
     flags.DEFINE_string('size', '', 'Frames, WIDTHxHEIGHT; default 854x480.')
     flags.DEFINE_string('train_size', '', 'Crop in training, WIDTHxHEIGHT; default 384x384.')
     flags.DEFINE_integer('objects', 1, 'Objects, all slots in use.', lower_bound=1)

@@ -204,7 +204,7 @@ def matching(scale):
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A process: at most so many seconds, its environment, and what gives (name, measure) rows."""
+    """A process: up to N seconds, its environment, and what gives (name, measure) rows."""
 
     limit_s: float
     environment: dict

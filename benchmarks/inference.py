@@ -159,7 +159,7 @@ def main(argv):
 
 if __name__ == '__main__':
     flags.DEFINE_string('config', 'configs/giel_resnet50.py', 'FILE[:VARIANT] of the model.')
-    flags.DEFINE_enum('dtype', '', ['', 'float32', 'bfloat16'], "In place of the config's own.")
+    flags.DEFINE_enum('dtype', '', ['', 'float32', 'bfloat16'], "Instead of the config's own.")
     flags.DEFINE_string('size', '854x480', 'Frames, WIDTHxHEIGHT.')
     flags.DEFINE_list('objects', ['1', '3', '6'], 'Numbers of objects.')
     flags.DEFINE_integer('frames', 10, 'Frames to time.', lower_bound=1)

@@ -142,7 +142,7 @@ def main(argv):
 
 if __name__ == '__main__':
     flags.DEFINE_string('config', 'configs/giel_resnet50.py', 'FILE[:VARIANT] of the run.')
-    flags.DEFINE_list('dtype', [], "float32, bfloat16 or both, in place of the config's own.")
+    flags.DEFINE_list('dtype', [], "float32, bfloat16 or both, instead of the config's own.")
     flags.DEFINE_list(
         'remat', ['full', 'step', 'products', 'none'], 'Policies of rematerialisation.'
     )

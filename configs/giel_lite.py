@@ -8,11 +8,11 @@
 
 `fast,gpu,steps=1687` gave the weights `giel_lite` in 155 s of an H100 that trained another model
 too: J&F 75.9 and 69.6 on the val sequences of davis_240p and davis_multi_240p. docs/models.md says
-what to expect of more steps, of a CPU, and how to go on from these weights.
+what to expect of more steps, of a CPU, and how to continue from these weights.
 
 After the variant's name may follow, between commas: `steps=N` (all that depends on the step is
 scaled), `stills=F` (share of the steps that stage 1 takes; 0: video alone), and `gpu` (larger
-batches and crops, more threads, a loop in place of unrolled steps).
+batches and crops, more threads, a loop instead of unrolled steps).
 """
 
 from ml_collections import ConfigDict

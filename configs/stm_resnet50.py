@@ -1,7 +1,7 @@
 """STM (Oh, Lee, Xu and Kim, ICCV 2019) with ResNet-50, in its two stages.
 
 Published, with both stages (GIEL, Table 2): DAVIS-2017 val J&F 81.8, J 79.2, F 84.3. The authors
-released no training code; what they told of it, and what retrainings found, is in the comments.
+released no training code; what they reported of it, and what retrainings found, is in the comments.
 Here: not yet measured.
 
 1. Clips simulated from still images, from ImageNet's weights:

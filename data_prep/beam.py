@@ -25,7 +25,7 @@ def runner(options):
 
     def run(function, jobs):
         with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-            # Reshuffled, so that shards are spread over workers in place of one fused stage.
+            # Reshuffled, so that shards are spread over workers instead of one fused stage.
             created = pipeline | 'shards' >> beam.Create(jobs) | beam.Reshuffle()
             _ = created | 'write' >> beam.Map(function)
 

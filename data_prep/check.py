@@ -172,14 +172,14 @@ def _inspect(group, report, *, has_ordered_ids):
 
 
 def _open_record(path, data, entry):
-    """The Video of a record, whose parts must lie where the index says."""
+    """The Video of a record, whose parts must be where the index says."""
     record = records.decode_example(data)
     name = str(record['name'][0], 'utf-8')
     for kind in ('frame', 'mask'):
         for place, part in zip(entry[f'{kind}_parts'], record[f'{kind}s'], strict=True):
             if name != entry['name'] or prepared.read_part(path, *place) != part:
                 raise InputError(
-                    f'{path}: {entry["name"]} does not lie where {prepared.INDEX} says; prepare '
+                    f'{path}: {entry["name"]} is not where {prepared.INDEX} says; prepare '
                     'the data set again'
                 )
     frames = _parts(path, name, 'jpg', record['frame_names'], record['frames'])

@@ -95,7 +95,7 @@ def _fetch(url, part, show):
             total = there + int(length) if length else None
             end = _append(answer, part, there, lambda size: show(size, total))
         if total is not None and end != total:
-            raise InputError(f'{url}: ended after {end} of {total} bytes; run again to go on')
+            raise InputError(f'{url}: ended after {end} of {total} bytes; run again to resume')
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the part is the whole file
             return
@@ -103,7 +103,7 @@ def _fetch(url, part, show):
             f'{url}: {error}; give another --url, or the archive as --source'
         ) from None
     except OSError as error:
-        raise InputError(f'{url}: {error}; run again to go on, or give it as --source') from None
+        raise InputError(f'{url}: {error}; run again to resume, or give it as --source') from None
 
 
 def _append(answer, part, start, show):

@@ -20,7 +20,7 @@ from vos_jax.storage.progress import Progress
 
 
 def prepare(name, sources, out, *, splits=(), resolution='', num_processes=1, run=None):
-    """Prepares a data set, or goes on with it.
+    """Prepares a data set, or resumes it.
 
     Args:
       name: one of DATA_SETS.
@@ -29,7 +29,7 @@ def prepare(name, sources, out, *, splits=(), resolution='', num_processes=1, ru
       splits: those wanted; (): all that are in the sources.
       resolution: of DAVIS: the folder below JPEGImages; '': 480p, or the only one.
       num_processes: processes to use.
-      run: (function, jobs) -> None that calls `function(job)` for each job, in place of processes.
+      run: (function, jobs) -> None that calls `function(job)` for each job, instead of processes.
 
     Returns:
       (folder, content of its videos.json).

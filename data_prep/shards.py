@@ -2,7 +2,7 @@
 
 Which videos a shard holds follows from the names and sizes of the published files alone, and its
 bytes from their content. So any number of processes, or Apache Beam, give equal files, and a run
-that was killed goes on with the shards that are missing.
+that was killed resumes with the shards that are missing.
 """
 
 import dataclasses
@@ -74,7 +74,7 @@ def deal(videos):
 
 
 def plan_of(jobs, options):
-    """What must be equal for a run to go on where another ended: text of JSON."""
+    """What must be equal for a run to resume where another ended: text of JSON."""
     shards = {
         job.path.name: hashlib.sha256(
             '\n'.join(f'{v.name} {v.num_bytes} {len(v.frames)} {len(v.masks)}' for v in job.videos)
@@ -200,7 +200,7 @@ def finish(name, root, work, folder, jobs, options):
 
 
 def open_work(work, plan):
-    """Begins in the working folder, or goes on in it; refuses one of another plan.
+    """Begins in the working folder, or resumes there; refuses one of another plan.
 
     Args:
       work: the folder.

@@ -326,7 +326,7 @@ def test_an_interrupted_run_says_that_it_goes_on(command, clip, tmp_path):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert 'the same command goes on' in output
+    assert 'the same command resumes' in output
     assert run(arguments).returncode == 0
     assert len(read_masks(out)) == num_frames
 

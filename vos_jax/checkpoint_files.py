@@ -70,7 +70,7 @@ def list_steps(workdir):
 
 
 def find_strays(workdir, kind):
-    """Finds what lies among the checkpoints and is none, with the reason: [(path, text)].
+    """Finds what is among the checkpoints and is none, with the reason: [(path, text)].
 
     A folder that a copy left empty, a file, a name that is no step. Neither what Orbax has not
     finished nor what was set aside as STEP.damaged.
@@ -81,7 +81,7 @@ def find_strays(workdir, kind):
         if path.name.endswith('.damaged') or '.orbax-checkpoint-tmp' in path.name:
             continue
         if not path.is_dir():
-            strays.append((path, 'a file in place of a folder'))
+            strays.append((path, 'a file instead of a folder'))
         elif not path.name.isdecimal() or str(int(path.name)) != path.name:
             strays.append((path, 'its name is not a step'))
         elif not any(path.iterdir()):

@@ -150,7 +150,7 @@ def _parse_flags(argv):
     # AttributeError or KeyError, a missing config file an OSError, a wrong type one of the rest.
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(one_line(error)) from error
-    # What libraries tell below a warning (backends that JAX did not find, twenty lines of Orbax for
+    # What libraries print below a warning (backends that JAX did not find, 20 lines of Orbax for
     # each checkpoint) is for those who ask for it.
     if flags.FLAGS['verbosity'].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING

@@ -105,7 +105,7 @@ def pretrained() -> dict[str, Path]:
 def find(name_or_path) -> Path:
     """The file of weights that a path, or the name of weights of the package, stands for.
 
-    What has an ending or lies in a folder is a path, and so is what is a file.
+    What has an ending or is in a folder is a path, and so is what is a file.
 
     >>> find('giel_small').name
     'giel_small.npz'

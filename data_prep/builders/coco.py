@@ -92,7 +92,7 @@ def _read(file):
 
 
 def _find_images(tree, split):
-    """The folder of a split, such as train2017, wherever it lies; or any of the right name."""
+    """The folder of a split, such as train2017, wherever it is; or any of the right name."""
     found = tree.find(split) or tree.find('images')
     return tree.folder(found[0]) if found else {}
 

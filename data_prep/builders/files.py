@@ -23,7 +23,7 @@ ARCHIVES = ('.zip', '.tar', *_PACKED_TARS)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class File:
-    """One file, wherever it lies.
+    """One file, wherever it is.
 
     Attributes:
       place: path of the file, or of the archive that holds it.
@@ -55,7 +55,7 @@ class File:
 class FileTree:
     """All files below some folders and archives, by their names in them.
 
-    Archives that lie in a folder belong to it, as if unpacked there: a folder with train.zip and
+    Archives in a folder belong to it, as if unpacked there: a folder with train.zip and
     valid.zip is a whole YouTube-VOS. Of equal names the first wins.
 
     Args:

@@ -83,7 +83,7 @@ def write_info(name, root, folder, splits):
     Args:
       name: of the data set.
       root: folder above that of the data set.
-      folder: where the shards lie.
+      folder: where the shards are.
       splits: dict of split -> (videos of each shard, bytes of all).
     """
     builder = BUILDERS[name](data_dir=root, file_format='array_record')

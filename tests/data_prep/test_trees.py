@@ -89,7 +89,7 @@ LEFT_BEHIND = st.sets(st.sampled_from(['.DS_Store', '._00000.png', '.ipynb_check
 
 @st.composite
 def trees(draw):
-    """How a data set lies on the disk: plain values."""
+    """How a data set is stored: plain values."""
     names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
     return {
         'videos': {name: draw(STEMS) for name in names},

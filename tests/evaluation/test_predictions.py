@@ -178,7 +178,7 @@ def test_arrays_with_names_may_come_in_any_order(protocol, labels, tmp_path):
         (np.zeros((3, 48, 64), np.uint8), '3 masks for 4 frames'),
         (np.zeros((4, 48, 64), np.float32), 'need integer ids'),
         (np.zeros((4, 24, 32), np.uint8), 'size 32x24, its annotation is 64x48'),
-        (np.full((4, 48, 64), 300), 'ids must lie in 0..255'),
+        (np.full((4, 48, 64), 300), 'ids must be in 0..255'),
         (np.array([{}], object), 'not a whole array'),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(da
     assert codes[0] in (-signal.SIGABRT, processes.LOST_PROCESS)
     assert codes[1] == -signal.SIGKILL
     assert 'error: process 0 of 2' in errors[0]
-    assert 'the same command in all processes goes on' in errors[0].lower()
+    assert 'the same command in all processes resumes' in errors[0].lower()
 
     done = max(checkpoint_steps(workdir))
     running = micro.start(data, workdir, ENDLESS, processes=2)
@@ -89,7 +89,7 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(da
     codes, outputs, errors = micro.end(running, timeout_s=60)
     assert time.monotonic() - sent_s < 30
     assert codes == [128 + signal.SIGTERM] * 2, errors
-    assert f'going on from step {done}' in outputs[0]
+    assert f'resuming from step {done}' in outputs[0]
     stopped = int(outputs[0].rpartition('at step ')[2].partition(';')[0])
     assert stopped in checkpoint_steps(workdir)
 

@@ -88,7 +88,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(data, whole, tmp_path):
     process.stdout.close()
     finished = run(data, workdir)
     assert finished.returncode == 0, finished.stderr
-    assert re.search(r'going on from step \d*5|going on from step \d+0', finished.stdout)
+    assert re.search(r'resuming from step \d*5|resuming from step \d+0', finished.stdout)
     assert micro.losses(workdir) == micro.losses(whole[0])
     assert_same_weights(workdir, whole[0])
 

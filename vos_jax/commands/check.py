@@ -18,7 +18,7 @@ def define_flags():
     flags.define_data_set()
     flags.define_workers()
     absl_flags.DEFINE_bool('counts', True, 'compare with the published numbers')
-    absl_flags.DEFINE_integer('show', 50, 'print up to so many problems', lower_bound=0)
+    absl_flags.DEFINE_integer('show', 50, 'print up to N problems', lower_bound=0)
     absl_flags.DEFINE_string('preview', None, 'image file for frames with their masks')
     absl_flags.DEFINE_integer('clips', 6, 'videos in it', lower_bound=1)
 

@@ -45,7 +45,7 @@ def _define_protocol():
     define('data', None, 'folder of the data set')
     define('split', None, 'list of sequences; default val, valid or train')
     define('resolution', None, 'DAVIS: folder of frames, such as 480p')
-    absl_flags.DEFINE_bool('dense', False, 'YouTube-VOS: predict on all frames, not each fifth')
+    absl_flags.DEFINE_bool('dense', False, 'YouTube-VOS: predict on all frames, not every fifth')
     define('videos', None, 'local hold-out: file of video names')
     define('unseen', None, 'local hold-out: file of unseen categories')
 

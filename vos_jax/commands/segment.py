@@ -32,7 +32,7 @@ def define_flags():
     )
     absl_flags.DEFINE_integer('start', 0, 'first frame')
     absl_flags.DEFINE_integer('stop', None, 'frame after the last')
-    absl_flags.DEFINE_integer('stride', 1, 'take every N-th frame')
+    absl_flags.DEFINE_integer('stride', 1, 'take every Nth frame')
     absl_flags.DEFINE_float('fps', None, 'frames per second of a folder of frames; default 25')
     absl_flags.DEFINE_bool('binary', False, 'in the masks 255 means the object')
     absl_flags.DEFINE_bool('overlay', True, 'write overlay.mp4')
@@ -41,7 +41,7 @@ def define_flags():
 
 
 def main(argv):
-    """Does what the flags say; what is wrong with the input is told before the model is loaded."""
+    """Does what the flags say; wrong input is reported before the model is loaded."""
     wanted = absl_flags.FLAGS
     if len(argv) != 2:
         raise InputError('name one video: vos-segment VIDEO --masks=PNG --out=DIR')
@@ -51,7 +51,7 @@ def main(argv):
         with explain_disk_errors(wanted.out):
             _segment(argv[1], wanted)
     except KeyboardInterrupt:
-        print(f'\nstopped; the same command goes on. Masks so far: {wanted.out}/masks')
+        print(f'\nstopped; the same command resumes. Masks so far: {wanted.out}/masks')
         sys.exit(130)
 
 

@@ -32,7 +32,7 @@ def define_flags():
 
 
 def main(argv):
-    """Serves until Ctrl+C; what is wrong with the input is told before."""
+    """Serves until Ctrl+C; what is wrong with the input is reported before."""
     wanted = absl_flags.FLAGS
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 2:

@@ -46,7 +46,7 @@ def load(spec, overrides=()):
     """Reads a config as the commands do.
 
     Args:
-      spec: 'giel_small', 'giel_small:tiny', or a file in place of the name.
+      spec: 'giel_small', 'giel_small:tiny', or a file instead of the name.
       overrides: strings 'optimizer.learning_rate=1e-4', as after `--config.`.
 
     Returns:

@@ -15,7 +15,7 @@ def folder():
 def find(name_or_path):
     """The file that a path, or the name of a recipe, stands for.
 
-    What ends in .py or lies in a folder is a path.
+    What ends in .py or is in a folder is a path.
 
     >>> find('giel_small').name
     'giel_small.py'

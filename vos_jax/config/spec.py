@@ -127,7 +127,7 @@ NotNegative = Annotated[float, Range(0)]
 class Spec:
     """Base of all specs, which are frozen dataclasses: each checks its own fields.
 
-    Lists become tuples and whole numbers in place of floats become floats, so that equal settings
+    Lists become tuples and whole numbers instead of floats become floats, so that equal settings
     make equal, hashable specs. A spec whose fields must fit together says so in `check`.
     """
 

@@ -22,7 +22,7 @@ def draw_linear(rng, settings, size, scale=None):
       rng: np.random.Generator.
       settings: DataSpec; crop, scale, scale_of, stretch, rotation, shear and flip are used.
       size: (height, width) of the frames.
-      scale: range of enlargement in place of the setting's.
+      scale: range of enlargement instead of the setting's.
 
     Returns:
       f64[2, 2], from steps in the crop to steps in the frame, as (x, y).

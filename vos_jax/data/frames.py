@@ -16,7 +16,7 @@ def read_frame(path, *, pad=False, buffer=None, size=None, upright=True):
     """Reads one frame.
 
     Args:
-      path: JPEG, PNG or WebP file; which of them is told by its content.
+      path: JPEG, PNG or WebP file; recognised by its content.
       pad: adds a fourth channel without meaning. OpenCV warps four channels in about half of the
         time that it takes for three.
       buffer: u8 array of the result's shape to decode into; only JPEG makes use of it.

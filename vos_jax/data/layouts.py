@@ -141,7 +141,7 @@ def youtube_vos(root, split, *, all_frames=False, on_broken=None):
     Args:
       root: folder that holds train, valid and test.
       split: 'train', 'valid' or 'test'.
-      all_frames: takes the images of `<split>_all_frames` (30 fps) in place of every fifth.
+      all_frames: takes the images of `<split>_all_frames` (30 fps) instead of every fifth.
       on_broken: as for `davis`.
 
     Returns:
@@ -224,7 +224,7 @@ def _make_each(make, items, on_broken):
     return made
 
 
-def settle_form(found, binary, remedy='ask for binary masks, or write 1 in place of 255'):
+def settle_form(found, binary, remedy='ask for binary masks, or write 1 instead of 255'):
     """Says of a whole set whether its masks are in 0/255 form, which must be asked for.
 
     Args:

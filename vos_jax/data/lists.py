@@ -1,6 +1,6 @@
 """Text that comes with data sets: lists of sequences, meta.json of YouTube-VOS.
 
-Both are read from bytes as well, since they may lie in an archive.
+Both are read from bytes as well, since they may be in an archive.
 """
 
 import codecs
@@ -215,7 +215,7 @@ def _folder_of(image, name):
     if 'JPEGImages' in parts[:-2]:
         return check_sequence('/'.join(parts[parts.index('JPEGImages') + 2 :]), name)
     if not parts:
-        raise InputError(f'{name}: {image} lies in no folder, which would name its sequence')
+        raise InputError(f'{name}: {image} is in no folder, which would name its sequence')
     return check_sequence(parts[-1], name)
 
 

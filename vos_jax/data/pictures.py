@@ -1,4 +1,4 @@
-"""Files of pictures, opened with care: forms told by their content, sizes checked before decoding.
+"""Files of pictures, opened with care: forms seen in their content, sizes checked before decoding.
 
 All frames and masks come through here, so that a damaged, hostile or foreign file is one line for
 every command.

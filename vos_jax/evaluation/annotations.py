@@ -28,7 +28,7 @@ def list_davis(
     found = [
         _list_sequence(name, below(folder, name), below(images, name), sparse) for name in names
     ]
-    remedy = 'score with --protocol=davis2016, or write 1 in place of 255'
+    remedy = 'score with --protocol=davis2016, or write 1 instead of 255'
     return layouts.settle_orientation(layouts.settle_form(found, year == '2016', remedy))
 
 
@@ -105,7 +105,7 @@ def _check_first(folder, annotations, frames):
 
 
 def _check_steps(folder, images, stems):
-    """Without frames a hole in the numbers is all that tells of a missing annotation."""
+    """Without frames a hole in the numbers is all that shows a missing annotation."""
     if len(stems) == 1:
         raise InputError(
             f'{images}: frames are missing; {folder} holds the first annotation only, so that the '

@@ -23,7 +23,7 @@ def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Reads a colour image whose colours are exactly those of a palette: u8[H, W] ids.
 
     Both palettes in use are tried as a whole (protocol notes: that of the official tools, and the
-    one with 191 in place of 192 and greys from 22 on); no colour is rounded to another.
+    one with 191 instead of 192 and greys from 22 on); no colour is rounded to another.
     """
     codes = _codes(_open_colours(path))
     _check_size(path, codes.shape, size)
@@ -35,7 +35,7 @@ def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
     strange = [f'#{code:06x}' for code in np.setdiff1d(used, _codes(PALETTE))]
     raise InputError(
         f'{path}: {len(strange)} colours are not in the palette ({", ".join(strange[:4])}); '
-        'write object ids in place of colours'
+        'write object ids instead of colours'
     )
 
 
@@ -87,7 +87,7 @@ def read_array(path: Path, stem: str, stems: tuple[str, ...], size: tuple[int, i
     _check_size(path, labels.shape[1:], size)
     frame = labels[names.index(found)]
     if frame.min() < 0 or frame.max() > VOID:
-        raise InputError(f'{path}: ids must lie in 0..255, frame {stem} has others; correct it')
+        raise InputError(f'{path}: ids must be in 0..255, frame {stem} has others; correct it')
     return frame.astype(np.uint8)
 
 

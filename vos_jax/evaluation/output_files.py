@@ -25,7 +25,7 @@ def finish(
     report: bool = True,
     num_workers: int | None = None,
 ) -> Results:
-    """Writes all that was asked for into `out` and prints the scores and where they lie."""
+    """Writes all that was asked for into `out` and prints the scores and where they are."""
     results = results_files.collect(protocol, sequences, header)
     results_files.write(results, out)
     if protocol.is_scored:

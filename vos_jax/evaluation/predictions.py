@@ -133,7 +133,7 @@ def _list_at(folder, _):
 
 
 def open_results(root: str | Path, **options) -> Predictions:
-    """Makes Predictions of a folder; the sequences may lie in its folder `Annotations`."""
+    """Makes Predictions of a folder; the sequences may be in its folder `Annotations`."""
     root = Path(root)
     inner = root / 'Annotations'
     return Predictions(inner if inner.is_dir() else root, **options)

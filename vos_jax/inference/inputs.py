@@ -1,4 +1,4 @@
-"""Frames and masks that callers give: checked, each wrong one told in one line."""
+"""Frames and masks that callers give: checked, each wrong one reported in one line."""
 
 import numpy as np
 

@@ -219,7 +219,7 @@ class Segmenter:
         return self._labels()
 
     def correct(self, masks):
-        """Puts given masks in place of the result of the current frame, background included.
+        """Replaces the result of the current frame by given masks, background included.
 
         Args:
           masks: u8[H, W] ids, 0 background, and 255 where the result stays as it is.
@@ -274,7 +274,7 @@ class Segmenter:
           arrays: as `state` gave it, or read back from a file by NumPy.
 
         Raises:
-          InputError: for a state of another model; the video before goes on then.
+          InputError: for a state of another model; the video before continues then.
         """
         self._state = state.from_arrays(self.program, arrays)
 
@@ -296,7 +296,7 @@ class Segmenter:
 
     @functools.cached_property
     def _fingerprint(self):
-        """CRC-32 of all variables: a state goes on only with the weights that it was made by."""
+        """CRC-32 of all variables: a state resumes only with the weights that it was made by."""
         return checksum.fingerprint(weights.named(self.variables))
 
     def _labels(self):

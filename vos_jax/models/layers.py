@@ -99,7 +99,7 @@ class ConcatConv(nn.Module):
     """3x3 convolution of two concatenated inputs, one of which is shared by all object slots.
 
     A convolution is linear, so conv([shared, own]) = conv(shared) + conv(own), and the first term
-    is computed once per frame in place of once per object.
+    is computed once per frame instead of once per object.
     """
 
     features: int

@@ -2,7 +2,7 @@
 
 The bounds of a roofline: products at the chip's peak, their operands once through its memory, what
 crosses between chips at the speed of its links. A real step is slower; how much is only known once
-it was measured, so the ratio of two estimates tells more than one of them.
+it was measured, so the ratio of two estimates says more than one of them.
 """
 
 import dataclasses

@@ -52,12 +52,12 @@ def _probe(folder, tries=3):
 
 
 def prepare_file(path, flag='--out'):
-    """Makes the folder of a file and probes it; refuses a folder in place of the file."""
+    """Makes the folder of a file and probes it; refuses a folder instead of the file."""
     path = Path(path)
     prepare_folder(path.parent, flag)
     try:
         is_folder = path.is_dir()
-        os.stat(path)  # tells of a name that is too long, or a link to itself
+        os.stat(path)  # refuses a name that is too long, or a link to itself
     except FileNotFoundError:
         return
     except OSError as error:

@@ -40,7 +40,7 @@ class Studio:
         self._lock = threading.Lock()
 
     def open(self, make):
-        """Opens a project in place of the one before; `make` gives it."""
+        """Opens a project and closes the one before; `make` gives it."""
         with self._lock:
             project = make()
             before, self.project = self.project, None

@@ -18,7 +18,7 @@ class Library:
     """Videos and projects below one folder.
 
     Attributes:
-      folder: `videos/` holds uploads, `projects/NAME/` a project each; videos may also lie in the
+      folder: `videos/` holds uploads, `projects/NAME/` a project each; videos may also be in the
         folder itself.
     """
 

@@ -122,7 +122,7 @@ class Worker:
             ended['error'] = str(error)
         except OSError as error:
             ended['error'] = explain(error)
-        except Exception as error:  # the page goes on; the terminal has the rest
+        except Exception as error:  # the page continues; the terminal has the rest
             traceback.print_exc()
             ended['error'] = f'a defect of the program: {error!r}'
         ended |= {'stopped': self._stop.is_set(), 'done': self._job['done']}

@@ -16,7 +16,7 @@ _COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
 class NonFinite:
-    """Deals with steps whose loss or gradient is not finite: saves their clips, stops or goes on.
+    """Deals with steps whose loss or gradient is not finite: saves their clips, stops or continues.
 
     The train step itself leaves such a batch out, so the weights are always sound.
     """
@@ -133,7 +133,7 @@ class Profile:
     Args:
       workdir: folder of the run.
       steps: how many; 0: none.
-      start: step from which the run goes on.
+      start: step from which the run resumes.
       end: last step of the run.
     """
 
@@ -171,7 +171,7 @@ class Watch:
     Args:
       config: Config.
       workdir: folder of the run.
-      start: step from which the run goes on.
+      start: step from which the run resumes.
     """
 
     def __init__(self, config, workdir, start):

@@ -81,7 +81,7 @@ class RunLog:
         }
 
     def count_flops(self):
-        """Makes the log tell the share of the devices' peak that is used."""
+        """Makes the log report the share of the devices' peak that is used."""
         if processes.is_writer():
             self._flops = flops.count(self._program.trace().jaxpr)
             rate, is_measured = flops.peak(jax.local_devices()[0])

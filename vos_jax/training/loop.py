@@ -9,9 +9,9 @@ from vos_jax.training.run import opened
 
 
 def train(config, workdir, evaluate=None):
-    """Trains the model of a config, or goes on where a run in `workdir` stopped.
+    """Trains the model of a config, or resumes where a run in `workdir` stopped.
 
-    Batch i is a function of the seed and i, so a run that was killed goes on with the batches it
+    Batch i is a function of the seed and i, so a run that was killed resumes with the batches it
     would have seen, and on CPUs with the same numbers to the last bit. All processes of a run call
     this alike; the first one writes and prints.
 

@@ -1,4 +1,4 @@
-"""What a run tells while it works: event files for TensorBoard, metrics.jsonl, a line per log step.
+"""What a run reports: event files for TensorBoard, metrics.jsonl, a line for each log step.
 
 TensorBoard's own writer of event files is used; TensorFlow is not needed.
 """
@@ -32,7 +32,7 @@ class MetricWriter:
         """
         Args:
           workdir: folder of the run.
-          start_step: step from which the run goes on. What was written for later steps, before the
+          start_step: step from which the run resumes. What was written for later steps, before the
             run was killed, is dropped: those steps come again.
         """
         self._workdir = Path(workdir)

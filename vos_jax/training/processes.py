@@ -105,7 +105,7 @@ def ending_together():
             if isinstance(error, LOSS_SIGNS):
                 code = LOST_PROCESS
                 text += (
-                    '. Where another process has died, the same command in all processes goes on '
+                    '. Where another process has died, the same command in all processes resumes '
                     'from the last checkpoint'
                 )
         print(f'error: {text}', file=sys.stderr, flush=True)
@@ -206,7 +206,7 @@ def _start_witness():
         f'error: process {jax.process_index()} of {jax.process_count()} has ended before the run '
         'did. Either it was killed itself, or another process has died or lost its network, and '
         f'after {HEARTBEAT_TIMEOUT_S} s without a sign of it this one gave up (JAX names it above, '
-        'exit code 134). The same command in all processes goes on from what is finished.\n'
+        'exit code 134). The same command in all processes resumes from what is finished.\n'
     )
     global _witness
     _witness = subprocess.Popen(

@@ -19,7 +19,7 @@ class Program:
 
     Args:
       config: Config.
-      devices: in place of all there are; those of a topology that is only planned will do.
+      devices: instead of all there are; those of a topology that is only planned will do.
 
     Raises:
       InputError: for settings that do not fit together, before anything is computed.

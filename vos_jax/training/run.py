@@ -161,7 +161,7 @@ class Run:
         """Ends the process as its signal asks where that came before the last step."""
         name = self.interruption.name
         if name and self.done < self.config.training.steps:
-            say(f'stopped by {name} at step {self.done}; the same command goes on from there')
+            say(f'stopped by {name} at step {self.done}; the same command resumes from there')
             sys.exit(128 + signal.Signals[name])
 
 
@@ -223,7 +223,7 @@ def _announce(config, workdir, state, start, mesh):
     say(
         f'{config.model.name} on {jax.devices()[0].device_kind}, {sharding.describe(mesh)}'
         f'{processes}: '
-        f'{"going on from" if start else "from"} step {start} to {config.training.steps}, '
+        f'{"resuming from" if start else "from"} step {start} to {config.training.steps}, '
         f'{config.data.batch_size} clips of {config.data.clip_length} frames of '
         f'{config.data.crop[1]}x{config.data.crop[0]} a step; everything in {workdir}'
     )

@@ -1,4 +1,4 @@
-"""Schedules: functions of the global step, so a resumed run goes on where it was.
+"""Schedules: functions of the global step, so a resumed run continues where it was.
 
 The learning rates of the recipes, values that grow with the training (curricula), and how rate and
 steps scale with the batch.

@@ -1,7 +1,7 @@
-"""Where arrays lie on the devices: all rules of sharding, and the checks that they hold.
+"""Where arrays are on the devices: all rules of sharding, and the checks that they hold.
 
 The devices form a mesh of three axes (`config.mesh`). Clips of a batch go over `data` and `fsdp`
-together, rows of the images over `spatial`; weights, their average and the optimizer's state lie in
+together, rows of the images over `spatial`; weights, their average and the optimizer's state are in
 parts over `fsdp` and are gathered for a step. XLA derives everything else from that, the exchange
 of border rows between neighbours included.
 """
@@ -20,7 +20,7 @@ AXES = ('data', 'fsdp', 'spatial')
 BATCH = ('data', 'fsdp')
 # Smaller arrays (biases, norms) cost more to gather than they take: they stay whole everywhere.
 MIN_VALUES = 4096
-LARGE_BYTES = 2**20  # what must not lie whole on every device where there is an axis to split it
+LARGE_BYTES = 2**20  # what must not be whole on every device where there is an axis to split it
 
 
 def make_mesh(spec, devices=None):
@@ -31,7 +31,7 @@ def make_mesh(spec, devices=None):
 
     Args:
       spec: MeshSpec, `config.mesh`.
-      devices: in place of all devices of all processes.
+      devices: instead of all devices of all processes.
 
     Returns:
       jax.sharding.Mesh of AXES. One process uses its first devices where the mesh is smaller.
@@ -108,7 +108,7 @@ def shard_state(shapes, mesh, min_values=MIN_VALUES):
                 name = jax.tree_util.keystr(path, simple=True, separator='/')
                 raise InputError(
                     f"'mesh.fsdp' is {parts}: '{name}' of shape {list(leaf.shape)} cannot be split "
-                    'and would lie whole on every device; choose a divisor of one of its sides'
+                    'and would be whole on every device; choose a divisor of one of its sides'
                 )
             return NamedSharding(mesh, P())
         axis = max(axes, key=lambda axis: leaf.shape[axis])
@@ -118,7 +118,7 @@ def shard_state(shapes, mesh, min_values=MIN_VALUES):
 
 
 def check_spread(tree, large_bytes=LARGE_BYTES):
-    """Raises InputError if a large array of a tree lies whole on all devices of a `fsdp` mesh.
+    """Raises InputError if a large array of a tree is whole on all devices of a `fsdp` mesh.
 
     Args:
       tree: pytree of jax.Array, as a compiled step returned it.
@@ -130,7 +130,7 @@ def check_spread(tree, large_bytes=LARGE_BYTES):
         if not is_split and leaf.nbytes >= large_bytes and leaf.is_fully_replicated:
             name = jax.tree_util.keystr(path, simple=True, separator='/')
             raise InputError(
-                f"'{name}' ({leaf.nbytes / 2**20:.1f} MiB) lies whole on each of "
+                f"'{name}' ({leaf.nbytes / 2**20:.1f} MiB) is whole on each of "
                 f'{len(sharding.device_set)} devices, though mesh.fsdp is '
                 f'{sharding.mesh.shape["fsdp"]}'
             )

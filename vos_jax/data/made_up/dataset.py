@@ -26,7 +26,7 @@ def render_sequence(rng, num_frames, size, max_objects=3):
       rng: np.random.Generator.
       num_frames: T.
       size: (height, width).
-      max_objects: at most so many; all are visible in the first frame.
+      max_objects: up to N; all are visible in the first frame.
 
     Returns:
       (frames u8[T, H, W, 3], labels u8[T, H, W]); ids are 1..n.
@@ -47,7 +47,7 @@ def write_dataset(
     """Writes a data set in the DAVIS layout.
 
     The lists are written last, so a half-written set is never taken for a whole one. Where the same
-    set lies already, nothing is done.
+    set is already there, nothing is done.
 
     Args:
       root: folder to write.

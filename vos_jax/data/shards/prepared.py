@@ -1,7 +1,7 @@
 """Data sets prepared by data_prep.prepare: shards of whole videos, read frame by frame.
 
 A shard is an ArrayRecord file of uncompressed records, one for each video. `videos.json` beside the
-shards says where in them each JPEG and PNG lies, so that a clip reads its own frames and no others:
+shards says where in them each JPEG and PNG is, so that a clip reads its own frames and no others:
 reading a whole record of 4 MB takes as long as decoding four of its frames. Whole records are read
 by data_prep.check, by TFDS, and by whoever likes; nothing of those is needed here.
 """
@@ -160,7 +160,7 @@ def _check_sum(path, data):
 
 
 def _check_video(video, sizes, path):
-    """Refuses a video that cannot lie in its shard."""
+    """Refuses a video that does not fit its shard."""
     check_name(video['name'], path, _REMEDY)
     end = sizes.get(video['shard'], -1)
     parts = video['frame_parts'] + video['mask_parts']

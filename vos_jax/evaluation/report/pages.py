@@ -45,7 +45,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
 
 def write_comparison(comparison: Comparison, folder: Path, kinds: list[str]) -> Path:
-    """Writes `folder/index.html` for runs whose pictures lie in `folder/pictures`."""
+    """Writes `folder/index.html` for runs whose pictures are in `folder/pictures`."""
     runs = [[_sequence_data(result) for result in run.sequences] for run in comparison.runs]
     data = comparison_to_json(comparison) | {
         'title': _title(comparison.runs[0]),

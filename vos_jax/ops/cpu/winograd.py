@@ -1,6 +1,6 @@
 """3x3 convolution by Winograd's algorithm F(4x4, 3x3), for CPUs (Lavin and Gray, CVPR 2016).
 
-Each 4x4 tile of the result needs 36 products per pair of channels in place of 144. The transforms
+Each 4x4 tile of the result needs 36 products per pair of channels instead of 144. The transforms
 are sums over six rows and six columns; what is left is 36 matrix products. The error is that of a
 plain convolution in float32: about 2e-6 of the largest value.
 """

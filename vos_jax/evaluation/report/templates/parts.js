@@ -156,7 +156,7 @@ function pictureOf(kind, sequence, stem) {
   return `pictures/${kind}/${folder}/${name}`;
 }
 
-// A frame with a mask over it; without frames the masks lie on grey.
+// A frame with a mask over it; without frames the masks are on grey.
 function stack(sequence, stem, kind, opacity) {
   const hasFrames = DATA.kinds.includes('frames');
   const images = [el('img', {src: pictureOf(hasFrames ? 'frames' : kind, sequence, stem),

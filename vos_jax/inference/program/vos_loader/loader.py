@@ -77,7 +77,7 @@ class Exported:
         return self._give(masks, (masks > 0) & (masks != VOID))
 
     def correct(self, masks):
-        """Puts masks in place of the current result, background too; 255 changes nothing."""
+        """Replaces the current result by masks, background too; 255 changes nothing."""
         self._check_started()
         masks = self._checked(masks)
         return self._give(masks, masks != VOID)
