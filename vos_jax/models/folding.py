@@ -16,7 +16,7 @@ def fold(variables):
       variables: nested dict of arrays, of any model.
 
     Returns:
-      The nested dict with kernels and biases of NumPy in place of norms; `variables` itself where
+      The nested dict with kernels and biases of NumPy instead of norms; `variables` itself where
       there is nothing to fold.
     """
     arrays = traverse_util.flatten_dict(variables)

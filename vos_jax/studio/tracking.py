@@ -12,7 +12,7 @@ class Tracking:
     """One run from a frame with a mask to the end of the video, its begin, or a stop.
 
     What the memory should know is read back from the project: painted frames behind the first one,
-    and a few of the masks found there. So a run goes on from any frame, after a stop, a correction
+    and a few of the masks found there. So a run resumes from any frame, after a stop, a correction
     or in another session.
     """
 
