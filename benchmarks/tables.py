@@ -128,13 +128,26 @@ def _results_short():
     return markdown(['model', 'trained on', 'J&F, one object', 'J&F, several', 'speed'], found)
 
 
+def _weights():
+    """The weights that come with the project, and their checksums."""
+    sums = {row['model']: row['sha256'] for row in read('results')['rows'] if 'sha256' in row}
+    found = [[model.split()[0], f'`{checksum}`'] for model, checksum in sums.items()]
+    return markdown(['weights', 'SHA-256 of `vos_jax/pretrained/NAME.npz`'], found)
+
+
 VIEWS = {
     'gpu_inference': _gpu_inference,
     'gpu_training': _gpu_training,
     'results': _results,
     'results_short': _results_short,
+    'weights': _weights,
 }
-_RECORD_OF = {'gpu_inference': 'gpu_h100', 'gpu_training': 'gpu_h100', 'results_short': 'results'}
+_RECORD_OF = {
+    'gpu_inference': 'gpu_h100',
+    'gpu_training': 'gpu_h100',
+    'results_short': 'results',
+    'weights': 'results',
+}
 
 
 def table(name, page):

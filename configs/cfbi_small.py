@@ -4,7 +4,7 @@ The same graph as `cfbi_resnet101.py` with a narrow GroupNorm backbone.
 
   python train.py --config=configs/cfbi_small.py --workdir=runs/cfbi_small
 
-On two CPU cores, 25 minutes of CPU time (40 minutes beside other work, 2026-11-25): J&F 55.7 on the
+On two CPU cores, 25 minutes of CPU time: J&F 55.7 on the
 val sequences of davis_240p (J 58.9, F 52.5), 50.9 on those of davis_multi_240p (J 50.0, F 51.9).
 """
 

@@ -8,8 +8,8 @@ The same graph as `giel_resnet50.py` with a narrow GroupNorm encoder and memory 
       --workdir=runs/giel_small_refine
 
 2,500 steps, 113 CPU minutes on two cores that had other work too: J&F 57.2 on the val sequences
-with one object, 59.7 on those with several (2026-11-21). 600 more steps of `:refine`, 97 CPU
-minutes: 59.7 and 58.9, and 60.2 and 59.0 with 8 frames of memory instead of 5 (2026-11-25).
+with one object, 59.7 on those with several. 600 more steps of `:refine`, 97 CPU
+minutes: 59.7 and 58.9, and 60.2 and 59.0 with 8 frames of memory instead of 5.
 See vos_jax/pretrained/README.md.
 
 Variants: full; refine, a second stage at the size of the test frames (more of a frame, hence more

@@ -1,5 +1,6 @@
 """What documents and docstrings cite exists, and their tables are those of the measurements."""
 
+import hashlib
 import io
 import re
 import tokenize
@@ -140,3 +141,17 @@ def test_each_record_is_shown_or_cited():
     text = ''.join(page.read_text() for page in tables.pages())
     names = [path.name for path in tables.MEASUREMENTS.glob('*.json')]
     assert [name for name in names if f'measurements/{name}' not in text] == []
+
+
+def test_dates_are_in_the_records_and_not_in_the_pages():
+    date = re.compile(r'\b20\d\d-\d\d-\d\d\b')
+    assert [name_of(page) for page in tables.pages() if date.search(page.read_text())] == []
+
+
+def test_checksums_are_those_of_the_weights():
+    rows = [row for row in tables.read('results')['rows'] if 'sha256' in row]
+    assert rows
+    for row in rows:
+        name = row['model'].split('`')[1]
+        data = (REPOSITORY / 'vos_jax' / 'pretrained' / f'{name}.npz').read_bytes()
+        assert hashlib.sha256(data).hexdigest() == row['sha256']

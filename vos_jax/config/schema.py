@@ -85,7 +85,7 @@ class Paste(Spec):
     """Objects of other clips, pasted over the clip with their own motion and ids."""
 
     probability: Share = 0.0  # of each of the `objects`
-    objects: Annotated[int, Range(0, 254)] = 1  # up to so many
+    objects: Annotated[int, Range(0, 254)] = 1  # up to N
     behind: Share = 0.3  # probability that it goes behind the objects of the clip
     scale: Factors = (0.7, 1.3)  # of the pasted object, relative as `scale` below
 
@@ -99,7 +99,7 @@ class DataSpec(Spec):
     crop: tuple[Pixels, Pixels]  # height, width
     clip_length: Annotated[int, Range(1, 1000)] = 4  # frames
     num_slots: Annotated[int, Range(1, 254)] = 3  # objects; of more, the most visible are kept
-    min_pixels: Whole = 64  # an object counts if the first frame shows so many after the crop
+    min_pixels: Whole = 64  # of the first frame after the crop, from which on an object counts
     # (from this step on, largest gap in frames)
     gap: Annotated[tuple[tuple[Whole, Count], ...], Rising(start=0)] = ((0, 1),)
     # 'first': the clip's frames follow each other; 'random': its first frame is any frame of the
@@ -114,7 +114,7 @@ class DataSpec(Spec):
     rotation: Degrees = 0.0  # both ways
     shear: Shear = 0.0  # both ways
     balanced_pixels: Whole = 0  # the first crop is drawn again until it shows so much foreground,
-    balanced_tries: Annotated[int, Range(0, 1000)] = 5  # up to so often
+    balanced_tries: Annotated[int, Range(0, 1000)] = 5  # up to N times
     jitter: Jitter = Jitter()
     colour: Colour = Colour()  # of a whole clip
     frame_colour: Colour = Colour()  # of each frame by itself, on top of that
@@ -184,7 +184,7 @@ class TrainingSpec(Spec):
     # the frames too; 'products', as 'full', but products and convolutions are kept
     remat: Literal[*REMAT] = 'none'
     unrolled: bool = False  # steps of a clip one by one: loops are slow on CPUs
-    accumulate: Count = 1  # parts in which each device works off its clips of a batch
+    accumulate: Count = 1  # parts in which each device computes its clips of a batch
     log_every: Count = 100  # steps
     checkpoint_every: Count = 1000
     evaluate_every: Whole = 10_000  # 0: never

@@ -63,7 +63,7 @@ def shard_batch(shapes, mesh, accumulate=1):
     Args:
       shapes: dict(frames=[B, T, H, W, 3], labels=[B, T, H, W], objects=[B, K]), arrays or shapes.
       mesh: from `make_mesh`.
-      accumulate: parts in which each device works off its clips.
+      accumulate: parts in which each device computes its clips.
 
     Returns:
       dict of NamedSharding.

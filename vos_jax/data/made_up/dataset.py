@@ -56,7 +56,7 @@ def write_dataset(
       frames: frames of each sequence.
       size: (height, width).
       seed: int, 0 or more.
-      max_objects: objects of a sequence, at most.
+      max_objects: objects of a sequence, up to N.
       report: called with a line for each sequence.
     """
     root = Path(root)
