@@ -155,3 +155,29 @@ def test_checksums_are_those_of_the_weights():
         name = row['model'].split('`')[1]
         data = (REPOSITORY / 'vos_jax' / 'pretrained' / f'{name}.npz').read_bytes()
         assert hashlib.sha256(data).hexdigest() == row['sha256']
+
+
+def defined_flags():
+    """Names of all flags that the commands define, as they are typed."""
+    text = ''.join(path.read_text() for path in (REPOSITORY / 'vos_jax').rglob('*.py'))
+    names = re.findall(r"(?:DEFINE_\w+|\bdefine)\(\s*'([\w-]+)'", text)
+    return {*names, *(f'no{name}' for name in names), 'config', 'help'}
+
+
+def flags_of_commands(text):
+    """(line, flag) of the project's own commands in the blocks of a page."""
+    blocks = re.findall(r'^```\n(.*?)^```', text, re.M | re.S)
+    lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
+    own = re.compile(r'\bvos-\w+|vos_jax\.commands\.|\b(train|evaluate)\.py')
+    for line in filter(own.search, lines):
+        for flag in re.findall(r' --([\w-]+)', line.partition('#')[0]):
+            yield line, flag
+
+
+def test_commands_of_the_pages_have_the_flags_they_are_given():
+    known = defined_flags()
+    used = [pair for page in PAGES for pair in flags_of_commands(page.read_text())]
+    assert len(used) > 50
+    others = {'zone', 'worker', 'command', 'cluster', 'workload', 'max-restarts'}  # of cloud tools
+    others |= {'tpu-type', 'docker-image', 'nodes', 'ntasks-per-node', 'gpus-per-node'}
+    assert [pair for pair in used if pair[1] not in known | others] == []
