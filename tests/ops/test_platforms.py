@@ -64,7 +64,7 @@ def frame_step(name):
         previous = temporal.Previous(frame, features, given, now)
         memory, _ = temporal.memorise(model, variables, previous, objects)
         return temporal.temporal_step(
-            model, variables, memory, previous, features, objects, 0, now + 1
+            model, variables, memory, previous, features, objects, position=0, time=now + 1
         )[0].logits
 
     return jax.jit(step), (variables, frame, masks, objects, now)

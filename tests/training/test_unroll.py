@@ -17,6 +17,8 @@ from tests.models.tiny import (
     softmax,
     variables_of,
 )
+from vos_jax.config.read import read
+from vos_jax.config.schema import TrainingSpec
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import protocol
@@ -215,4 +217,4 @@ def test_how_steps_are_compiled_changes_neither_loss_nor_gradient(plain_gradient
 
 def test_an_unknown_remat_is_refused():
     with pytest.raises(InputError, match="is 'all'; one of 'none', 'products', 'step', 'full'"):
-        Unrolling(remat='all')
+        read(TrainingSpec, {'remat': 'all'}, 'training')
