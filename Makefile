@@ -1,5 +1,6 @@
 # make venv     a virtual environment in .venv with everything to train, evaluate and test
 # make demo     segment, train for a few minutes on made-up video, evaluate, report
+# make check    style, the one-way imports, and tests that compile nothing: before each commit
 # make test     the quick test suite, on the CPU; compilations are kept for the next time
 # make pytorch  PyTorch too, for the comparison with it
 # make slow     the tests that make test leaves out, but for those that need a GPU
@@ -22,10 +23,15 @@ else
 endif
 # A file's tests run in one process: what they share is made once.
 WORKERS := -n 2 --dist loadfile
+# Tests that compile nothing.
+CHECKS := tests/test_style.py tests/test_docs.py tests/test_imports.py tests/storage \
+  $(addprefix tests/data/test_,augment.py jpeg.py layouts.py listing.py lists.py masks.py overlay.py pasting.py pictures.py png.py records.py) \
+  $(addprefix tests/evaluation/test_,compare.py metrics.py predictions.py protocols.py results.py) \
+  $(addprefix tests/video/test_,given.py output.py scaling.py threads.py)
 QUICK := not slow and not long and not gpu and not pytorch and not browser
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pytorch demo test slow long fuzz tables lint format clean
+.PHONY: help venv pytorch demo check test slow long fuzz tables lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -44,6 +50,9 @@ pytorch: $(STAMP)
 
 demo: $(STAMP)
 	$(PYTHON) -m vos_jax.commands.demo
+
+check: lint
+	$(PYTHON) -m pytest -q $(WORKERS) -m '$(QUICK)' $(CHECKS)
 
 test: $(STAMP)
 	$(PYTHON) -m pytest $(WORKERS) -m '$(QUICK)'
