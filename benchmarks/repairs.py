@@ -30,18 +30,21 @@ COLUMNS = {
 NUM_MEMORY = 5
 
 
-def measure(spec, part, size, num_objects, repairs, count):
+def measure(spec, part, size, num_objects, repairs, *, count, batch):
     """Rows of one config: all repairs first, then without each of `repairs`, then without any.
 
     Args:
       spec: FILE[:VARIANT]; part: 'frame' or 'train'; size: (height, width).
       num_objects: objects of the frames or slots of the batch.
       repairs: names of `switch.REPAIRS`.
-      count: calls of each program.
+      count: calls of each program; batch: clips of a train step.
     """
     measuring.without_cached_compilations()
     config = configs.load_for_device(spec)
-    prepared = {'frame': _frame_step, 'train': _train_step}[part](config, size, num_objects)
+    if part == 'frame':
+        prepared = _frame_step(config, size, num_objects)
+    else:
+        prepared = _train_step(config, size, num_objects, batch)
     kept = {'': switch.REPAIRS}
     kept |= {name: tuple(r for r in switch.REPAIRS if r != name) for name in repairs}
     kept['all'] = ()
@@ -92,10 +95,10 @@ def _frame_step(config, size, num_objects):
     return compile_step
 
 
-def _train_step(config, size, slots):
+def _train_step(config, size, slots, batch_size):
     model = registry.build(config.model)
     optimizer, _ = make_optimizer(config.optimizer, config.training.steps)
-    batch = jax.device_put(inputs.make_batch(1, config.data.clip_length, size, slots))
+    batch = jax.device_put(inputs.make_batch(batch_size, config.data.clip_length, size, slots))
     state = train_step.make_state(model, optimizer, batch, config.training.ema_decay)
     state = jax.device_put(state)
 
@@ -115,8 +118,8 @@ def main(argv):
     for spec in wanted.config:
         configs.load(spec)
         for part in wanted.part:
-            args = (spec, part, size, wanted.objects, wanted.repair, wanted.count)
-            found = measuring.in_own_process(measure, *args)
+            args = (spec, part, size, wanted.objects, wanted.repair)
+            found = measuring.in_own_process(measure, *args, count=wanted.count, batch=wanted.batch)
             measuring.print_table(found, COLUMNS)
             rows += found
     measuring.write_json(wanted.out, {'benchmark': 'repairs', 'size': wanted.size, 'rows': rows})
@@ -128,6 +131,7 @@ if __name__ == '__main__':
     flags.DEFINE_list('repair', list(switch.REPAIRS), 'Repairs to leave out, one at a time.')
     flags.DEFINE_string('size', '432x240', 'Frames, WIDTHxHEIGHT.')
     flags.DEFINE_integer('objects', 2, 'Objects.', lower_bound=1)
+    flags.DEFINE_integer('batch', 1, 'Clips of a train step.', lower_bound=1)
     flags.DEFINE_integer('count', 7, 'Calls of each program.', lower_bound=1)
     flags.DEFINE_string('out', None, 'JSON file for the figures.')
     run_main(main)
