@@ -84,7 +84,7 @@ def _frame_step(config, size, num_objects):
     def step(variables, memory, previous, frame, objects, time):
         features = model.apply(variables, frame, method='encode')
         prediction, *_ = temporal.temporal_step(
-            model, variables, memory, previous, features, objects, 1, time
+            model, variables, memory, previous, features, objects, position=1, time=time
         )
         return aggregation.labels_of(prediction.logits)
 
