@@ -77,6 +77,7 @@ def run_main(main, define_flags=lambda: None):
             _print_help(main)
             return
         logging.get_absl_handler().addFilter(_is_no_disk_error)
+        sys.unraisablehook = _report_unraisable
         app.run(main, flags_parser=_parse_flags)
     except Exception as error:
         told = _told_in_one_line(error)
@@ -130,6 +131,12 @@ def _print_any_text():
 def _is_no_disk_error(record):
     """On a full disk Orbax logs forty lines for each array; the error is raised as well."""
     return not (record.exc_info and record.exc_info[1] and disk_reason(record.exc_info[1]))
+
+
+def _report_unraisable(unraisable):
+    """On a full disk writes of Orbax end after their event loop; the error is raised as well."""
+    if str(unraisable.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(unraisable)
 
 
 def _list_in_help(names):

@@ -105,3 +105,11 @@ def test_other_errors_pass(error):
     with pytest.raises(type(error)) as found, disk.explain_disk_errors('out'):
         raise error
     assert found.value is error
+
+
+def test_a_file_that_ffmpeg_names_as_a_url_is_below_its_folder(tmp_path):
+    with (
+        pytest.raises(InputError, match=r'a\.mp4: cannot be written \(File too large\)'),
+        disk.explain_disk_errors(tmp_path),
+    ):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), f'file:{tmp_path / "a.mp4"}')

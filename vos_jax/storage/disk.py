@@ -93,7 +93,7 @@ def explain_disk_errors(below, flag='--out'):
         reason = disk_reason(error)
         if reason is None or not _is_below(error, Path(below)):
             raise
-        place = getattr(error, 'filename', None) or below
+        place = _named(error) or below
         raise InputError(
             f'{place}: cannot be written ({reason}); make room or name another {flag}. {_KEPT}'
         ) from error
@@ -104,8 +104,16 @@ def _is_below(error, folder):
         return True  # a library's words for a full disk
     if error.filename is None:
         return error.errno in _OF_WRITING
-    if not isinstance(error.filename, str | os.PathLike):
+    if (named := _named(error)) is None:
         return False
-    named, folder = Path(error.filename).absolute(), Path(folder).absolute()
+    named, folder = named.absolute(), Path(folder).absolute()
     # Also above it: making the folder fails at the first of its parents.
     return folder in (named, *named.parents) or named in folder.parents
+
+
+def _named(error):
+    """Path of the file that an error names, or None. FFmpeg's errors name it as a URL."""
+    name = getattr(error, 'filename', None)
+    if not isinstance(name, str | os.PathLike):
+        return None
+    return Path(os.fspath(name).removeprefix('file:'))
