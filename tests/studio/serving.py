@@ -62,7 +62,7 @@ class Served:
             status = self.ask('GET', 'api/status')[1]
             if condition(status):
                 return status
-            time.sleep(0.1)
+            time.sleep(0.01)  # a small model takes 5 ms for a frame
         raise AssertionError(f'not reached: {status}')
 
     def end(self, kill=False):
