@@ -1,6 +1,6 @@
 """Checks a data set, published or prepared: reads every file, compares with the published numbers.
 
-The command is `vos-check` (vos_jax.commands.check), also as `python -m data_prep.check`.
+The command is `vos-check` (vos_jax.commands.check).
 """
 
 import dataclasses
@@ -259,9 +259,3 @@ def _draw_clip(video):
         labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
         images.append(overlay.overlay(frame, labels))
     return overlay.side_by_side(images)
-
-
-if __name__ == '__main__':
-    from vos_jax.commands.check import run
-
-    run()

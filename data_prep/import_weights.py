@@ -1,7 +1,7 @@
 """PyTorch weights in and out: a state_dict becomes a weights file of vos_jax, and back.
 
 Neither direction needs PyTorch, and no code in the .pth file is run. The command is `vos-import`
-(vos_jax.commands.import_weights), also as `python -m data_prep.import_weights`.
+(vos_jax.commands.import_weights).
 """
 
 from pathlib import Path
@@ -162,9 +162,3 @@ def _check_values(found, constants, where):
                 f"{where}: '{name}' is {array.ravel()}, our models have {constants[name].ravel()}; "
                 'weights of this input cannot be used'
             )
-
-
-if __name__ == '__main__':
-    from vos_jax.commands.import_weights import run
-
-    run()

@@ -1,6 +1,6 @@
 """Prepares a data set once: shards that training reads fast, on all cores, resumed after a kill.
 
-The command is `vos-prepare` (vos_jax.commands.prepare), also as `python -m data_prep.prepare`.
+The command is `vos-prepare` (vos_jax.commands.prepare).
 """
 
 import contextlib
@@ -78,7 +78,7 @@ def list_videos(data_set, trees, splits, options):
         videos, problems = find_videos(data_set, trees, split, options)
         problems += [problem for video in videos for problem in find_problems(video)]
         if problems:
-            more = f' ({len(problems) - 1} more: data_prep.check)' if problems[1:] else ''
+            more = f' ({len(problems) - 1} more: vos-check)' if problems[1:] else ''
             raise InputError(f'{problems[0]}{more}')
         if videos:
             found[split] = videos
@@ -168,9 +168,3 @@ def _remove(work, folders):
 
 def _names(trees):
     return ', '.join(source for tree in trees for source in tree.sources)
-
-
-if __name__ == '__main__':
-    from vos_jax.commands.prepare import run
-
-    run()

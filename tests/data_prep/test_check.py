@@ -158,7 +158,7 @@ def test_the_command_fails_where_anything_is_wrong(davis):
     command = [
         sys.executable,
         '-m',
-        'data_prep.check',
+        'vos_jax.commands.check',
         'davis2017',
         f'--data={davis}',
         '--workers=1',

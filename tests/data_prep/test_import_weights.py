@@ -59,7 +59,7 @@ def test_a_round_trip_gives_the_same_bits(files, resnet):
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(files, run_python, tmp_path):
     folder, _ = files
     (tmp_path / 'file').touch()
-    code = "import runpy; runpy.run_module('data_prep.import_weights', run_name='__main__')"
+    code = "import runpy; runpy.run_module('vos_jax.commands.import_weights', run_name='__main__')"
     result = run_python(
         code,
         '--format=torchvision_resnet50',
@@ -245,7 +245,7 @@ def test_stm_with_other_statistics_of_the_input_is_refused():
     ],
 )
 def test_the_command_ends_with_one_line_and_code_2(run_python, arguments, words):
-    code = "import runpy; runpy.run_module('data_prep.import_weights', run_name='__main__')"
+    code = "import runpy; runpy.run_module('vos_jax.commands.import_weights', run_name='__main__')"
     result = run_python(code, *arguments)
     assert result.returncode == 2
     assert result.stderr.startswith(f'error: {words}')

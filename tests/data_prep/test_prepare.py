@@ -229,7 +229,7 @@ def test_a_run_goes_on_after_an_error(davis, davis_prepared, tmp_path):
     done = {p.name: p.stat().st_mtime_ns for p in work.glob('*train*-of-00003')}
     assert len(done) == 2
     assert not list(work.glob('.*part'))
-    with pytest.raises(InputError, match=r'incomplete: run its data_prep\.prepare again'):
+    with pytest.raises(InputError, match=r'incomplete: run vos-prepare again'):
         prepared.prepared(tmp_path / 'again', 'train')
     frame.write_bytes(whole)
     folder, _ = prepare('davis2017', [davis], tmp_path / 'again')
@@ -250,7 +250,7 @@ def test_a_run_does_not_go_on_with_other_files(davis, tmp_path):
         prepare('davis2017', [davis], tmp_path / 'out')
 
 
-COMMAND = [sys.executable, '-m', 'data_prep.prepare', 'davis2017']
+COMMAND = [sys.executable, '-m', 'vos_jax.commands.prepare', 'davis2017']
 
 
 @pytest.mark.slow

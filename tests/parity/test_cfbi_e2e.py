@@ -1,6 +1,6 @@
 """From a .pth file to PNGs: CFBI's masks against those of the released evaluator, label by label.
 
-The checkpoint goes through data_prep.import_weights and evaluate.py, each in a process of its own.
+The checkpoint goes through vos-import and evaluate.py, each in a process of its own.
 """
 
 import os
@@ -51,7 +51,7 @@ def imported(cfbi_state_dict, tmp_path_factory):
     folder = tmp_path_factory.mktemp('cfbi')
     torch_writer.write(folder / 'cfbi.pth', cfbi_state_dict)
     files = (folder / 'cfbi.pth', folder / 'cfbi.npz')
-    command('-m', 'data_prep.import_weights', '--format=cfbi', *files)
+    command('-m', 'vos_jax.commands.import_weights', '--format=cfbi', *files)
     return folder / 'cfbi.npz'
 
 

@@ -230,8 +230,8 @@ def _find_index(root):
         raise InputError(f'{root}: several data sets in it; give one, such as {found[0].parent}')
     hint = ''
     if any(root.glob('**/*.incomplete')):
-        hint = ' (one there is incomplete: run its data_prep.prepare again)'
-    raise InputError(f'{root}: no {INDEX} in it{hint}; prepare with python -m data_prep.prepare')
+        hint = ' (one there is incomplete: run vos-prepare again)'
+    raise InputError(f'{root}: no {INDEX} in it{hint}; prepare with vos-prepare')
 
 
 def _sequence(folder, video):
