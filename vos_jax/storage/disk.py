@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import os
+import re
 import uuid
 from pathlib import Path
 
 from vos_jax.errors import InputError, disk_reason
 
+_BUCKET = re.compile('(^|/)(gs|s3|https?):/')  # as a Path says it: one slash, maybe made absolute
 _KEPT = 'What is finished is kept, the same command resumes'
 # Errors of writing, which come without the name of a file.
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -26,6 +28,11 @@ def prepare_folder(folder, flag='--out'):
     Raises:
       InputError: where the folder cannot be made or written to.
     """
+    if _BUCKET.search(str(folder)):
+        raise InputError(
+            f'{folder}: cannot be written (a bucket, not a folder); mount it, and name the folder '
+            f'where it is mounted by {flag}'
+        )
     try:
         _probe(Path(folder))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
