@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vos_jax.errors import InputError, disk_reason
 
-_BUCKET = re.compile('(^|/)(gs|s3|https?):/')  # as a Path says it: one slash, maybe made absolute
+_BUCKET = re.compile('://|(^|/)(gs|s3|https?):/')  # one slash is left where it was made a Path
 _KEPT = 'What is finished is kept, the same command resumes'
 # Errors of writing, which come without the name of a file.
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -30,8 +30,8 @@ def prepare_folder(folder, flag='--out'):
     """
     if _BUCKET.search(str(folder)):
         raise InputError(
-            f'{folder}: cannot be written (a bucket, not a folder); mount it, and name the folder '
-            f'where it is mounted by {flag}'
+            f'{flag} is {folder}, a bucket, not a folder: mount the bucket and give the folder '
+            '(docs/tpu_pods.md)'
         )
     try:
         _probe(Path(folder))

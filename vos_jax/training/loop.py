@@ -28,12 +28,8 @@ def train(config, workdir, evaluate=None):
     Raises:
       InputError: for wrong input. FloatingPointError: for a loss that is not finite.
     """
-    if '://' in str(workdir):
-        raise InputError(
-            f'--workdir is {workdir}: mount the bucket and give the folder (docs/tpu_pods.md)'
-        )
-    workdir = Path(workdir)
     disk.prepare_folder(workdir, '--workdir')
+    workdir = Path(workdir)
     was_there = workdir.exists()
     try:
         with disk.explain_disk_errors(workdir, '--workdir'):
