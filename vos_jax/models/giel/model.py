@@ -9,6 +9,7 @@ import numpy as np
 from vos_jax.errors import InputError
 from vos_jax.models import efficientnet_lite, protocol
 from vos_jax.models.decoder import Decoder
+from vos_jax.models.features import KeyValueFeatures
 from vos_jax.models.giel.parts import CoarseHead, LabelEncoder, TemporalAttention
 from vos_jax.models.giel.spec import GIELSpec
 from vos_jax.models.layers import Conv1x1
@@ -18,20 +19,6 @@ from vos_jax.ops import memory as memory_ops
 from vos_jax.ops.cpu import switch
 from vos_jax.ops.grid import Grid
 from vos_jax.ops.tiling import by_tiles
-
-
-@flax.struct.dataclass
-class Features:
-    """What depends on a frame alone: skip features, key and value of the query encoder.
-
-    `size` is the (H, W) of the frame before padding.
-    """
-
-    r3: jax.Array
-    r2: jax.Array
-    key: jax.Array
-    value: jax.Array
-    size: tuple = flax.struct.field(pytree_node=False)
 
 
 @flax.struct.dataclass
@@ -110,7 +97,7 @@ class GIEL(nn.Module):
           train: whether norms use batch statistics.
 
         Returns:
-          Features.
+          KeyValueFeatures.
         """
         dtype = self.dtype or jnp.float32
         grid = self._grid(frames.shape[1:3])
@@ -120,7 +107,7 @@ class GIEL(nn.Module):
         else:
             x = grid.pad(protocol.normalise(frames, dtype), (1, 2))
             r2, r3, r4 = self.query_encoder(x, train)
-        return Features(r3, r2, self.key(r4), self.value(r4), size=frames.shape[1:3])
+        return KeyValueFeatures(r3, r2, self.key(r4), self.value(r4), size=frames.shape[1:3])
 
     def memorise(self, frames, features, masks, objects, time, train=False):
         """Makes the memory entry of a frame.

@@ -11,6 +11,7 @@ import numpy as np
 
 from vos_jax.models import protocol
 from vos_jax.models.decoder import Decoder
+from vos_jax.models.features import KeyValueFeatures
 from vos_jax.models.layers import Conv
 from vos_jax.models.resnet import Encoder
 from vos_jax.models.stm.spec import STMSpec
@@ -19,20 +20,6 @@ from vos_jax.ops import memory as memory_ops
 from vos_jax.ops.grid import Grid
 
 RELEASED_OBJECTS = 10
-
-
-@flax.struct.dataclass
-class Features:
-    """What depends on a frame alone: skip features, key and value of the query encoder.
-
-    `size` is the (H, W) of the frame before padding.
-    """
-
-    r3: jax.Array
-    r2: jax.Array
-    key: jax.Array
-    value: jax.Array
-    size: tuple = flax.struct.field(pytree_node=False)
 
 
 @flax.struct.dataclass
@@ -83,10 +70,12 @@ class STM(nn.Module):
           train: whether norms use batch statistics.
 
         Returns:
-          Features.
+          KeyValueFeatures.
         """
         r2, r3, r4 = self.query_encoder(self._image(frames), train)
-        return Features(r3, r2, self.query_key(r4), self.query_value(r4), size=frames.shape[1:3])
+        return KeyValueFeatures(
+            r3, r2, self.query_key(r4), self.query_value(r4), size=frames.shape[1:3]
+        )
 
     def memorise(self, frames, features, masks, objects, time, train=False):
         """Makes the memory entry of a frame.
