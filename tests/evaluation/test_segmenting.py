@@ -12,7 +12,7 @@ from vos_jax.evaluation import protocols
 from vos_jax.evaluation.ledger import Ledger
 from vos_jax.evaluation.pipeline import Lane, grouped, segment_all
 from vos_jax.evaluation.progress import SequenceProgress
-from vos_jax.evaluation.segmenting import MaskWriter, frames_of, segment
+from vos_jax.evaluation.segmenting import MaskWriter, frames_of, segment_together
 from vos_jax.inference.runner import drive
 from vos_jax.storage import checksum
 
@@ -43,7 +43,7 @@ def num_threads():
 
 
 def test_masks_lie_on_the_disk_with_their_checksums(tasks, tmp_path, draw):
-    timing, checksums = segment(CopyFirst(), tasks[0], tmp_path)
+    ((timing, checksums),) = segment_together([CopyFirst()], tasks[:1], [tmp_path])
     assert timing.frames == 7
     assert sorted(checksums) == [f'{t:05d}' for t in range(7)]
     for stem, value in checksums.items():
@@ -55,7 +55,7 @@ def test_masks_lie_on_the_disk_with_their_checksums(tasks, tmp_path, draw):
 def test_nothing_is_written_before_the_first_given_mask(make_youtube, draw, tmp_path):
     root = make_youtube({'a': (draw(6, ids=(2, 5)), {5: 1, 2: 3})})
     (task,) = protocols.load('youtube_vos2018', root).tasks
-    segment(CopyFirst(), task, tmp_path / 'out')
+    segment_together([CopyFirst()], [task], [tmp_path / 'out'])
     written = (tmp_path / 'out').iterdir()
     shown = {path.stem: set(np.unique(masks.read_labels(path))) for path in written}
     assert shown == {
@@ -79,7 +79,7 @@ def test_a_broken_frame_ends_the_sequence_by_name(tasks, tmp_path):
     path = tasks[0].sequence.frames[3]
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match=r'dog/00003\.jpg'):
-        segment(CopyFirst(), tasks[0], tmp_path)
+        segment_together([CopyFirst()], tasks[:1], [tmp_path])
     assert num_threads() == 0
 
 

@@ -38,21 +38,6 @@ class Timing:
             self.seconds += seconds
 
 
-def segment(
-    segmenter,
-    task: Task,
-    folder: Path,
-    *,
-    count_compilations: Callable[[], int] = lambda: 0,
-    on_frame: Callable[[Task, int], None] = lambda task, index: None,
-) -> tuple[Timing, dict[str, int]]:
-    """Segments one sequence; see `segment_together`."""
-    (found,) = segment_together(
-        [segmenter], [task], [folder], count_compilations=count_compilations, on_frame=on_frame
-    )
-    return found
-
-
 def segment_together(
     segmenters: Sequence,
     tasks: Sequence[Task],
