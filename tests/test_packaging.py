@@ -175,8 +175,18 @@ def installed(tmp_path_factory):
     wheel = build(folder / 'source', folder / 'built')
     venv.create(folder / 'venv', with_pip=True)
     python = folder / 'venv' / 'bin' / 'python'
-    pip = [python, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-index', wheel]
-    subprocess.run(pip, check=True)
+    # Settings of this machine (a target, a prefix), and a vos_jax on PYTHONPATH or in the current
+    # folder, which pip would take for this one and then install nothing, have no say.
+    flags = ['--isolated', 'install', '--ignore-installed', '--no-deps', '--no-index']
+    done = subprocess.run(
+        [python, '-I', '-m', 'pip', *flags, wheel],
+        cwd=folder,
+        env={**os.environ, 'PIP_CONFIG_FILE': os.devnull},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / 'venv' / 'bin' / 'vos-segment').is_file(), done.stdout
     (site,) = (folder / 'venv').glob('lib/python*/site-packages')
     here = [path for path in sys.path if path.endswith('site-packages')]
     (site / 'of_the_tests.pth').write_text('\n'.join(here))
