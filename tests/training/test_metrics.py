@@ -61,6 +61,11 @@ def test_a_resumed_run_drops_the_steps_that_come_again(tmp_path):
     with MetricWriter(tmp_path, start_step=20) as writer:
         writer.write_scalars(30, {'loss': 31})
     assert [line['loss'] for line in read_metrics(tmp_path)] == [10, 20, 31]
+    assert [(e.step, e.value) for e in events(tmp_path).Scalars('loss')] == [
+        (10, 10),
+        (20, 20),
+        (30, 31),
+    ]
 
 
 def test_a_new_run_in_an_old_folder_starts_its_lines_anew(tmp_path):

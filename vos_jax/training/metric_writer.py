@@ -42,9 +42,9 @@ class MetricWriter:
         self._lines = path.open('a', encoding='utf-8', buffering=1)  # a kill loses no line
         self._events = EventFileWriter(str(self._workdir / 'events'))
         if start_step:
-            # TensorBoard hides older events from this step on.
+            # TensorBoard hides older events from this step on: the one resumed from stays.
             session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._add_event(start_step, session_log=session)
+            self._add_event(start_step + 1, session_log=session)
 
     def write_scalars(self, step, scalars):
         """Writes {name: number} at a step; arrays of one element are fetched from their device."""
