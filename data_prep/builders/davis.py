@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 
-from data_prep.builders.videos import DataSet, Video, fits_upright
-from vos_jax.data import layouts, lists
+from data_prep.builders.videos import DataSet, Video, settle_orientation
+from vos_jax.data import lists
 from vos_jax.data import masks as mask_files
 from vos_jax.data.frames import SUFFIXES
 from vos_jax.data.layouts import choose_resolution
@@ -33,7 +33,8 @@ def list_split(tree, split, options, *, year):
         videos.append(Video(video, frames, masks, needs=needs))
     form, told = _form_of(videos, year)
     videos = [dataclasses.replace(video, form=form) for video in videos]
-    return layouts.settle_orientation(videos, fits_upright), problems + told
+    problems += told
+    return settle_orientation(videos, problems, tree, [(images, annotations)]), problems
 
 
 def _find_root(tree, year):

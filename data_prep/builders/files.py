@@ -40,16 +40,19 @@ class File:
     def __str__(self):
         return f'{self.place}:{self.member}' if self.member else self.place
 
-    def read(self):
-        """Reads the content, as bytes."""
+    def read(self, most=-1):
+        """Reads the content, or up to N bytes of it, as bytes."""
         with reading(self, 'whole'):
             if self.offset >= 0:
                 with open(self.place, 'rb') as archive:
-                    return os.pread(archive.fileno(), self.size, self.offset)
+                    size = self.size if most < 0 else min(most, self.size)
+                    return os.pread(archive.fileno(), size, self.offset)
             if self.member:
-                return _open_zip(self.place).read(self.member)
+                with _open_zip(self.place).open(self.member) as file:
+                    return file.read(most)
             check_link(self.place)
-            return Path(self.place).read_bytes()
+            with open(self.place, 'rb') as file:
+                return file.read(most)
 
 
 class FileTree:

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from data_prep.builders import coco, sbd
-from data_prep.builders.videos import DataSet, Video, fits_upright
-from vos_jax.data import layouts, listing, pictures
+from data_prep.builders.videos import DataSet, Video, settle_orientation
+from vos_jax.data import listing, pictures
 from vos_jax.data.frames import SUFFIXES
 from vos_jax.data.png import head_of
 from vos_jax.errors import InputError
@@ -36,7 +36,7 @@ def list_split(tree, split, options):
     videos, problems = found
     prefix = re.sub(r'(\.zip|\.tar|\.tgz|\.tar\.\w+)$', '', Path(tree.sources[0]).name)
     videos = [dataclasses.replace(video, name=f'{prefix}-{video.name}') for video in videos]
-    return layouts.settle_orientation(videos, fits_upright), problems
+    return settle_orientation(videos, problems), problems
 
 
 def _coco(tree):

@@ -1,19 +1,23 @@
 """Videos of a published data set, and the example that is stored of each."""
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 
-from vos_jax.data import exif, pictures
+from vos_jax.data import exif, layouts, listing, pictures
 from vos_jax.data import frames as frame_files
 from vos_jax.data import masks as mask_files
 from vos_jax.data.png import encode_plain
 from vos_jax.errors import InputError
 from vos_jax.storage.names import times
 from vos_jax.storage.palette import VOID
+
+_HEAD = 1 << 16  # bytes of a JPEG that tell its orientation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,20 +137,47 @@ def read_video(video):
 def size_of(video):
     """(height, width) of the frames as they are seen; those of layouts.Sequence.size."""
     file = next(iter(video.frames.values()))
-    upright = video.upright and fits_upright(video) is not False
-    return frame_files.decode_size(file.read(), file, upright=upright)
+    return frame_files.decode_size(file.read(), file, upright=video.upright)
 
 
-def fits_upright(video):
-    """Whether the masks fit the frames as their EXIF turns them; None where sizes do not tell."""
-    file, masks = next(iter(video.frames.values()), None), list(video.masks.values())
-    if file is None or not masks:
-        return None
+def settle_orientation(videos, problems, tree=None, folders=()):
+    """Videos of which each says whether its frames are turned; see layouts.settle_orientation.
 
-    def mask_size():
-        return pictures.read_size(masks[0].read(), masks[0], 'mask')
+    Args:
+      videos: listed Videos.
+      problems: list of texts, to which those of videos that cannot be settled are added.
+      tree, folders: of the rest of the set: pairs of folders of images and masks in a FileTree.
+    """
+    others = (
+        _fit_of(_unlisted(tree, f'{images}/{name}', f'{masks}/{name}'))
+        for images, masks in folders
+        for name in tree.folders_below(images)
+    )
+    return layouts.settle_orientation(
+        videos, others, _fit_of, lambda error: problems.append(str(error))
+    )
 
-    return frame_files.fits_upright(file.read(), file, mask_size)
+
+def _fit_of(video):
+    file, mask = (next(iter(files.values()), None) for files in (video.frames, video.masks))
+    with contextlib.suppress(InputError):  # of a broken file, told when it is read
+        head = file.read(_HEAD) if file and mask else b''
+        if head and (pictures.form_of(head) != 'JPEG' or exif.read_orientation(head) != 1):
+            size = functools.partial(_size_of_mask, mask)
+            return frame_files.fit_of_mask(file.read(), file, size)
+    return frame_files.Fit.PLAIN
+
+
+def _unlisted(tree, images, annotations):
+    """The Video in two folders; without files where it could not be listed."""
+    with contextlib.suppress(InputError):
+        frames = listing.by_stem(tree.folder(images), frame_files.SUFFIXES, images)
+        return Video(images, frames, listing.by_stem(tree.folder(annotations), ('.png',), images))
+    return Video(images, {}, {})
+
+
+def _size_of_mask(file):
+    return pictures.read_size(file.read(), file, 'mask')
 
 
 def check_size(frame, file, size):

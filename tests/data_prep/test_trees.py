@@ -228,6 +228,54 @@ def test_check_tells_of_links_and_lost_masks(tmp_path):
         prepared('davis2017', root, 'train')
 
 
+def turned_set(root, videos, listed):
+    """Videos of one frame by name: (orientation, size of its mask), over portraits or squares."""
+    for name, (orientation, size) in videos.items():
+        ramp = np.linspace(0, 255, 24 * 24, dtype=np.uint8).reshape(24, 24)[
+            : 16 + 8 * (size is None)
+        ]
+        image = np.stack([ramp] * 3, axis=-1)
+        save(root / 'JPEGImages/480p' / name / '0.jpg', image, **with_exif(orientation))
+        mask = np.zeros(size or (24, 24), np.uint8)
+        mask[:5, :7] = 1
+        save(root / 'Annotations/480p' / name / '0.png', mask)
+    (root / 'ImageSets/2017').mkdir(parents=True)
+    (root / 'ImageSets/2017/train.txt').write_text('\n'.join(listed))
+
+
+STORED, UPRIGHT, SQUARE = (6, (16, 24)), (6, (24, 16)), (3, None)
+
+
+@pytest.mark.parametrize(('rest', 'is_turned'), [(STORED, False), (UPRIGHT, True)])
+@pytest.mark.parametrize('listed', [['square'], ['square', 'rest'], ['rest']])
+def test_frames_whose_size_does_not_tell_lie_as_the_rest_of_the_set(
+    tmp_path, rest, is_turned, listed
+):
+    plain = {f'plain{i}': (1, (16, 24)) for i in range(70)}
+    turned_set(tmp_path, plain | {'rest': rest, 'square': SQUARE, 'x/a': (1, None)}, listed)
+    found = layouts.davis(tmp_path, 'train')
+    assert [sequence.upright for sequence in found] == [is_turned] * len(listed)
+    made = prepared('davis2017', tmp_path, 'train')
+    assert_same(listed_of(found), made)
+    tasks = protocols.annotations.list_davis(tmp_path, 'train', '2017', None)
+    assert_same(listed_of(tasks), made)
+
+
+def test_a_set_with_masks_of_both_kinds_is_read_by_sequence_or_refused(tmp_path):
+    turned_set(tmp_path, {'s': STORED, 'u': UPRIGHT, 'square': SQUARE}, ['s', 'u'])
+    found = layouts.davis(tmp_path, 'train')
+    assert [sequence.upright for sequence in found] == [False, True]
+    assert_same(listed_of(found), prepared('davis2017', tmp_path, 'train'))
+    (tmp_path / 'ImageSets/2017/train.txt').write_text('square\ns')
+    for read in (layouts.davis, lambda *_: prepared('davis2017', *_)):
+        with pytest.raises(
+            InputError, match=r'square/0\.png: EXIF turns.*save these frames without'
+        ):
+            read(tmp_path, 'train')
+    told = 'square/0.png: EXIF turns the frames'
+    assert sum(told in problem for problem in problems_of(tmp_path)) == 1
+
+
 def test_links_in_archives_are_refused(tmp_path):
     with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
         info = tarfile.TarInfo('JPEGImages/480p/a/00000.jpg')

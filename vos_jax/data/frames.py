@@ -1,5 +1,7 @@
 """Frames on disk: JPEG through simplejpeg, PNG and WebP through Pillow, always RGB and upright."""
 
+import enum
+import mmap
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,15 @@ from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
+
+
+class Fit(enum.Enum):
+    """How masks lie over frames that have an EXIF orientation; PLAIN where there is none."""
+
+    PLAIN = enum.auto()
+    UPRIGHT = enum.auto()
+    STORED = enum.auto()
+    EITHER = enum.auto()  # sizes do not tell
 
 
 def read_frame(path, *, pad=False, buffer=None, size=None, upright=True):
@@ -72,19 +83,31 @@ def decode_size(data, name, *, upright=True):
     return size
 
 
-def fits_upright(data, name, mask_size):
-    """Whether a set's masks fit a frame as its EXIF turns it; None where sizes do not tell.
+def read_orientation(path):
+    """Orientation of a frame as exif.read_orientation; pages of the file that tell are read."""
+    try:
+        with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return exif.read_orientation(data)
+    except (OSError, ValueError):  # no such file, or an empty one: told when it is read
+        return 1
+
+
+def fit_of_mask(data, name, mask_size):
+    """How a mask lies over a frame, as Fit; by their sizes.
 
     Args:
       data: bytes of the frame.
       name: what errors call it.
       mask_size: function that gives (height, width) of its mask; called only for turned frames.
     """
+    orientation = exif.read_orientation(data)
+    if orientation == 1:
+        return Fit.PLAIN
     stored, turned = (decode_size(data, name, upright=upright) for upright in (False, True))
-    if stored == turned:
-        return None
     size = tuple(mask_size())
-    return None if size not in (stored, turned) else size == turned
+    if size not in (stored, turned):
+        return Fit.PLAIN
+    return Fit.EITHER if stored == turned else Fit.UPRIGHT if size == turned else Fit.STORED
 
 
 def read_file(path):

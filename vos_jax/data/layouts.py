@@ -14,12 +14,11 @@ import numpy as np
 from vos_jax.data import frames as frame_files
 from vos_jax.data import listing, lists
 from vos_jax.data import masks as mask_files
+from vos_jax.data.frames import Fit
 from vos_jax.data.listing import below
 from vos_jax.errors import InputError
 from vos_jax.storage.names import natural_key
 from vos_jax.storage.palette import VOID
-
-_SAMPLE = 64  # sequences that tell how a set's masks lie over frames with an EXIF orientation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Sequence:
       first_ids: for each given stem the ids that appear there for the first time; None where the
         one given mask shows all of them (DAVIS).
       binary: masks are in 0/255 form.
-      upright: frames are turned as their EXIF says, unless the masks fit them as they are stored.
+      upright: frames are turned as their EXIF says; False where the masks fit them as stored.
     """
 
     name: str
@@ -55,11 +54,7 @@ class Sequence:
     @functools.cached_property
     def size(self):
         """(height, width) of the first frame, and of the masks."""
-        return frame_files.read_size(self.frames[0], upright=self.upright and self._fits_upright)
-
-    @functools.cached_property
-    def _fits_upright(self):
-        return fits_upright(self) is not False
+        return frame_files.read_size(self.frames[0], upright=self.upright)
 
     @property
     def num_frames(self):
@@ -132,7 +127,8 @@ def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=
     )
     if on_broken is not None:
         found = _make_each(_with_readable_mask, found, on_broken)
-    return settle_orientation(settle_form(found, is_one_object))
+    others = folder_fits([(images, annotations)])
+    return settle_orientation(settle_form(found, is_one_object), others, on_broken=on_broken)
 
 
 def youtube_vos(root, split, *, all_frames=False, on_broken=None):
@@ -152,15 +148,14 @@ def youtube_vos(root, split, *, all_frames=False, on_broken=None):
     videos = lists.read_meta(folder / 'meta.json')
     images = (root / f'{split}_all_frames' if all_frames else folder) / 'JPEGImages'
     masks = folder / 'Annotations'
-    return settle_orientation(
-        _make_each(
-            lambda name: _youtube_sequence(
-                name, below(images, name), below(masks, name), videos[name]
-            ),
-            sorted(videos),
-            on_broken,
-        )
+    found = _make_each(
+        lambda name: _youtube_sequence(name, below(images, name), below(masks, name), videos[name]),
+        sorted(videos),
+        on_broken,
     )
+    splits = [root / name for name in listing.folders_in(root)]
+    others = folder_fits([(one / 'JPEGImages', one / 'Annotations') for one in splits])
+    return settle_orientation(found, others, on_broken=on_broken)
 
 
 def still_images(root, *, binary=False):
@@ -244,29 +239,58 @@ def settle_form(found, binary, remedy='ask for binary masks, or write 1 instead 
     return [dataclasses.replace(sequence, binary=True) for sequence in found]
 
 
-def settle_orientation(found, fits=None):
-    """Says of a whole set whether its masks lie over the frames as stored, not as their EXIF says.
+def settle_orientation(found, others=(), fit_of=None, on_broken=None):
+    """Says of each sequence whether its masks lie over frames as stored, not as EXIF turns them.
 
-    Where a turned frame has the size of the stored one, only the rest of the set can tell.
+    Sizes tell. Where a turned frame has the size of the stored one, it lies as in the rest of the
+    set, whether listed or not.
 
     Args:
       found: Sequences, or others that have `upright`.
-      fits: function that tells of one of them what `fits_upright` tells of a Sequence.
+      others: of the rest of the set what `fit_of` gives; read only where it is needed.
+      fit_of: function that gives frames.Fit of one of them.
+      on_broken: as for `davis`, of those of which nothing can tell.
     """
-    for sequence in found[:: max(1, len(found) // _SAMPLE)]:
-        with contextlib.suppress(InputError):  # of a broken file, told when it is read
-            if (fits or fits_upright)(sequence) is False:
-                return [dataclasses.replace(one, upright=False) for one in found]
-    return found
+    fit_of = fit_of or _fit_of
+    fits = [fit_of(sequence) for sequence in found]
+    known = set(fits)
+    if Fit.EITHER in known:
+        known.update(others)
+    is_mixed = {Fit.UPRIGHT, Fit.STORED} <= known
+    is_stored = Fit.STORED in known
+
+    def settle(pair):
+        sequence, fit = pair
+        if fit is Fit.EITHER and is_mixed:
+            raise InputError(
+                f'{next(iter(sequence.masks.values()))}: EXIF turns the frames of '
+                f'{sequence.name}, and whether this mask is turned as well neither its size nor '
+                'the rest of the set tells, which has both; save these frames without EXIF, turned '
+                'as their masks are'
+            )
+        is_upright = not is_stored if fit is Fit.EITHER else fit is not Fit.STORED
+        return sequence if is_upright else dataclasses.replace(sequence, upright=False)
+
+    return _make_each(settle, zip(found, fits), on_broken)
 
 
-def fits_upright(sequence):
-    """Whether the masks fit the frames as their EXIF turns them; None where sizes do not tell."""
-    path, masks = sequence.frames[0], list(sequence.masks.values())
-    if not masks:
-        return None
-    data = frame_files.read_file(path)
-    return frame_files.fits_upright(data, path, lambda: mask_files.read_size(masks[0]))
+def folder_fits(folders):
+    """Yields frames.Fit of each sequence below pairs of folders of images and masks."""
+    for images, annotations in folders:
+        for name in listing.folders_below(images) if listing.is_folder(images) else ():
+            with contextlib.suppress(InputError):
+                frames = listing.list_files(images / name, frame_files.SUFFIXES)
+                masks = listing.list_files(below(annotations, name), ('.png',))
+                yield _fit_of(Sequence(name, tuple(frames.values()), masks, (), ()))
+
+
+def _fit_of(sequence):
+    path, mask = next(iter(sequence.frames), None), next(iter(sequence.masks.values()), None)
+    with contextlib.suppress(InputError):  # of a broken file, told when it is read
+        if path and mask and frame_files.read_orientation(path) != 1:
+            data = frame_files.read_file(path)
+            return frame_files.fit_of_mask(data, path, lambda: mask_files.read_size(mask))
+    return Fit.PLAIN
 
 
 def _davis_sequence(name, images, annotations):

@@ -110,6 +110,14 @@ def folders_in(folder):
     return sorted(p.name for p in Path(folder).iterdir() if not is_hidden(p.name) and is_folder(p))
 
 
+def folders_below(folder, levels=4):
+    """Yields the names of the folders below a folder, as 'a' or 'x/a', down to some levels."""
+    for name in folders_in(folder):
+        yield name
+        if levels > 1:
+            yield from (f'{name}/{one}' for one in folders_below(Path(folder) / name, levels - 1))
+
+
 def is_folder(path):
     """Whether there is a folder; a name that no file can have is none."""
     try:

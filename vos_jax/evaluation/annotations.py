@@ -29,7 +29,8 @@ def list_davis(
         _list_sequence(name, below(folder, name), below(images, name), sparse) for name in names
     ]
     remedy = 'score with --protocol=davis2016, or write 1 instead of 255'
-    return layouts.settle_orientation(layouts.settle_form(found, year == '2016', remedy))
+    found = layouts.settle_form(found, year == '2016', remedy)
+    return layouts.settle_orientation(found, layouts.folder_fits([(images, folder)]))
 
 
 def list_youtube(root: Path, split: str) -> list[layouts.Sequence]:
