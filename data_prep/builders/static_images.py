@@ -13,9 +13,8 @@ import numpy as np
 
 from data_prep.builders import coco, sbd
 from data_prep.builders.videos import DataSet, Video, settle_orientation
-from vos_jax.data import listing, pictures
+from vos_jax.data import listing, masks, pictures
 from vos_jax.data.frames import SUFFIXES
-from vos_jax.data.png import head_of
 from vos_jax.errors import InputError
 
 _PHOTOS = tuple(suffix for suffix in SUFFIXES if suffix != '.png')
@@ -106,24 +105,24 @@ def _match(images, masks, form, *, all_images):
 def _form_of(files):
     """'soft' where any value lies in 64..254, or all are 0 and 255; else 'ids'.
 
-    Files of 1 bit tell nothing, as their 1 may be either: the rest of the set does.
+    Files that may be ids as well as black and white, as those of 1 bit, tell nothing: the rest of
+    the set does.
     """
     values = set()
     for number, file in enumerate(files):
         if number >= _SAMPLE and values - {0}:
             break
         values |= _values_of(file)
-    if values <= {0}:
-        return 'ids'
     return 'ids' if values - {0, 255} and max(values - {255}) < 64 else 'soft'
 
 
 def _values_of(file):
     data = file.read()
-    if (head := head_of(data)) is not None and head.bits == 1:
-        return set()
     with pictures.opened(data, file, 'mask') as image:
-        return set(np.unique(np.asarray(image)).tolist())
+        values = np.asarray(image)
+    if masks.is_black_and_white(values, data):
+        return set()
+    return set(np.unique(values).tolist())
 
 
 STATIC_IMAGES = DataSet(

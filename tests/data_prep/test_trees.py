@@ -303,6 +303,22 @@ def test_photographs_with_masks_of_one_bit_among_0_and_255(tmp_path, one_bit):
         np.testing.assert_array_equal(labels, mask > 0)
 
 
+@pytest.mark.parametrize('number', [0, 1])
+def test_photographs_with_masks_of_black_and_white_alone(tmp_path, number):
+    """Their palette says which number is white."""
+    mask = np.zeros((16, 24), np.uint8)
+    mask[3:9, 4:12] = 1
+    image = Image.fromarray(mask if number else 1 - mask)
+    image.putpalette([0, 0, 0, 255, 255, 255] if number else [255, 255, 255, 0, 0, 0])
+    (tmp_path / 'ECSSD/mask').mkdir(parents=True)
+    image.save(tmp_path / 'ECSSD/mask/a.png')
+    save(tmp_path / 'ECSSD/images/a.jpg', np.full((16, 24, 3), 90, np.uint8))
+    (video,) = list_videos(DATA_SETS['static_images'], [FileTree([tmp_path / 'ECSSD'])], (), {})[
+        'train'
+    ]
+    np.testing.assert_array_equal(read_video(video)[1]['a'], mask)
+
+
 def test_meta_json_in_other_words_is_prepared_alike(youtube_vos):
     expected = prepared('youtube_vos2018', youtube_vos, 'train')
     objects = [

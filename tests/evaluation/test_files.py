@@ -48,6 +48,55 @@ def test_one_bit_masks_among_those_of_0_and_255_show_the_object(
     assert score(protocol, tmp_path / 'out') == {'dog': 1, 'owl': 1}
 
 
+def white_first(mask):
+    """Stored in 1 bit by a palette whose first colour is white: the object has the number 0."""
+    image = Image.fromarray((mask == 0).astype(np.uint8))
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    return image
+
+
+@pytest.mark.parametrize('with_frames', [True, False])
+@pytest.mark.parametrize('white', ['*/*.png', 'owl/*.png', '*/00002.png'])
+def test_white_is_the_object_whatever_its_number(
+    make_davis, draw, save_masks, tmp_path, white, with_frames
+):
+    root = make_davis({'dog': draw(5), 'owl': draw(5)}, with_frames)
+    folder = root / 'Annotations/480p'
+    convert(folder.glob('*/*.png'), lambda mask: mask > 0)
+    convert(folder.glob(white), white_first)
+    for name in ('dog', 'owl'):
+        save_masks(tmp_path / 'out' / name, draw(5))
+    protocol = protocols.load('davis2016', root, need_frames=with_frames)
+    assert score(protocol, tmp_path / 'out') == {'dog': 1, 'owl': 1}
+    with pytest.raises(InputError, match=r'only 0 and 255.*--protocol=davis2016|binary'):
+        protocols.load('davis2017', root, need_frames=with_frames)
+
+
+def test_numbers_that_mean_other_ids_than_their_colours_are_refused(
+    make_davis, draw, save_masks, tmp_path
+):
+    protocol = protocols.load('davis2017', make_davis({'dog': draw(5, ids=(1, 2))}))
+    save_masks(tmp_path / 'out/dog', draw(5, ids=(1, 2)))
+    last = Image.open(tmp_path / 'out/dog/00003.png').convert('RGB')
+    last.quantize(colors=3, dither=Image.Dither.NONE).save(tmp_path / 'out/dog/00003.png')
+    with pytest.raises(InputError, match=r'00003\.png: its palette is sorted anew'):
+        score(protocol, tmp_path / 'out')
+    convert([tmp_path / 'out/dog/00003.png'], lambda mask: white_first(mask == mask[0, 0]))
+    with pytest.raises(InputError, match=r'00003\.png: black is not 0 .*--form=binary'):
+        score(protocol, tmp_path / 'out')
+
+
+def test_masks_of_0_and_255_among_ids_of_one_object_are_refused(
+    make_davis, draw, save_masks, tmp_path
+):
+    root = make_davis({'dog': draw(5)})
+    convert([root / 'Annotations/480p/dog/00002.png'], lambda mask: mask * 255)
+    save_masks(tmp_path / 'out/dog', draw(5))
+    protocol = protocols.load('davis2016', root)
+    with pytest.raises(InputError, match=r'dog/00002\.png: only 0 and 255 .* here.*ids in'):
+        score(protocol, tmp_path / 'out')
+
+
 def test_one_bit_results_among_those_of_0_and_255(make_davis, draw, save_masks, tmp_path):
     protocol = protocols.load('davis2017', make_davis({'dog': draw(5)}))
     save_masks(tmp_path / 'out/dog', draw(5) * 255)

@@ -1,5 +1,6 @@
 """Masks on disk: PNG files whose pixel value is an object id (docs/data.md, "Masks")."""
 
+import functools
 import io
 from pathlib import Path
 
@@ -33,7 +34,7 @@ _STRETCH = {'L;2': 85, 'L;4': 17}
 
 
 def read_labels(path, size=None, *, binary=False):
-    """Reads the ids of a mask; the palette of an indexed file is never looked at.
+    """Reads the ids of a mask: its numbers; a palette that gives them another meaning is refused.
 
     Args:
       path: indexed, grey or 1-bit PNG.
@@ -61,7 +62,10 @@ def decode_labels(data, name, size=None, *, binary=False):
     labels = _decode(data, name, binary)
     if size is not None:
         _check_size(labels, size, name)
-    return _as_binary(labels, name) if binary else labels
+    if binary:
+        return _as_binary(labels, name)
+    _check_colours(labels, data, name)
+    return labels
 
 
 def read_size(path):
@@ -102,7 +106,8 @@ def is_binary(first, others=()):
     """Says whether a data set is in 0/255 form: 255 occurs and no mask holds an id, 1..254.
 
     A file whose only value may be an id as well as white (1-bit files, which programs that make
-    files smaller write for a few masks) means what it means in the rest of the set.
+    files smaller write for a few masks) means what it means in the rest of the set. One of black
+    and white that has them at swapped numbers has no ids: black is the background.
 
     Args:
       first: masks to look at; reading ends at the first id, so it mostly reads one file. Paths, or
@@ -128,6 +133,19 @@ def _tell_if_readable(file):
 
 def _bytes_of(file):
     return (file.read() if hasattr(file, 'read') else read_file(file)), file
+
+
+def is_black_and_white(labels, data):
+    """Whether a mask may show black and white by ids: in 1 bit, or by its palette.
+
+    Args:
+      labels: [H, W], values as stored.
+      data: bytes of the file.
+    """
+    head = head_of(data)
+    if head is None or not head.is_indexed:
+        return head is not None and head.bits == 1
+    return _white_indices(labels.astype(np.uint8), head) is not None
 
 
 def object_ids(labels):
@@ -227,20 +245,53 @@ def _white_indices(labels, head):
 def _tell_form(data, name):
     """What one mask tells of the form of its set: 'ids', 'binary', or None."""
     head = head_of(data)
-    if head is not None and head.bits == 1:
-        return None  # its 1 may be an id, or white
     labels = _decode(data, name, binary=head is not None and head.is_colour)
     values = np.flatnonzero(_counts(labels))
+    white = _white_indices(labels, head) if head.is_indexed else None
+    if white is not None and np.any(np.isin(values, white) != (values > 0)):
+        return 'binary'
     values = values[values > 0]
-    may_be_white = head.bits < 8 and not head.is_indexed and np.all(values == 2**head.bits - 1)
-    may_be_white |= head.is_indexed and np.all(values == 1) and _is_black_and_white(labels, head)
+    may_be_white = white is not None and np.all(values == 1)
+    may_be_white |= head.bits < 8 and not head.is_indexed and np.all(values == 2**head.bits - 1)
     if not len(values) or may_be_white:
         return None
     return 'binary' if np.all(values == VOID) else 'ids'
 
 
-def _is_black_and_white(labels, head):
-    return _white_indices(labels, head) is not None
+def _check_colours(labels, data, name):
+    """Refuses numbers that mean other ids than their colours, as programs that make files smaller
+    write them: in a palette that is sorted, or without the colours that are not used.
+    """
+    head = head_of(data)
+    meant = _ids_of_colours(head.palette.tobytes()) if head.is_indexed else None
+    if meant is None:
+        return
+    used = np.flatnonzero(_counts(labels)[: len(meant)])
+    colours, known = head.palette[used], meant[used]
+    is_black = (colours == 0).all(axis=1) & (used < VOID)
+    is_swapped = is_black.any() and used[0] == 0 and not is_black[0]
+    is_grey = np.all(colours == used[:, None])
+    is_sorted = np.all(known >= 0) and len(set(known)) == len(used) and np.any(known != used)
+    if is_swapped and _white_indices(labels, head) is not None:
+        raise InputError(
+            f'{name}: black is not 0 and white not 1 in its palette, so that its numbers are no '
+            f'ids; {AS_BINARY}, or write the masks again with black as 0'
+        )
+    if is_swapped or (is_sorted and not is_grey):
+        raise InputError(
+            f'{name}: its palette is sorted anew, so that its numbers mean other ids than its '
+            'colours; write the masks again from their source, with the palette of all of them'
+        )
+
+
+@functools.lru_cache(maxsize=64)  # most sets have one palette
+def _ids_of_colours(palette):
+    """Of each index the id of its colour in PALETTE, -1 for others; None where all agree."""
+    colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+    ids = {colour.tobytes(): number for number, colour in reversed(list(enumerate(PALETTE)))}
+    meant = np.array([ids.get(colour.tobytes(), -1) for colour in colours], int)
+    is_plain = (meant == np.arange(len(meant))) | (meant < 0)
+    return None if np.all(is_plain) else meant
 
 
 def _check_size(labels, size, name):

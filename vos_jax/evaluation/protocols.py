@@ -47,7 +47,13 @@ class Task:
     def read_truth(self, stem: str) -> np.ndarray:
         """Reads an annotation as u8[H, W]: void is background, as the official task has it."""
         labels = self.sequence.read_labels(stem)
-        labels[labels == VOID] = 0
+        is_void = labels == VOID
+        if self.merged and is_void.any() and np.all((labels == 0) | is_void):
+            raise InputError(
+                f'{self.sequence.masks[stem]}: only 0 and 255 (void) here, but ids in other masks '
+                'of this set; write 1 instead of 255'
+            )
+        labels[is_void] = 0
         return _merge(labels, self.merged)
 
     def check_truth(self, stem: str) -> None:
