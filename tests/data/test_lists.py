@@ -43,7 +43,30 @@ def test_pairs_may_have_spaces_and_folders():
         for t in range(2)
     ]
     assert lists.parse_sequences('\n'.join(rows).encode(), '') == ['x/a', 'dog walk']
-    assert lists.parse_sequences(b'x\\a\\0.jpg x\\a\\0.png', '') == ['a']
+    assert lists.parse_sequences(b'/JPEGImages/a/0.jpg /Annotations/a/0.png', '') == ['a']
+    assert lists.parse_sequences(b'x\\a\\0.jpg x\\a\\0.png\ny/a/0.jpg y/a/0.png', '') == [
+        'x/a',
+        'y/a',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('text', 'told'),
+    [
+        ('a/0.jpg b/0.png', 'a/0.jpg beside b/0.png, in folders of other names'),
+        ('a/0.jpg a/1.png', 'in folders of other names'),
+        ('JPEGImages/x/a/0.jpg x/a/0.png', 'in folders of other names'),
+        (
+            'JPEGImages/x/a/0.jpg Annotations/x/a/0.png\n'
+            'JPEGImages/y/a/0.jpg Annotations/y/a/0.png',
+            'are below two folders of frames',
+        ),
+        ('0.jpg 0.png', 'is no name of a sequence'),
+    ],
+)
+def test_pairs_that_name_no_folder_of_frames_are_one_line(text, told):
+    with pytest.raises(InputError, match=f'^my list: .*{told}'):
+        lists.parse_sequences(text.encode(), 'my list')
 
 
 def meta(objects, video='v'):

@@ -22,7 +22,8 @@ _MARKS = {
     codecs.BOM_UTF16_LE: 'utf-16',
     codecs.BOM_UTF16_BE: 'utf-16',
 }
-_PAIR = re.compile(r'(\S.*\.(?:jpe?g|png|webp|bmp))\s+\S.*\.png(?:\s+\d+)*', re.IGNORECASE)
+_PAIR = re.compile(r'(\S.*\.(?:jpe?g|png|webp|bmp))\s+(\S.*\.png)(?:\s+\d+)*', re.IGNORECASE)
+_PARTS = ('JPEGImages', 'Annotations')  # folders of frames and of masks
 _LONGEST_NAME = 255  # bytes, on every usual file system
 
 
@@ -101,7 +102,7 @@ def parse_sequences(data, name):
     lines = parse_lines(data, name)
     pairs = [_PAIR.fullmatch(line.replace('\\', '/')) for line in lines]
     if all(pairs):
-        return list(dict.fromkeys(_folder_of(pair[1], name) for pair in pairs))
+        return _sequences_of([pair.groups() for pair in pairs], name)
     found = {}
     for number, line in enumerate(lines, start=1):
         sequence = check_sequence(line, name)
@@ -209,14 +210,33 @@ def read_bytes(path, missing='need one name per line', problem='no such file'):
         raise InputError(f'{shown(path)}: cannot be read ({error.strerror}); {missing}') from None
 
 
-def _folder_of(image, name):
-    """'x/a' of '/JPEGImages/480p/x/a/00000.jpg'."""
-    parts = PurePosixPath(image).parts[:-1]
-    if 'JPEGImages' in parts[:-2]:
-        return check_sequence('/'.join(parts[parts.index('JPEGImages') + 2 :]), name)
-    if not parts:
-        raise InputError(f'{name}: {image} is in no folder, which would name its sequence')
-    return check_sequence(parts[-1], name)
+def _sequences_of(pairs, name):
+    """The folders of images and masks: 'x/a' of '/JPEGImages/480p/x/a/00000.jpg'."""
+    found, tops = {}, {}
+    for pair in pairs:
+        (top, image), (_, mask) = (_split(path, part) for path, part in zip(pair, _PARTS))
+        if image != mask:
+            raise InputError(
+                f'{name}: {pair[0]} beside {pair[1]}, in folders of other names; a mask has the '
+                'name and folder of its frame'
+            )
+        tops.setdefault(top, pair[0])
+        if len(tops) > 1:
+            one, other = tops.values()
+            raise InputError(
+                f'{name}: {one} and {other} are below two folders of frames; list those of one'
+            )
+        found[check_sequence(PurePosixPath(image).parent.as_posix(), name)] = None
+    return list(found)
+
+
+def _split(path, part):
+    """(folder of frames or masks, name in it without suffix)."""
+    parts = PurePosixPath(path.lstrip('/')).with_suffix('').parts
+    start = parts.index(part) + 1 if part in parts[:-2] else 0
+    if start and len(parts) > start + 2:  # and a resolution
+        start += 1
+    return parts[:start], '/'.join(parts[start:])
 
 
 def _unique_of(name):
