@@ -273,9 +273,41 @@ def test_white_on_black_in_colour_is_scored_by_the_form_that_is_named(
     save_masks(tmp_path / 'out/dog', draw(5))
     convert((tmp_path / 'out/dog').iterdir(), lambda mask: np.stack([mask * 255] * 3, axis=-1))
     for form in ('ids', 'rgb'):
-        with pytest.raises(InputError, match='--form=binary'):
-            score(protocol, tmp_path / 'out', form=form)
+        for extra_ids in ('error', 'drop'):
+            with pytest.raises(InputError, match='--form=binary') as caught:
+                score(protocol, tmp_path / 'out', form=form, extra_ids=extra_ids)
+            assert extra_ids == 'drop' or '--extra-ids' not in str(caught.value)
     assert score(protocol, tmp_path / 'out', form='binary') == {'dog': 1}
+
+
+def test_masks_of_0_and_255_are_never_dropped_as_other_ids(make_davis, draw, save_masks, tmp_path):
+    protocol = protocols.load('davis2017', make_davis({'dog': draw(5)}))
+    save_masks(tmp_path / 'out/dog', draw(5) * 255)
+    with pytest.raises(InputError, match='would leave nothing; read them with --form=binary'):
+        score(protocol, tmp_path / 'out', extra_ids='drop')
+    with pytest.raises(InputError, match=r'value 255 is no object .*; read it with --form=binary'):
+        score(protocol, tmp_path / 'out')
+    np.save(tmp_path / 'dog.npy', draw(5) * 255)
+    with pytest.raises(InputError, match='only 0 and 255 in it, need ids; write 1'):
+        score(protocol, tmp_path, form='arrays', extra_ids='drop')
+    save_masks(tmp_path / 'out/dog', np.where(draw(5, ids=(1, 2)) == 2, 255, draw(5)))
+    with pytest.raises(InputError, match=r'255 is no object .*; leave it out with --extra-ids'):
+        score(protocol, tmp_path / 'out')
+    assert score(protocol, tmp_path / 'out', extra_ids='drop') == {'dog': 1}
+
+
+def test_one_mask_for_two_objects_is_refused(make_davis, draw, save_masks, tmp_path):
+    protocol = protocols.load('davis2017', make_davis({'dog': draw(5, ids=(1, 2))}))
+    save_masks(tmp_path / 'out/dog', draw(5) * 255)
+    with pytest.raises(InputError, match='shows one object, dog has 2; write ids'):
+        score(protocol, tmp_path / 'out', form='binary')
+
+
+def test_one_mask_for_one_object_of_any_id(make_youtube, draw, save_masks, tmp_path):
+    root = make_youtube({'a': (draw(5, ids=(7,)), {7: 0})}, split='train', given_only=False)
+    protocol = protocols.load('youtube_vos_local', root)
+    save_masks(tmp_path / 'out/a', draw(5) * 255, step=5)
+    assert score(protocol, tmp_path / 'out', form='binary') == {'a': 1}
 
 
 def test_numbers_in_meta_json_mean_the_files_of_that_number(make_youtube, draw):

@@ -16,6 +16,7 @@ from vos_jax.errors import InputError
 from vos_jax.storage.npz_files import read_npy, read_npz
 from vos_jax.storage.palette import PALETTE, VOID
 
+_WHITE = 0xFFFFFF
 _MOST_BYTES = 2**33  # of the labels of one sequence, which are packed by a few hundred
 
 
@@ -28,6 +29,8 @@ def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
     codes = _codes(_open_colours(path))
     _check_size(path, codes.shape, size)
     used = np.unique(codes)
+    if _WHITE in used and np.isin(used, (0, _WHITE)).all():
+        raise InputError(f'{path}: white on black, no colours of ids; read it with --form=binary')
     for palette in (PALETTE, _second_palette()):
         colour_codes, ids = np.unique(_codes(palette), return_index=True)
         if np.isin(used, colour_codes).all():
@@ -175,6 +178,8 @@ def _load_array(path):
             f'{path}: {labels.dtype}{list(labels.shape)}, need integer ids [T, H, W]; '
             'probabilities must be turned into ids by the program that made them'
         )
+    if labels.size and labels.max() == VOID and not np.any((labels > 0) & (labels < VOID)):
+        raise InputError(f'{path}: only 0 and 255 in it, need ids; write 1 instead of 255')
     return labels, None if names is None else tuple(str(name) for name in names)
 
 

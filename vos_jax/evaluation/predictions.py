@@ -61,6 +61,8 @@ class Predictions:
         labels = self._read_form(path, task, stem)
         if task.merged:
             return (labels > 0).astype(np.uint8)
+        if self.form == 'binary':  # of the one object, see `check`
+            return labels * np.uint8(task.ids[0])
         if self.extra_ids == 'drop':
             return np.where(np.isin(labels, task.ids), labels, np.uint8(0))
         # Most often the largest value settles it; listing the ids takes as long as scoring.
@@ -91,6 +93,7 @@ class Predictions:
                 f'{self.root / missing[0]}: this sequence is missing (with {len(missing) - 1} '
                 f'others of {len(names)}); add its masks, each sequence of the split counts'
             )
+        self._check_form(protocol)
         if self.form == 'arrays':
             return  # checked as they are read
         for task in protocol.tasks:
@@ -99,6 +102,24 @@ class Predictions:
                 self._check_objects(task, stems)
             else:
                 self._check_frames(task, stems)
+
+    def _check_form(self, protocol):
+        """Refuses forms that could not show the objects, which would be scored as lost."""
+        several = [task for task in protocol.tasks if len(task.ids) > 1 and not task.merged]
+        if self.form == 'binary' and several:
+            raise InputError(
+                f'--form=binary shows one object, {several[0].name} has '
+                f'{len(several[0].ids)}; write ids, or a folder of masks for each object '
+                '(--form=objects)'
+            )
+        if self.form == 'ids' and self.extra_ids == 'drop':
+            files = [self.files(task.name) for task in protocol.tasks]
+            firsts = [paths[0] for paths in files if paths]
+            if masks.is_binary(firsts, (path for paths in files for path in paths)):
+                raise InputError(
+                    f'{firsts[0]}: only 0 and 255 here and in all first masks, of which '
+                    '--extra-ids=drop would leave nothing; read them with --form=binary'
+                )
 
     def _has(self, name):
         if self.form == 'arrays':
@@ -145,9 +166,10 @@ def _refuse_extra(labels, task, path):
         return
     ids = f'objects of {task.name}: {", ".join(map(str, task.ids)) or "none"}'
     if extra[0] == VOID:
+        has_ids = np.any((labels > 0) & (labels < VOID))
         raise InputError(
-            f'{path}: value 255 is no object ({ids}); read 0/255 masks with --form=binary, '
-            'or leave 255 out with --extra-ids=drop'
+            f'{path}: value 255 is no object ({ids}); '
+            + ('leave it out with --extra-ids=drop' if has_ids else 'read it with --form=binary')
         )
     raise InputError(
         f'{path}: id {extra[0]} is no object ({ids}); correct it or leave it out with '
