@@ -52,8 +52,20 @@ EXTRAS = {
 }
 
 
+# Of the characters that Python calls printable those that show nothing: selectors and fillers.
+_UNSEEN = re.compile(
+    '[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]'
+)
+
+
 class InputError(ValueError):
-    """Something the user gave is wrong: one line that says what, where, and what to do about it."""
+    """Something the user gave is wrong: one line that says what, where, and what to do about it.
+
+    What cannot be seen in its text, which has names of files, is written out.
+    """
+
+    def __str__(self):
+        return visible(super().__str__())
 
 
 def run_main(main, define_flags=lambda: None):
@@ -101,6 +113,11 @@ def _told_in_one_line(error):
             f'{f"JAX_PLATFORMS={wanted}" if wanted else "JAX"}: no such device can be used here '
             f'({first_line(error) if str(error) else "none was found"}); unset JAX_PLATFORMS, or '
             'install JAX for this device'
+        )
+    if isinstance(error, UnicodeEncodeError):
+        return (
+            f'{one_line(error)}: a name that cannot be read or written here, where names of files '
+            f'are {sys.getfilesystemencoding()}; set PYTHONUTF8=1, or rename it in plain letters'
         )
     reason = disk_reason(error) if isinstance(error, OSError | ValueError | RuntimeError) else None
     if reason is None:
@@ -179,8 +196,20 @@ def disk_reason(error):
 
 
 def one_line(error):
-    """The message of an exception, without line breaks."""
-    return ' '.join(str(error).split())
+    """The message of an exception, or a text, without line breaks."""
+    return ' '.join(filter(None, map(str.strip, visible(str(error)).splitlines())))
+
+
+def visible(text):
+    r"""A text in which each character that cannot be seen is written out, but for line breaks.
+
+    >>> print(visible('dog\u200b'))
+    dog\u200b
+    """
+    return ''.join(
+        c if c == '\n' or (c.isprintable() and not _UNSEEN.match(c)) else ascii(c)[1:-1]
+        for c in text
+    )
 
 
 def first_line(error, most=200):

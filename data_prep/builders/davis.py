@@ -6,7 +6,6 @@ import functools
 from data_prep.builders.videos import DataSet, Video, settle_orientation
 from vos_jax.data import lists
 from vos_jax.data import masks as mask_files
-from vos_jax.data.frames import SUFFIXES
 from vos_jax.data.layouts import choose_resolution
 from vos_jax.data.listing import by_stem
 from vos_jax.errors import InputError
@@ -22,9 +21,13 @@ def list_split(tree, split, options, *, year):
     resolution = options.get('resolution') or _find_resolution(tree, f'{root}JPEGImages')
     images, annotations = f'{root}JPEGImages/{resolution}', f'{root}Annotations/{resolution}'
     videos, problems = [], []
-    for video in lists.parse_sequences(file.read(), file):
+    try:
+        names = lists.parse_sequences(file.read(), file)
+    except InputError as error:
+        return [], [str(error)]
+    for video in names:
         try:
-            frames = by_stem(tree.folder(f'{images}/{video}'), SUFFIXES, f'{images}/{video}')
+            frames = tree.frames(f'{images}/{video}')
             masks = by_stem(tree.folder(f'{annotations}/{video}'), ('.png',), annotations)
         except InputError as error:
             problems.append(str(error))

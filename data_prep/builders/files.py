@@ -8,9 +8,10 @@ import stat
 import tarfile
 import unicodedata
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from vos_jax.data.listing import check_link, is_hidden
+from vos_jax.data.frames import SUFFIXES
+from vos_jax.data.listing import by_stem, check_link, hint_among, is_hidden
 from vos_jax.errors import InputError
 from vos_jax.storage import checksum
 from vos_jax.storage.damage import reading
@@ -78,7 +79,20 @@ class FileTree:
     def folder(self, name):
         """Files directly in a folder: dict of name -> File; empty where there is none."""
         spellings = (name, *(unicodedata.normalize(form, name) for form in ('NFC', 'NFD')))
-        return next((self._folders[one] for one in spellings if one in self._folders), {})
+        found = next((self._folders[one] for one in spellings if one in self._folders), {})
+        for path in () if found else (PurePosixPath(name), *PurePosixPath(name).parents):
+            parent = self._folders.get(str(path.parent).removeprefix('.'))
+            if parent and path.name in parent:  # a link to a folder, which leads nowhere
+                check_link(parent[path.name].place)
+        return found
+
+    def frames(self, name):
+        """Frames of a folder by their stems, one or more."""
+        frames = by_stem(self.folder(name), SUFFIXES, name)
+        if not frames:
+            above, _, own = name.rpartition('/')
+            raise InputError(f'{name}: no frames in it{hint_among(own, self.folders_below(above))}')
+        return frames
 
     def folders(self):
         """Names of all folders that hold files."""

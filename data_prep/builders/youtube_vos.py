@@ -2,7 +2,6 @@
 
 from data_prep.builders.videos import DataSet, Object, Video, settle_orientation
 from vos_jax.data import layouts, lists
-from vos_jax.data.frames import SUFFIXES
 from vos_jax.data.listing import by_stem
 from vos_jax.errors import InputError
 
@@ -14,18 +13,21 @@ def list_split(tree, split, options):
     if folder is None:
         return [], []
     file = tree.folder(folder)['meta.json']
-    meta, problems, videos = lists.parse_meta(file.read(), file), [], []
+    try:
+        meta, problems, videos = lists.parse_meta(file.read(), file), [], []
+    except InputError as error:
+        return [], [str(error)]
     start = f'{folder}/' if folder else ''
     for name in sorted(meta):
         images, annotations = f'{start}JPEGImages/{name}', f'{start}Annotations/{name}'
         try:
-            frames = by_stem(tree.folder(images), SUFFIXES, images)
+            frames = tree.frames(images)
             masks = by_stem(tree.folder(annotations), ('.png',), annotations)
         except InputError as error:
             problems.append(str(error))
             continue
         first_ids, named = layouts.first_appearances(meta[name], tuple(frames))
-        lost = [stem for stem in named if stem not in frames] if frames else []
+        lost = [stem for stem in named if stem not in frames]
         problems += [
             f'{images}/{s}.jpg: this frame is missing; meta.json names it' for s in lost[:1]
         ]

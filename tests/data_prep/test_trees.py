@@ -276,6 +276,20 @@ def test_a_set_with_masks_of_both_kinds_is_read_by_sequence_or_refused(tmp_path)
     assert sum(told in problem for problem in problems_of(tmp_path)) == 1
 
 
+@pytest.mark.parametrize('unseen', ['\u200b', '\x1a'])
+def test_check_lists_what_is_wrong_with_names(tmp_path, unseen):
+    plant(tmp_path, TREE | {'videos': {'a dog': ('0', '1')}})
+    (tmp_path / 'ImageSets/2017/train.txt').write_text(f'a d{unseen}og\na dog\nowl')
+    (tmp_path / 'JPEGImages/480p/owl').symlink_to('gone')
+    (tmp_path / 'ImageSets/2017/val.txt').write_bytes('hünd'.encode('latin-1'))
+    found = check_command.check(DATA_SETS['davis2017'], [str(tmp_path)])
+    assert len(found['val'].problems) == 1
+    assert 'val.txt: no UTF-8 text' in found['val'].problems[0]
+    problems = '\n'.join(found['train'].problems)
+    assert f'a d{ascii(unseen)[1:-1]}og: no frames in it; did you mean a dog?' in problems
+    assert 'owl: link to gone, which is missing' in problems
+
+
 def test_links_in_archives_are_refused(tmp_path):
     with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
         info = tarfile.TarInfo('JPEGImages/480p/a/00000.jpg')

@@ -173,6 +173,19 @@ def test_sparse_annotations_are_scored_and_said(
     assert 'annotated frames of' in (tmp_path / 'scores/report/index.html').read_text()
 
 
+@pytest.mark.parametrize('frames', ['all', 'none', 'another resolution', 'one is lost'])
+@pytest.mark.parametrize('name', ['davis2016', 'davis2017'])
+def test_annotations_at_regular_steps_are_sparse(make_davis, draw, name, frames):
+    root = make_davis({'dog': draw(6)}, with_frames=frames != 'none')
+    sparse(root, kept=(0, 2, 4))
+    if frames == 'another resolution':
+        (root / 'JPEGImages/480p').rename(root / 'JPEGImages/1080p')
+    if frames == 'one is lost':
+        (root / 'JPEGImages/480p/dog/00004.jpg').unlink()
+    with pytest.raises(InputError, match=r'--protocol=davis_sparse'):
+        protocols.load(name, root, need_frames=False)
+
+
 def test_sparse_annotations_must_be_three(make_davis, draw):
     root = make_davis({'dog': draw(10)})
     sparse(root, kept=(0, 5))
@@ -332,6 +345,40 @@ def test_a_list_that_was_saved_by_another_program(make_davis, draw):
     path.write_bytes('hünd\n'.encode('latin-1'))
     with pytest.raises(InputError, match=r'val\.txt: no UTF-8 text in line 1, perhaps Latin-1'):
         protocols.load('davis2017', root)
+
+
+@pytest.mark.parametrize('unseen', ['\u200b', '\x1a', '\xa0', '\u2800', '\ufe0f'])
+def test_what_cannot_be_seen_in_a_listed_name_is_written_out(make_davis, draw, unseen):
+    root = make_davis({'dog': draw(4), 'owl': draw(4)})
+    (root / 'ImageSets/2017/val.txt').write_text(f'owl\nd{unseen}og\n')
+    for need_frames in (True, False):
+        with pytest.raises(InputError) as caught:
+            protocols.load('davis2017', root, need_frames=need_frames)
+        assert f'd{ascii(unseen)[1:-1]}og: folder is missing; did you mean dog?' in str(
+            caught.value
+        )
+
+
+@pytest.mark.parametrize('part', ['JPEGImages/480p/dog', 'Annotations/480p', 'ImageSets'])
+def test_a_link_to_nothing_instead_of_a_folder_is_named(make_davis, draw, part):
+    root = make_davis({'dog': draw(4)})
+    (root / part).rename(root / 'elsewhere')
+    (root / part).symlink_to('gone')
+    for need_frames in (True, False) if 'JPEG' not in part else (True,):
+        with pytest.raises(InputError, match=rf'{part}: link to gone, which is missing'):
+            protocols.load('davis2017', root, need_frames=need_frames)
+
+
+def test_names_of_other_letters_where_the_system_has_ascii_alone(make_davis, draw, evaluate):
+    root = make_davis({'hünd': draw(4)})
+    ascii_only = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
+    flags = '--protocol=davis2017', f'--data={root}', f'--results={root}/Annotations/480p'
+    done = evaluate(*flags, f'--out={root}/scores', **ascii_only)
+    assert (done.returncode, done.stderr.count('\n')) == (2, 1)
+    assert 'set PYTHONUTF8=1, as names of files are read as ascii here' in done.stderr
+    assert (
+        evaluate(*flags, f'--out={root}/scores', **ascii_only | {'PYTHONUTF8': '1'}).returncode == 0
+    )
 
 
 def test_frames_of_a_phone_are_upright_and_their_masks_too(make_davis, draw, save_masks, tmp_path):

@@ -9,7 +9,7 @@ Exit code 1 where anything is wrong; each problem is a line that names the file.
 from absl import flags as absl_flags
 
 from vos_jax.commands import flags
-from vos_jax.errors import run_main
+from vos_jax.errors import one_line, run_main
 
 
 def define_flags():
@@ -41,7 +41,8 @@ def main(argv):
     lines, problems = check.format_table(data_set, found, counts=wanted.counts)
     problems += [problem for part in found.values() for problem in part.problems]
     for line in problems[: wanted.show]:
-        print(f'{line} [{who}]' if (who := check.who_minds(line)) else line)
+        who = check.who_minds(line)
+        print(one_line(f'{line} [{who}]' if who else line))
     if len(problems) > wanted.show:
         print(f'... and {len(problems) - wanted.show} more; --show={len(problems)} lists them')
     print('\n'.join(lines))

@@ -118,7 +118,8 @@ def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=
     names = lists.read_sequences(root / 'ImageSets' / str(year) / f'{split}.txt')
     images, annotations = root / 'JPEGImages' / resolution, root / 'Annotations' / resolution
     if not annotations.is_dir():
-        raise InputError(f'{annotations}: folder is missing; the masks belong there')
+        hint = listing.hint_nearest(annotations)
+        raise InputError(f'{annotations}: folder is missing{hint}; the masks belong there')
     is_one_object = binary or str(year) == '2016'
     found = _make_each(
         lambda name: _davis_sequence(name, below(images, name), below(annotations, name)),
@@ -360,6 +361,7 @@ def _check_root(root):
     ]
     if not missing:
         return root
+    listing.check_link(root / missing[0])
     nearby = [root.parent, root.parent.parent, *(root / n for n in listing.folders_in(root))]
     better = [path for path in nearby if (path / 'JPEGImages').is_dir()]
     hint = f'did you mean {better[0]}?' if better else 'see docs/data.md for the layout'

@@ -4,6 +4,7 @@ What other programs leave behind is not seen: hidden files and folders, thumbnai
 Links are followed. What could be meant in two ways is refused, with both names.
 """
 
+import difflib
 import itertools
 import os
 import re
@@ -11,7 +12,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 
 from vos_jax.errors import InputError
-from vos_jax.storage.names import as_number, natural_key
+from vos_jax.storage.names import as_number, encode_name, natural_key
 
 _LEFT_BEHIND = ('__MACOSX', '__pycache__', '@eaDir', 'lost+found', 'Thumbs.db', 'desktop.ini')
 # Numbers as decimals with a sign: a minus behind a letter or digit joins two parts of a name.
@@ -38,7 +39,7 @@ def list_files(folder, suffixes, *, missing='copy it or take it off the list', t
     """
     folder = Path(folder)
     if not is_folder(folder):
-        raise InputError(f'{shown(folder)}: folder is missing; {missing}')
+        raise InputError(f'{folder}: folder is missing{hint_nearest(folder)}; {missing}')
     names = {name: folder / name for name in os.listdir(folder)}
     found = by_stem(names, suffixes, folder, timed=timed)
     for path in found.values():
@@ -62,6 +63,7 @@ def by_stem(files, suffixes, where, *, timed=True):
     for name in sorted(files):
         if is_hidden(name) or not name.lower().endswith(suffixes):
             continue
+        encode_name(name, where, 'rename it')
         first = names.setdefault(PurePosixPath(name).stem, name)
         if first != name:
             raise InputError(
@@ -122,7 +124,9 @@ def is_folder(path):
     """Whether there is a folder; a name that no file can have is none."""
     try:
         return Path(path).is_dir()
-    except OSError:  # a name that is too long, or a folder that may not be read
+    except PermissionError:
+        raise
+    except OSError:  # a name that is too long
         return False
 
 
@@ -138,18 +142,27 @@ def below(folder, name):
 
 
 def check_link(path):
-    """Refuses a link that leads nowhere."""
+    """Refuses a link that leads nowhere, which the path or a folder above it may be."""
+    for one in (Path(path), *Path(path).parents):
+        if os.path.islink(one) and not os.path.exists(one):
+            raise InputError(
+                f'{one}: link to {os.readlink(one)}, which is missing; copy the file itself'
+            )
+
+
+def hint_nearest(path):
+    """'; did you mean X?' of a folder that is not there, or ''; a link to nothing is refused."""
     path = Path(path)
-    if path.is_symlink() and not path.exists():
-        raise InputError(
-            f'{path}: link to {os.readlink(path)}, which is missing; copy the file itself'
-        )
+    check_link(path)
+    above = next((one for one in path.parents if is_folder(one)), Path('/'))
+    name = path.relative_to(above).parts[0] if above in path.parents else path.name
+    return hint_among(name, folders_in(above))
 
 
-def shown(path):
-    """A path for messages; what cannot be seen in it is written out."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)
+def hint_among(name, names):
+    """'; did you mean X?' of the nearest among other names, or ''."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f'; did you mean {close[0]}?' if close else ''
 
 
 def _sorted_by(stems, key, where):

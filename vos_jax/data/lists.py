@@ -6,13 +6,12 @@ Both are read from bytes as well, since they may be in an archive.
 import codecs
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path, PurePosixPath
 
-from vos_jax.data.listing import shown
+from vos_jax.data.listing import check_link
 from vos_jax.errors import InputError
-from vos_jax.storage.names import as_number
+from vos_jax.storage.names import as_number, encode_name
 from vos_jax.storage.palette import VOID
 
 _MARKS = {
@@ -84,6 +83,7 @@ def parse_lines(data, name):
 
 def read_sequences(path):
     """Names of the sequences in a list of DAVIS; see `parse_sequences`."""
+    check_link(path)
     if not Path(path).is_file():
         lists = sorted(p.relative_to(path.parents[1]) for p in path.parents[1].glob('*/*.txt'))
         there = ', '.join(map(str, lists)) or 'none'
@@ -126,10 +126,7 @@ def check_sequence(text, name):
     remedy = 'name the folder of a sequence below that of the frames'
     if path.is_absolute() or '..' in path.parts or not path.parts or '\0' in text:
         raise InputError(f'{name}: {text[:80]!r} is no name of a sequence; {remedy}')
-    try:
-        longest = max(len(os.fsencode(part)) for part in path.parts)
-    except UnicodeEncodeError:
-        raise InputError(f'{name}: {text[:80]!r} is no text; {remedy}') from None
+    longest = max(len(encode_name(part, name, remedy)) for part in path.parts)
     if longest > _LONGEST_NAME:
         raise InputError(f'{name}: a name of {longest} bytes, too long for a folder; {remedy}')
     return str(path)
@@ -205,9 +202,9 @@ def read_bytes(path, missing='need one name per line', problem='no such file'):
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise InputError(f'{shown(path)}: {problem}; {missing}') from None
+        raise InputError(f'{path}: {problem}; {missing}') from None
     except OSError as error:
-        raise InputError(f'{shown(path)}: cannot be read ({error.strerror}); {missing}') from None
+        raise InputError(f'{path}: cannot be read ({error.strerror}); {missing}') from None
 
 
 def _sequences_of(pairs, name):

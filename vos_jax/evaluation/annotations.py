@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vos_jax.data import layouts, listing, lists
 from vos_jax.data.frames import SUFFIXES
-from vos_jax.data.listing import below
+from vos_jax.data.listing import below, check_link
 from vos_jax.errors import InputError
 
 
@@ -66,6 +66,7 @@ def _list_video(name, folder, objects):
 
 
 def _find_folder(annotations, resolution):
+    check_link(annotations)
     if not annotations.is_dir():
         raise InputError(
             f'{annotations}: no such folder; --data is the folder that holds Annotations and '
@@ -73,6 +74,7 @@ def _find_folder(annotations, resolution):
         )
     names = listing.folders_in(annotations)
     wanted = resolution or ('480p' if '480p' in names or len(names) != 1 else names[0])
+    check_link(annotations / wanted)
     if wanted not in names:
         raise InputError(
             f'{annotations / wanted}: no such folder, found {", ".join(names[:5]) or "none"}; '
@@ -91,6 +93,7 @@ def _list_sequence(name, folder, images, sparse):
     else:  # without the frames, or with some of them: the annotations count
         if not sparse:
             _check_steps(folder, images, tuple(masks))
+            _check_unmasked(folder, masks, frames)
         frames = masks
     stems = tuple(frames)
     return layouts.Sequence(name, tuple(frames.values()), masks, stems[:1], stems)
@@ -102,6 +105,16 @@ def _check_first(folder, annotations, frames):
         raise InputError(
             f'{folder / first}.png: this mask is missing; the mask of the first frame says which '
             'objects are scored, copy the data set again'
+        )
+
+
+def _check_unmasked(folder, masks, frames):
+    """Those of the frames that are there need annotations, but for the last."""
+    missing = [stem for stem in tuple(frames)[:-1] if listing.find_stem(stem, masks) is None]
+    if missing:
+        raise InputError(
+            f'{folder / missing[0]}.png: this annotation is missing; copy the data set again, or '
+            'score the frames that are annotated with --protocol=davis_sparse'
         )
 
 
@@ -123,3 +136,9 @@ def _check_steps(folder, images, stems):
                 f'{step} numbers on); copy the data set again, or score the frames that are '
                 'annotated with --protocol=davis_sparse'
             )
+    if steps[0] > 1:
+        raise InputError(
+            f'{images}: frames are missing; {folder} holds annotations at steps of '
+            f'{steps[0]}, so that the frames say whether these are all. Copy '
+            'them too, or score what is annotated with --protocol=davis_sparse'
+        )

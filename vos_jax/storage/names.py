@@ -3,6 +3,7 @@
 import decimal
 import os
 import re
+import sys
 
 from vos_jax.errors import InputError
 
@@ -50,12 +51,25 @@ def check_name(name, where, remedy='give it a shorter, plain name'):
     shown = repr(name) if len(name) <= 40 else f'{name[:40]!r}...'
     if not name or name in ('.', '..') or '/' in name or '\0' in name:
         raise InputError(f'{where}: {shown} is no name of a file; {remedy}')
-    try:
-        size = len(os.fsencode(name))
-    except UnicodeEncodeError:
-        raise InputError(f'{where}: {shown} is no text; {remedy}') from None
+    size = len(encode_name(name, where, remedy))
     if size > _LONGEST_NAME - len('.jpeg'):
         raise InputError(f'{where}: {shown} has {size} bytes, too long for a file; {remedy}')
+
+
+def encode_name(name, where, remedy):
+    """Bytes of a name of a file.
+
+    Raises:
+      InputError: where it is no text, or has letters that names of files cannot have here.
+    """
+    try:
+        name.encode()
+        return os.fsencode(name)
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        if encoding != 'utf-8':
+            remedy = f'set PYTHONUTF8=1, as names of files are read as {encoding} here'
+        raise InputError(f'{where}: {name[:80]!r} is no text in UTF-8; {remedy}') from None
 
 
 def times(size):
