@@ -249,7 +249,7 @@ def test_the_loss_of_a_few_frames_of_a_short_video_is_told(tmp_path, name):
     assert 10 < len(numbers) < 20
 
 
-def hold(path, codec='mpeg4', *, frames=10, held=100, pixels='yuv420p'):
+def hold(path, codec='mpeg4', *, frames=10, held=100, pixels='yuv420p', draw=samples.draw):
     """A video whose last picture is held for `held` frames, as the container states it."""
     with av.open(str(path), 'w') as container:
         stream = container.add_stream(codec, 25)
@@ -257,7 +257,7 @@ def hold(path, codec='mpeg4', *, frames=10, held=100, pixels='yuv420p'):
         stream.codec_context.time_base = Fraction(1, 25)
         packets = []
         for number in range(frames):
-            image = samples.draw(number, (48, 64))
+            image = draw(number, (48, 64))
             frame = av.VideoFrame.from_ndarray(image, format='rgb24').reformat(format=pixels)
             frame.pts, frame.time_base = number, Fraction(1, 25)
             packets += stream.encode(frame)
@@ -298,6 +298,27 @@ def test_half_a_file_is_told_whatever_its_header_says(tmp_path, name, codec, sha
     with pytest.raises(InputError, match=r'(ends|damaged) after frame \d+.*--stop='):
         numbers.extend(frame.number for frame in open_video(path).read())
     assert 20 < len(numbers) <= 200  # an index may lie behind the last frame
+
+
+@pytest.mark.parametrize(
+    ('name', 'codec'),
+    [
+        ('a.ts', 'mpeg4'),
+        ('a.ts', 'libx264'),
+        ('a.mpg', 'mpeg2video'),
+        ('a.ivf', 'libvpx'),
+        ('a.h264', 'libx264'),
+    ],
+)
+def test_a_file_that_says_nothing_of_its_length_is_told_by_its_last_picture(tmp_path, name, codec):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), np.uint8)
+    path = hold(tmp_path / name, codec, frames=20, held=1, draw=lambda n, _: noise[n])
+    assert len(read_all(open_video(path))) == 20
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    numbers = []
+    with pytest.raises(InputError, match=r'(ends|damaged) after frame \d+.*--stop='):
+        numbers.extend(frame.number for frame in open_video(path).read())
+    assert 4 < len(numbers) < 20
 
 
 @pytest.mark.parametrize('name', ['10:30.mp4', 'file:a.mp4', 'http:a.mp4', '100%d.mp4', 'a?b.mp4'])

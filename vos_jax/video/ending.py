@@ -6,7 +6,10 @@ import struct
 _EBML, _SEGMENT = b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'
 _ASF = bytes.fromhex('3026b2758e66cf11a6d900aa0062ce6c')
 _ASF_PROPERTIES = bytes.fromhex('a1dcab8c47a9cf118ee400c00c205365')
+_PACK = b'\0\0\1\xba'
+_TS_PACKETS = (188, 0), (192, 4), (204, 0)  # length, and where the packet of 188 bytes starts
 _HEAD = 1 << 16
+_TAIL = 4 << 20
 _STREAMED = (0, 2**32 - 1)  # lengths of a RIFF that was never gone back to
 
 
@@ -16,7 +19,8 @@ def is_whole(path):
     Durations cannot tell: the last picture may be held for long, and a cut file's be estimated.
 
     Args:
-      path: AVI, FLV, Matroska, WebM, WebP, WMV or GIF; of others nothing is known.
+      path: AVI, FLV, Matroska, WebM, WebP, WMV, GIF or MPEG-TS or PS; of others nothing
+        is known.
     """
     with open(path, 'rb') as file:
         head, size = file.read(_HEAD), os.fstat(file.fileno()).st_size
@@ -26,6 +30,11 @@ def is_whole(path):
             return _is_flv_whole(file, size)
         if head[:3] == b'GIF':
             return _ends_with(file, size, b';')
+        if head[:4] == _PACK:
+            return _is_program_whole(file, size)
+        for length, start in _TS_PACKETS:
+            if head[start : start + 5 * length : length] == b'G' * 5:
+                return size % length == 0 and _is_transport_whole(file, size, length, start)
     if head[:4] == _EBML:
         return _is_matroska_whole(head, size)
     if head[:16] == _ASF:
@@ -58,6 +67,48 @@ def _is_flv_whole(file, size):
     file.seek(size - 4 - length)
     tag = file.read(4)
     return tag[0] & 31 in (8, 9, 18) and int.from_bytes(tag[1:], 'big') == length - 11
+
+
+def _is_transport_whole(file, size, length, start):
+    """Whether the last picture is: its last packet is filled up, since the next would start anew.
+
+    One of 184 whole files ends in a picture that happens to fill its packet, which no one can tell.
+    """
+    file.seek(max(size - _TAIL // length * length, 0))
+    tail = file.read()
+    last = {}
+    for at in range(start, len(tail), length):
+        number = int.from_bytes(tail[at + 1 : at + 3], 'big') & 0x1FFF
+        extra = tail[at + 4 : at + 5 + tail[at + 4]] if tail[at + 3] & 0x20 else b''
+        payload = tail[at + 4 + len(extra) : at + 8 + len(extra)]
+        is_start = tail[at + 1] & 0x40 and payload[:3] == b'\0\0\1' and payload[3] & 0xF0 == 0xE0
+        if is_start or number in last:
+            last[number] = extra
+    return all(map(_is_filled_up, last.values()))
+
+
+def _is_filled_up(extra):
+    """Whether the field before the content of a packet has more than its flags ask for."""
+    if len(extra) < 2:
+        return bool(extra)
+    flags = extra[1]
+    used = 2 + 6 * bool(flags & 0x10) + 6 * bool(flags & 8) + bool(flags & 4)
+    return bool(flags & 3) or len(extra) > used
+
+
+def _is_program_whole(file, size):
+    """Packets from the last pack on, each with its length; False where one leads beyond the end."""
+    file.seek(max(size - _TAIL, 0))
+    tail = file.read()
+    at = tail.rfind(_PACK)
+    while 0 <= at < len(tail) - 6:
+        if tail[at : at + 3] != b'\0\0\1' or tail[at + 3] == 0xB9:
+            return None
+        if tail[at + 3] == 0xBA:
+            at += 14 + (tail[at + 13] & 7) if len(tail) > at + 13 and tail[at + 4] >> 6 == 1 else 12
+        else:
+            at += 6 + int.from_bytes(tail[at + 4 : at + 6], 'big')
+    return None if at == len(tail) else False
 
 
 def _ends_with(file, size, mark):

@@ -22,6 +22,7 @@ _HIGHEST_RATE = 100_000  # frames per second of a folder
 _SLACK_S = 1
 _SLACK_FRAMES = 3
 _SLACK_SHARE = Fraction(1, 20)
+_REORDERED = 4  # pictures that may come after one that is stored behind them
 # Of FFmpeg's formats those of videos and pictures: no text, and no lists that name other files.
 _FORMATS = (
     'mov,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,gif,apng,ogg,h264,hevc,m4v,ivf,'
@@ -154,7 +155,7 @@ class VideoFile:
         clock = _Clock(self.rate)
         number = -1
         with self._open() as (container, stream):
-            for number, picture in enumerate(self._decode(container, stream)):
+            for number, picture in enumerate(self._decode(container, stream, clock)):
                 time_s = clock.time_of(picture)
                 if number in chosen:
                     yield Frame(number, self.name_of(number), time_s, self._image(picture))
@@ -162,7 +163,8 @@ class VideoFile:
                     return
         missing_s = (self._stated_s or 0) - clock.end_s
         is_short = missing_s > max(self._slack_s, _SLACK_SHARE * (self._stated_s or 0))
-        if self._is_whole is False or (self._is_whole is None and is_short):
+        is_cut = self._is_whole is False or clock.ends_torn
+        if is_cut or (self._is_whole is None and is_short):
             frames = f' of {self._stated_frames}' if self._stated_frames else ''
             seconds = f' of {float(self._stated_s):.1f} s' if self._stated_s else ''
             raise InputError(
@@ -193,12 +195,15 @@ class VideoFile:
             streams[0].thread_type = 'AUTO'
             yield container, streams[0]
 
-    def _decode(self, container, stream):
+    def _decode(self, container, stream, clock=None):
         count = 0
         try:
-            for picture in container.decode(stream):
-                count += 1
-                yield picture
+            for packet in container.demux(stream):
+                if clock is not None:
+                    clock.see(packet)
+                for picture in packet.decode():
+                    count += 1
+                    yield picture
         except av.FFmpegError as error:
             for picture in _held_back(stream):
                 count += 1
@@ -314,14 +319,25 @@ class _Clock:
 
     Attributes:
       end_s: when the last frame ends.
+      ends_torn: the last packet, or one of the last pictures, was not there as a whole.
     """
 
     def __init__(self, rate):
         self._step_s = 1 / Fraction(rate)
+        self._num_since_torn, self._is_packet_torn = _REORDERED, False
         self._first_s = None
         self.end_s = Fraction(0)
 
+    @property
+    def ends_torn(self):
+        return self._is_packet_torn or self._num_since_torn < _REORDERED
+
+    def see(self, packet):
+        if packet.size:  # the last one only flushes the decoder
+            self._is_packet_torn = packet.is_corrupt
+
     def time_of(self, picture):
+        self._num_since_torn = 0 if picture.is_corrupt else self._num_since_torn + 1
         if picture.pts is None or not picture.time_base:
             time_s = self.end_s
         else:
