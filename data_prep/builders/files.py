@@ -91,7 +91,8 @@ class FileTree:
         frames = by_stem(self.folder(name), SUFFIXES, name)
         if not frames:
             above, _, own = name.rpartition('/')
-            raise InputError(f'{name}: no frames in it{hint_among(own, self.folders_below(above))}')
+            hint = hint_among((own,), self.folders_below(above))
+            raise InputError(f'{name}: no frames in it{hint}')
         return frames
 
     def folders(self):

@@ -11,7 +11,7 @@ from vos_jax.errors import InputError
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-32'])
 @pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
 def test_lists_in_any_unicode(encoding, end):
-    data = end.join(['bear', ' x/a ', '', 'dog walk', 'größe', './b/']).encode(encoding)
+    data = end.join(['bear', ' x/a ', '', 'dog walk', 'größe', './b/', '\x1a']).encode(encoding)
     assert lists.parse_sequences(data, 'list') == ['bear', 'x/a', 'dog walk', 'größe', 'b']
 
 
@@ -25,6 +25,7 @@ def test_lists_in_any_unicode(encoding, end):
         (b'  \n\n', 'empty list'),
         (b'', 'empty list'),
         (b'a\nb\n./a', "'a' is listed twice, as names 1 and 3"),
+        ('\u00e9\ne\u0301'.encode(), 'is listed twice, as names 1 and 2'),
         (b'../a', 'is no name of a sequence'),
         (b'/etc', 'is no name of a sequence'),
         (b'x/../../a', 'is no name of a sequence'),

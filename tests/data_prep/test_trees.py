@@ -286,7 +286,7 @@ def test_check_lists_what_is_wrong_with_names(tmp_path, unseen):
     assert len(found['val'].problems) == 1
     assert 'val.txt: no UTF-8 text' in found['val'].problems[0]
     problems = '\n'.join(found['train'].problems)
-    assert f'a d{ascii(unseen)[1:-1]}og: no frames in it; did you mean a dog?' in problems
+    assert f'a d{ascii(unseen)[1:-1]}og: no frames in it (did you mean a dog?)' in problems
     assert 'owl: link to gone, which is missing' in problems
 
 

@@ -354,7 +354,7 @@ def test_what_cannot_be_seen_in_a_listed_name_is_written_out(make_davis, draw, u
     for need_frames in (True, False):
         with pytest.raises(InputError) as caught:
             protocols.load('davis2017', root, need_frames=need_frames)
-        assert f'd{ascii(unseen)[1:-1]}og: folder is missing; did you mean dog?' in str(
+        assert f'd{ascii(unseen)[1:-1]}og: folder is missing (did you mean dog?)' in str(
             caught.value
         )
 

@@ -151,18 +151,18 @@ def check_link(path):
 
 
 def hint_nearest(path):
-    """'; did you mean X?' of a folder that is not there, or ''; a link to nothing is refused."""
+    """' (did you mean X?)' of a folder that is not there, or ''; a link to nothing is refused."""
     path = Path(path)
     check_link(path)
     above = next((one for one in path.parents if is_folder(one)), Path('/'))
     name = path.relative_to(above).parts[0] if above in path.parents else path.name
-    return hint_among(name, folders_in(above))
+    return hint_among((name, path.name), folders_in(above))
 
 
-def hint_among(name, names):
-    """'; did you mean X?' of the nearest among other names, or ''."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f'; did you mean {close[0]}?' if close else ''
+def hint_among(tried, names):
+    """' (did you mean X?)' of the name that is nearest to one of those tried, or ''."""
+    close = [found for name in tried for found in difflib.get_close_matches(name, names, n=1)]
+    return f' (did you mean {close[0]}?)' if close else ''
 
 
 def _sorted_by(stems, key, where):

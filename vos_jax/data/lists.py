@@ -7,6 +7,7 @@ import codecs
 import dataclasses
 import json
 import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 from vos_jax.data.listing import check_link
@@ -74,7 +75,7 @@ def read_lines(path, missing='need one name per line'):
 def parse_lines(data, name):
     """The lines of a text file, as `read_lines`, by its bytes."""
     lines = re.split('\r\n|\r|\n', decode_text(data, name))
-    found = [line.strip().strip('\ufeff\u200b') for line in lines]
+    found = [line.strip().strip('\ufeff\u200b\x1a') for line in lines]
     found = [line for line in found if line]
     if not found:
         raise InputError(f'{name}: empty list; one sequence name per line is needed')
@@ -106,13 +107,13 @@ def parse_sequences(data, name):
     found = {}
     for number, line in enumerate(lines, start=1):
         sequence = check_sequence(line, name)
-        if sequence in found:
+        first = found.setdefault(unicodedata.normalize('NFC', sequence), (number, sequence))
+        if first != (number, sequence):
             raise InputError(
-                f"{name}: '{sequence}' is listed twice, as names {found[sequence]} and {number}; "
+                f"{name}: '{sequence}' is listed twice, as names {first[0]} and {number}; "
                 'remove one'
             )
-        found[sequence] = number
-    return list(found)
+    return [sequence for _, sequence in found.values()]
 
 
 def check_sequence(text, name):
@@ -151,10 +152,11 @@ def parse_meta(data, name):
     """
     try:
         videos = json.loads(decode_text(data, name), object_pairs_hook=_unique_of(name))['videos']
-        found = {}
+        found, composed = {}, set()
         for key, video in videos.items():
             sequence = check_sequence(key, name)
-            if sequence in found:
+            composed.add(unicodedata.normalize('NFC', sequence))
+            if len(composed) == len(found):
                 raise InputError(f"{name}: video '{sequence}' is there twice; remove one")
             found[sequence] = _read_objects(video['objects'], name, sequence)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
