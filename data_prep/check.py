@@ -121,6 +121,7 @@ def check(data_set, sources, *, splits=(), resolution='', num_processes=1):
         found[split] = Findings(problems=problems[split])
         for _ in parts:
             found[split].add(next(results))
+        found[split].problems = list(dict.fromkeys(found[split].problems))
     return found
 
 

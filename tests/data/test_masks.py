@@ -128,6 +128,21 @@ def test_other_forms_are_refused_by_name(tmp_path, image, reason):
         masks.read_labels(tmp_path / 'mask.png')
 
 
+def test_smoothed_edges_are_no_ids(tmp_path):
+    """Half the size of a mask of 0 and 255, or of ids times 85, by the mean of four pixels."""
+    for first in (0, 255):
+        labels = np.zeros((41, 41), np.uint8)
+        labels[9:30, 9:30] = 255
+        labels[9:30, :9] = first // 3
+        small = Image.fromarray(labels).resize((20, 20), Image.Resampling.BILINEAR)
+        path = save(tmp_path / 'mask.png', small)
+        for binary in (False, True):
+            with pytest.raises(InputError, match='an anti-aliased or lossy mask'):
+                masks.read_labels(path, binary=binary)
+    labels = np.where(labels == 85, np.uint8(200), labels)
+    np.testing.assert_array_equal(masks.read_labels(save(path, labels)), labels)
+
+
 def test_a_jpeg_is_refused_even_with_the_name_of_a_png(tmp_path):
     Image.new('L', (4, 4)).save(tmp_path / 'mask.png', format='JPEG')
     with pytest.raises(InputError, match='JPEG file, masks are PNG'):

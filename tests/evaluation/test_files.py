@@ -309,6 +309,18 @@ def test_masks_of_0_and_255_are_never_dropped_as_other_ids(make_davis, draw, sav
     assert score(protocol, tmp_path / 'out', extra_ids='drop') == {'dog': 1}
 
 
+@pytest.mark.parametrize('first', [1, -1])
+def test_results_that_are_numbered_from_another_frame_on_are_refused(
+    make_davis, draw, save_masks, tmp_path, first
+):
+    protocol = protocols.load('davis2017', make_davis({'dog': draw(5)}))
+    save_masks(tmp_path / 'out/dog', draw(5))
+    for path in sorted((tmp_path / 'out/dog').iterdir(), reverse=first > 0):
+        path.rename(path.with_name(f'{int(path.stem) + first}.png'))
+    with pytest.raises(InputError, match=r'out/dog: 5 masks from .* name each mask as its frame'):
+        score(protocol, tmp_path / 'out')
+
+
 def test_one_mask_for_two_objects_is_refused(make_davis, draw, save_masks, tmp_path):
     protocol = protocols.load('davis2017', make_davis({'dog': draw(5, ids=(1, 2))}))
     save_masks(tmp_path / 'out/dog', draw(5) * 255)

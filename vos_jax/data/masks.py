@@ -306,11 +306,22 @@ def _check_values(labels, path):
     if labels.max() < MAX_VALUES:  # the usual case, at a hundredth of the cost of counting
         return
     num_values = np.count_nonzero(_counts(labels))
-    if num_values > MAX_VALUES:
+    if num_values > MAX_VALUES or _is_smoothed(labels):
         raise InputError(
-            f'{path}: {num_values} different values, at most {MAX_VALUES} are ids: an anti-aliased '
-            'or lossy mask; write ids without smoothing, see docs/data.md#masks'
+            f'{path}: {num_values} different values, at most {MAX_VALUES} are ids, and no grey at '
+            'the edges of objects: an anti-aliased or lossy mask; write ids without smoothing, see '
+            'docs/data.md#masks'
         )
+
+
+def _is_smoothed(labels):
+    """Whether half of the high values, which hardly are ids, are in no square of 3x3 pixels."""
+    high = np.flatnonzero(_counts(labels)[MAX_VALUES:VOID]) + MAX_VALUES
+    if not len(high):
+        return False
+    square = np.ones((3, 3), np.uint8)
+    inner = labels[cv2.erode(labels, square) == cv2.dilate(labels, square)]
+    return inner.any() and 2 * np.isin(high, inner).sum() <= len(high)
 
 
 def _as_binary(labels, path):

@@ -24,6 +24,10 @@ _OTHER_STARTS = {
     b'DDS ': 'DDS',
     b'8BPS': 'Photoshop',
     b'%PDF': 'PDF',
+    b'\0\0\0\x0cjP': 'JPEG 2000',
+    b'\xffO\xffQ': 'JPEG 2000',
+    b'\0\0\0\x0cJXL': 'JPEG XL',
+    b'\xff\n': 'JPEG XL',
 }
 # All that Pillow and simplejpeg raise for files that are cut, damaged, or made to do harm.
 _FAULTS = (

@@ -10,6 +10,7 @@ from vos_jax.data import listing, masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import forms
 from vos_jax.evaluation.protocols import Protocol, Task
+from vos_jax.storage.names import as_number
 from vos_jax.storage.palette import VOID
 
 FORMS = ('ids', 'binary', 'rgb', 'objects', 'arrays')
@@ -130,6 +131,7 @@ class Predictions:
         for object_id, (folder, files) in forms.list_objects(
             listing.below(self.root, task.name)
         ).items():
+            _check_shift(folder, task.sequence.stems, tuple(files))
             for stem in stems:
                 found = listing.find_stem(stem, files)
                 if found is None and object_id not in task.absent(stem):
@@ -137,6 +139,7 @@ class Predictions:
 
     def _check_frames(self, task, stems):
         files = _list_masks(listing.below(self.root, task.name))
+        _check_shift(self.root / task.name, task.sequence.stems, tuple(files))
         for stem in stems:
             path = self.path(task.name, stem)
             if listing.find_stem(stem, files) is None:
@@ -183,6 +186,18 @@ def _describe_foreign(root, protocol):
         f'none of the {len(protocol.tasks)} sequences of {protocol.name} {protocol.split} is here '
         f'(found {", ".join(found[:3]) or "nothing"}); are these results of another data set?'
     )
+
+
+def _check_shift(folder, stems, found):
+    """Refuses as many masks as frames that are numbered from another first frame on."""
+    frames, masks_of = ([as_number(stem) for stem in names] for names in (stems, found))
+    if len(frames) != len(masks_of) or None in frames + masks_of or frames[0] == masks_of[0]:
+        return
+    if frames[0] in masks_of or masks_of[0] in frames:
+        raise InputError(
+            f'{folder}: {len(found)} masks from {found[0]} to {found[-1]} for frames from '
+            f'{stems[0]} to {stems[-1]}; name each mask as its frame'
+        )
 
 
 def _check_head(path, size, form):

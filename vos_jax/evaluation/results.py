@@ -1,6 +1,8 @@
 """What an evaluation leaves behind: results.json, the two official CSV files, a printed table."""
 
+import csv
 import dataclasses
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -158,7 +160,9 @@ def object_csv(results: Results) -> str:
 
 
 def _csv(rows):
-    return ''.join(','.join(row) + '\n' for row in rows)
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)  # quotes names with commas
+    return text.getvalue()
 
 
 def _decimals(value):
