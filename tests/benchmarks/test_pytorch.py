@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.models.tiny import SPEC, clip, giel, quick_jit, variables_of
+from tests.models.tiny import SPEC, clip, giel, variables_of
 from vos_jax.config.schema import LossSpec
 from vos_jax.errors import InputError
 from vos_jax.models import torch_links
@@ -72,7 +72,7 @@ IN_CI = ('GIEL as published', 'STM')
 def trained(request):
     """Name of a model, and its compiled function of parameters and batch: loss and gradients."""
     model, variables, _ = make_case(request.param)
-    return request.param, quick_jit(jax.value_and_grad(loss_in_jax(model, variables), has_aux=True))
+    return request.param, jax.jit(jax.value_and_grad(loss_in_jax(model, variables), has_aux=True))
 
 
 @pytest.fixture(scope='module')
@@ -174,7 +174,7 @@ def test_twenty_steps_of_training_lower_the_loss_alike(trained):
     twin = clips.Training(module, clips.unroll_of(model), loss_of(model), rate)
     optimizer = optax.adam(rate)
 
-    @quick_jit
+    @jax.jit
     def update(gradients, state, params):
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state

@@ -3,12 +3,12 @@
 import importlib.util
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from data_prep import import_weights, torch_reader, torch_writer
 from data_prep.formats import FORMATS
-from tests.models.tiny import quick_jit
 from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.models.efficientnet_lite import LiteSpec, QueryEncoder, normalise
@@ -43,7 +43,7 @@ def image():
 
 def features_of(path, image):
     variables = {'params': weights.load_weights(path).variables['params']['encoder']}
-    return quick_jit(QueryEncoder(LiteSpec(scale=1.0)).apply)(variables, normalise(image))
+    return jax.jit(QueryEncoder(LiteSpec(scale=1.0)).apply)(variables, normalise(image))
 
 
 def test_the_way_back_gives_a_network_that_computes_the_same(state_dict, image, tmp_path):

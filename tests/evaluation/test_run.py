@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import devices_flag
+
 EVALUATE = str(Path(__file__).resolve().parents[2] / 'evaluate.py')
 
 
@@ -135,7 +137,7 @@ def test_two_devices_give_the_scores_of_one(root, flags, evaluate, tmp_path):
     two = evaluate(
         *flags(root, tmp_path / 'two'),
         '--noreport',
-        XLA_FLAGS='--xla_force_host_platform_device_count=2',
+        XLA_FLAGS=devices_flag(2),
     )
     assert '2 x cpu' in two.stdout, two.stderr
     # On CPUs virtual devices change the number of threads, and so the last bits (see docs):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.tiny import fill, masks_of, quick_jit
+from tests.models.tiny import fill, masks_of
 from tests.models.tiny_cfbi import SIZE, SLOTS, SPEC, build, shapes_of
 from vos_jax import weights
 from vos_jax.config import plain
@@ -44,7 +44,7 @@ def encoded():
     model = build()
     variables = fill(shapes_of(model))
     apply = functools.partial(model.apply, method='encode')
-    return variables, quick_jit(apply)(variables, CLIP.frames)
+    return variables, jax.jit(apply)(variables, CLIP.frames)
 
 
 def features(index):
@@ -65,7 +65,7 @@ def entry(time, labels=None, order=(0, 1, 2), position=None):
 
 @functools.cache
 def compiled(model):
-    return quick_jit(functools.partial(model.apply, method='segment'))
+    return jax.jit(functools.partial(model.apply, method='segment'))
 
 
 def segment(entries, objects=CLIP.objects, model=None, variables=None, num_frames=4):
@@ -155,7 +155,7 @@ def test_every_parameter_gets_a_gradient():
         weight = jnp.linspace(0.0, 1.0, logits[:, :3].size).reshape(1, 3, *SIZE)
         return (jax.nn.log_softmax(logits[:, :3], axis=1) * weight).mean()
 
-    gradients = weights.named(quick_jit(jax.grad(loss))(variables['params']))
+    gradients = weights.named(jax.jit(jax.grad(loss))(variables['params']))
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
     assert {name for name, gradient in gradients.items() if not np.any(gradient)} == set()
 
@@ -181,7 +181,7 @@ def unrolled(model, **settings):
         assert outputs['logits'].shape[1] == 1
         return outputs['logits'][:, 0]
 
-    return quick_jit(run)
+    return jax.jit(run)
 
 
 def test_the_previous_frame_of_a_clip_is_seen_with_its_true_mask_and_is_no_reference():

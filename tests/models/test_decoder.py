@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 
-from tests.models.tiny import fill, quick_jit
+from tests.models.tiny import fill
 from vos_jax.models.decoder import Decoder
 
 
@@ -12,7 +12,7 @@ def test_each_slot_is_decoded_as_if_it_were_alone(rng):
     r2 = rng.standard_normal((2, 8, 12, 2), np.float32)
     decoder = Decoder(4)
     variables = fill(jax.eval_shape(decoder.init, jax.random.key(0), value, read, r3, r2))
-    decode = quick_jit(decoder.apply)
+    decode = jax.jit(decoder.apply)
     together = np.asarray(decode(variables, value, read, r3, r2))
     assert together.shape == (2, 3, 8, 12, 1)
     assert together.dtype == np.float32

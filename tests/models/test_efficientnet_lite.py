@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.tiny import clip, fill, giel, quick_jit
+from tests.models.tiny import clip, fill, giel
 from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.models.efficientnet_lite import LiteSpec, QueryEncoder, SupportEncoder
@@ -26,7 +26,7 @@ def variables_for(module, *inputs):
 def test_features_have_the_sizes_that_the_spec_says(frames, stride):
     spec = LiteSpec(stride=stride)
     encoder = QueryEncoder(spec)
-    outputs = quick_jit(encoder.apply)(variables_for(encoder, frames), frames)
+    outputs = jax.jit(encoder.apply)(variables_for(encoder, frames), frames)
     for output, step, channels in zip(
         outputs, spec.stage_strides, spec.stage_channels, strict=True
     ):
@@ -40,7 +40,7 @@ def test_frozen_stages_get_no_gradient_and_the_others_do(frames):
     def loss(variables):
         return sum(jnp.square(x).sum() for x in encoder.apply(variables, frames))
 
-    gradients = quick_jit(jax.grad(loss))(variables)['params']
+    gradients = jax.jit(jax.grad(loss))(variables)['params']
     for name, part in gradients.items():
         is_frozen = name == 'stem' or name.startswith(('stage1', 'stage2'))
         assert all(np.any(leaf) != is_frozen for leaf in jax.tree.leaves(part)), name
@@ -51,16 +51,16 @@ def test_the_support_encoder_without_a_mask_is_the_query_encoder(frames):
     spec = LiteSpec(stride=8)
     query, support = QueryEncoder(spec), SupportEncoder(spec)
     variables = variables_for(query, frames)
-    _, r3, r4 = quick_jit(query.apply)(variables, frames)
+    _, r3, r4 = jax.jit(query.apply)(variables, frames)
     mask = np.zeros((1, *SIZE), np.float32)
     own = variables_for(support, r3, mask)['params']
     for name in ('mask4', 'mask5'):
         own[name]['bias'][:] = 0
     shared = {**variables['params'], **{name: own[name] for name in ('mask4', 'mask5')}}
     shared = {'params': {name: shared[name] for name in own}}
-    found = quick_jit(support.apply)(shared, r3, mask)
+    found = jax.jit(support.apply)(shared, r3, mask)
     np.testing.assert_allclose(found, r4, atol=1e-5 * abs(r4).max())
-    seen = quick_jit(support.apply)(shared, r3, mask + 1)
+    seen = jax.jit(support.apply)(shared, r3, mask + 1)
     assert abs(seen - r4).max() > 0.01 * abs(r4).max()
 
 
@@ -76,7 +76,7 @@ def test_a_clip_is_segmented_and_unused_slots_stay_empty(model):
         model.init, jax.random.key(0), batch['frames'][:, 0], masks, batch['objects']
     )
     variables = fill(shapes)
-    outputs, _ = quick_jit(
+    outputs, _ = jax.jit(
         lambda v: unroll.unroll(model, v, batch['frames'], masks, batch['objects'])
     )(variables)
     probabilities = np.asarray(jax.nn.softmax(outputs['logits'], axis=2))
@@ -94,7 +94,7 @@ def test_objects_can_be_read_with_a_support_encoding_each(model):
     masks = np.asarray(aggregation.one_hot_masks(batch['labels'][:, 0], 2))
     alone = model.clone(spec=giel(encoder=LiteSpec(), use_instance=False).spec)
     variables = fill(jax.eval_shape(alone.init, jax.random.key(0), frames, masks, objects))
-    prediction = quick_jit(alone.apply)(variables, frames, masks, objects)
+    prediction = jax.jit(alone.apply)(variables, frames, masks, objects)
     assert np.isfinite(prediction.probabilities).all()
 
 

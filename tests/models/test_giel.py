@@ -16,7 +16,6 @@ from tests.models.tiny import (
     Runner,
     giel,
     object_probabilities,
-    quick_jit,
     runner,
     sigmoid,
     soft_masks,
@@ -61,7 +60,7 @@ def part(module, name, *arguments):
     """Applies a part of the model by itself, with the model's parameters."""
     variables = runner(**({'variant': 'fast'} if name == 'coarse' else {})).variables
     own = {group: tree[name] for group, tree in variables.items() if name in tree}
-    return np.asarray(quick_jit(module.apply)(own, *arguments))
+    return np.asarray(jax.jit(module.apply)(own, *arguments))
 
 
 def test_the_probabilities_are_a_distribution_over_the_slots_in_use(prediction):
@@ -202,7 +201,7 @@ def test_a_fast_score_is_the_upsampled_coarse_map_times_the_global_map(scene):  
 def test_more_slots_leave_the_entry_of_a_frame_as_it_was(scene):
     full, _, memory = scene
     entry = jax.tree.map(lambda a: a[:, :1], memory)
-    widen = quick_jit(lambda v, entry: full.model.apply(v, entry, 6, method='widen'))
+    widen = jax.jit(lambda v, entry: full.model.apply(v, entry, 6, method='widen'))
     wide = widen(full.variables, entry)
     assert wide.object_values.shape == (1, 1, 12, 6, 8)
     np.testing.assert_allclose(wide.object_values[:, :, :, :3], entry.object_values, atol=1e-5)
@@ -238,7 +237,7 @@ def test_an_affinity_too_large_to_be_held_changes_nothing_but_itself(side, rng):
         memory = apply('memorise', frames, features, masks, objects, time)
         return apply('segment', features, memory, objects, time + 1, train)
 
-    in_tiles, whole = (quick_jit(predict, static_argnums=1)(variables, t) for t in (False, True))
+    in_tiles, whole = (jax.jit(predict, static_argnums=1)(variables, t) for t in (False, True))
     assert in_tiles.affinity is None
     assert whole.affinity.shape == (1, 1, side**2, side**2)
     np.testing.assert_allclose(in_tiles.probabilities, whole.probabilities, atol=1e-5)

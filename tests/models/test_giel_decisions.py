@@ -17,7 +17,6 @@ from tests.models.tiny import (
     clip,
     giel,
     object_probabilities,
-    quick_jit,
     runner,
     sigmoid,
     soft_masks,
@@ -81,7 +80,7 @@ def test_d1_the_gradient_of_the_support_mask_flows_or_stops(stops):
         )
         return (entry.keys**2).sum()
 
-    gradient = np.asarray(quick_jit(jax.grad(loss))(masks.foreground))
+    gradient = np.asarray(jax.jit(jax.grad(loss))(masks.foreground))
     assert np.isfinite(gradient).all()
     assert (gradient != 0).mean() == 0.0 if stops else (gradient != 0).mean() > 0.5
 

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.models.tiny import fill, quick_jit, softmax
+from tests.models.tiny import fill, softmax
 from vos_jax.models.giel.parts import CoarseHead, LabelEncoder, TemporalAttention
 
 USED = np.array([[True, True, True], [True, True, False]])
@@ -23,7 +23,7 @@ def attention(projection='own', ends_in_zeros=False):
     variables = fill(shapes)
     if ends_in_zeros:
         variables['params']['dense3']['kernel'][:] = 0
-    apply = quick_jit(module.apply)
+    apply = jax.jit(module.apply)
     return lambda *arguments: np.asarray(apply(variables, *arguments)), variables['params']
 
 
@@ -57,7 +57,7 @@ def test_it_starts_with_equal_weights(means):
 def test_training_starts_from_equal_weights():
     module = TemporalAttention(4)
     arguments = np.zeros((1, 2, 4)), np.zeros((1, 4)), USED[:1, :2]
-    variables = quick_jit(module.init)(jax.random.key(0), *arguments)
+    variables = jax.jit(module.init)(jax.random.key(0), *arguments)
     assert (variables['params']['dense3']['kernel'] == 0).all()
 
 
@@ -86,7 +86,7 @@ def test_the_label_encoder_sees_the_object_the_others_and_the_background(channel
         norm['bn']['scale'][:] = norm['bn']['var'][:] = 1.0
     variables['params']['conv1']['kernel'][1, 1, channel, 0] = 1.0
     variables['params']['conv2']['kernel'][1, 1, 0, 0] = 1.0
-    codes = np.asarray(quick_jit(module.apply)(variables, CELLS, used))
+    codes = np.asarray(jax.jit(module.apply)(variables, CELLS, used))
     assert codes.shape == (1, 3, 1, 2, 8)
     expected = list(CHANNELS.values())[channel]
     np.testing.assert_allclose(codes[..., 0], expected, atol=1e-4)  # epsilon 1e-5, twice
@@ -109,7 +109,7 @@ def test_unused_slots_stay_out_of_the_label_encoders_statistics(rng):
     cells[:, 2] = 0
     used = np.array([[True, True, False]] * 2)
 
-    @quick_jit
+    @jax.jit
     def statistics(variables, cells, used):
         return module.apply(variables, cells, used, True, mutable=['batch_stats'])[1]
 
@@ -140,4 +140,4 @@ def test_the_coarse_head_is_two_layers_on_both_values(rng):
     hidden = np.maximum(both @ p['conv1']['kernel'][0, 0] + p['conv1']['bias'], 0)
     expected = hidden @ p['conv2']['kernel'][0, 0] + p['conv2']['bias']
     assert p['conv1']['kernel'].shape == (1, 1, 10, 6)
-    np.testing.assert_allclose(quick_jit(module.apply)(variables, value, read), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(module.apply)(variables, value, read), expected, atol=1e-5)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.models.tiny import clip, quick_jit, variables_of
+from tests.models.tiny import clip, variables_of
 from vos_jax.config import plain, recipe
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
@@ -119,7 +119,7 @@ def check(size, start, state, metrics, probabilities):
 @pytest.mark.long
 def test_the_tiny_variant_trains_and_segments():
     cfg = load('tiny')
-    check((64, 100), *trained_and_segmented(cfg, (64, 100), 3, quick_jit))
+    check((64, 100), *trained_and_segmented(cfg, (64, 100), 3, jax.jit))
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from tests.models.tiny import fill, quick_jit
+from tests.models.tiny import fill
 from vos_jax import weights
 from vos_jax.models import folding, layers
 
@@ -31,8 +31,8 @@ def test_a_1x1_convolution_is_a_convolution(rng):
     variables = variables_of(module, x)
     kernel, bias = variables['params']['kernel'], variables['params']['bias']
     assert kernel.shape == (1, 1, 3, 4)
-    expected = quick_jit(convolved, static_argnums=2)(x, kernel, 2) + bias
-    np.testing.assert_allclose(quick_jit(module.apply)(variables, x), expected, atol=1e-5)
+    expected = jax.jit(convolved, static_argnums=2)(x, kernel, 2) + bias
+    np.testing.assert_allclose(jax.jit(module.apply)(variables, x), expected, atol=1e-5)
 
 
 def test_convolving_the_parts_is_convolving_the_concatenation(rng):
@@ -43,8 +43,8 @@ def test_convolving_the_parts_is_convolving_the_concatenation(rng):
     kernel, bias = variables['params']['kernel'], variables['params']['bias']
     repeated = np.broadcast_to(shared[:, None], (2, 3, 4, 5, 3))
     joined = np.concatenate([repeated, own], axis=-1).reshape(6, 4, 5, 5)
-    expected = np.asarray(quick_jit(convolved)(joined, kernel) + bias).reshape(2, 3, 4, 5, 4)
-    np.testing.assert_allclose(quick_jit(module.apply)(variables, shared, own), expected, atol=1e-5)
+    expected = np.asarray(jax.jit(convolved)(joined, kernel) + bias).reshape(2, 3, 4, 5, 4)
+    np.testing.assert_allclose(jax.jit(module.apply)(variables, shared, own), expected, atol=1e-5)
 
 
 def test_frozen_batch_norm_worked_out_by_hand():

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.models.tiny import fill, quick_jit
+from tests.models.tiny import fill
 from vos_jax.config.read import read
 from vos_jax.errors import InputError
 from vos_jax.models.resnet import Block, Encoder, EncoderSpec
@@ -60,7 +60,7 @@ def test_an_injected_mask_reaches_every_stage_at_once():
     variables['params']['conv1']['kernel'][:] = 0
     for number in (2, 3):
         variables['params'][f'mask{number}']['kernel'][:] = 0
-    r2, r3, r4 = quick_jit(module.apply)(variables, x)
+    r2, r3, r4 = jax.jit(module.apply)(variables, x)
     # Not equal to the last bit: a convolution may sum the samples of a batch in different orders.
     np.testing.assert_allclose(r2[0], r2[1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(r3[0], r3[1], rtol=1e-5, atol=1e-6)
@@ -72,7 +72,7 @@ def test_batch_norm_of_an_encoder_learns_statistics_in_training_only():
     module = Encoder(spec)
     x = np.random.default_rng(0).standard_normal((2, 16, 16, 3), np.float32)
     variables = fill(shapes_of(module, x)[1])
-    run = quick_jit(
+    run = jax.jit(
         lambda v, x, train: module.apply(v, x, train, mutable=['batch_stats'])[1]['batch_stats'],
         static_argnums=2,
     )

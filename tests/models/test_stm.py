@@ -17,7 +17,6 @@ from tests.models.tiny import (
     SPEC,
     Runner,
     object_probabilities,
-    quick_jit,
     soft_masks,
 )
 from vos_jax.config import recipe as configs
@@ -152,7 +151,7 @@ def test_the_gradient_flows_through_memorised_masks_unless_stopped(is_stopped):
         )
         return entry.values.sum()
 
-    gradient = quick_jit(jax.grad(total))(masks.objects)
+    gradient = jax.jit(jax.grad(total))(masks.objects)
     assert gradient[:, :2].any() != is_stopped
     assert not gradient[:, 2].any()
 

@@ -30,7 +30,7 @@ def get_config(variant=''):
 def run(command, *arguments):
     """One of the commands, in a process that has registered the model."""
     program = f'import tests.models.toy; from vos_jax.commands import {command} as c; c.run()'
-    environment = {**os.environ, 'XLA_FLAGS': micro.QUICK, 'JAX_PLATFORMS': 'cpu'}
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
     result = subprocess.run(
         [sys.executable, '-c', program, *arguments],
         cwd=REPOSITORY,

@@ -8,15 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vos_jax.compilation import RUN_ONCE
 from vos_jax.data.made_up.squares import Square, draw_labels
 from vos_jax.models import protocol
 from vos_jax.models.giel.model import GIEL
 from vos_jax.models.giel.spec import GIELSpec
 from vos_jax.models.resnet import EncoderSpec
-
-# Tests run a graph once or twice: compiling it takes longer than any optimisation can gain.
-quick_jit = functools.partial(jax.jit, compiler_options=RUN_ONCE)
 
 SPEC = GIELSpec(
     encoder=EncoderSpec(
@@ -144,7 +140,7 @@ class Runner:
         self._affinity = self._compiled('segment', lambda prediction: prediction.affinity)
 
     def _compiled(self, method, part=lambda result: result):
-        return quick_jit(lambda *arguments: part(self.model.apply(*arguments, method=method)))
+        return jax.jit(lambda *arguments: part(self.model.apply(*arguments, method=method)))
 
     def encode(self, frame):
         """Features of u8[H, W, 3]."""

@@ -1,11 +1,10 @@
 import jax
 import numpy as np
 
-from tests.models.tiny import quick_jit
 from vos_jax.ops import aggregation
 
 
-@quick_jit
+@jax.jit
 def distribution(log_probabilities, objects):
     return aggregation.probabilities_of(aggregation.aggregate(log_probabilities, objects))
 
@@ -92,7 +91,7 @@ def test_the_gradient_is_finite_at_every_probability():
         return jax.nn.log_softmax(logits, axis=1)[:, 0].sum()
 
     p = np.array([[1e-30, 0.3], [1e-9, 0.3], [0.5, 0.3], [1 - 1e-7, 0.3], [1.0, 1.0]], np.float32)
-    gradient = np.asarray(quick_jit(jax.grad(background))(np.log(p)[..., None, None]))
+    gradient = np.asarray(jax.jit(jax.grad(background))(np.log(p)[..., None, None]))
     assert np.isfinite(gradient).all()
     assert (gradient[2] != 0).all()
 
@@ -101,7 +100,7 @@ def test_the_logarithm_of_the_complement_loses_no_digits():
     x = -np.geomspace(1e-7, 80, 200).astype(np.float32)
     exact = x.astype(np.float64)
     expected = np.where(exact > -1, np.log(-np.expm1(exact)), np.log1p(-np.exp(exact)))
-    np.testing.assert_allclose(quick_jit(aggregation.log1mexp)(x), expected, rtol=2e-6)
+    np.testing.assert_allclose(jax.jit(aggregation.log1mexp)(x), expected, rtol=2e-6)
 
 
 def test_labels_and_masks_give_each_other_back_and_void_belongs_to_no_slot():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from jax import lax
 
-from tests.models.tiny import quick_jit
 from vos_jax.ops.convolution import depthwise
 
 # batch, height, width, kernel size, stride, dilation
@@ -44,7 +43,7 @@ def test_output_and_both_gradients_are_those_of_lax(rng, case):
             y = convolve(x, kernel, *settings)
             return (y * jnp.sin(y)).sum(), y  # a cotangent that differs everywhere
 
-        (_, y), (by_x, by_kernel) = quick_jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(
+        (_, y), (by_x, by_kernel) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(
             x, kernel
         )
         return y, by_x, by_kernel

@@ -2,14 +2,14 @@ import jax
 import numpy as np
 import pytest
 
-from tests.models.tiny import quick_jit, softmax
+from tests.models.tiny import softmax
 from vos_jax.ops import memory
 from vos_jax.ops.tiling import by_tiles
 
-affinity = quick_jit(memory.affinity)
-dot_similarity = quick_jit(memory.dot_similarity)
-l2_similarity = quick_jit(memory.l2_similarity)
-read_memory = quick_jit(memory.read_memory)
+affinity = jax.jit(memory.affinity)
+dot_similarity = jax.jit(memory.dot_similarity)
+l2_similarity = jax.jit(memory.l2_similarity)
+read_memory = jax.jit(memory.read_memory)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_masked_pixels_pass_no_gradient(keys, query, valid):
     def read(similarity):
         return (memory.affinity(similarity, valid)[:, 0] ** 2).sum()
 
-    gradient = np.asarray(quick_jit(jax.grad(read))(dot_similarity(keys, query)))
+    gradient = np.asarray(jax.jit(jax.grad(read))(dot_similarity(keys, query)))
     assert np.isfinite(gradient).all()
     assert (gradient[~valid] == 0).all()
     assert (gradient[valid] != 0).all()
@@ -138,6 +138,6 @@ def test_a_memory_read_in_tiles_gives_the_same(size, rng):
             weights, values
         )
 
-    found = quick_jit(lambda q: by_tiles(read, q, size, axis=-2))(query)
+    found = jax.jit(lambda q: by_tiles(read, q, size, axis=-2))(query)
     for part, whole in zip(found, read(query, np.arange(7)), strict=True):
         np.testing.assert_allclose(part, whole, atol=1e-6)

@@ -2,11 +2,10 @@ import jax
 import numpy as np
 import pytest
 
-from tests.models.tiny import quick_jit
 from vos_jax.ops import resize
 
-upsample = quick_jit(resize.upsample, static_argnums=1)
-cell_means = quick_jit(resize.cell_means, static_argnums=1)
+upsample = jax.jit(resize.upsample, static_argnums=1)
+cell_means = jax.jit(resize.cell_means, static_argnums=1)
 
 
 @pytest.mark.parametrize('factor', [1, 2, 3, 4, 16])

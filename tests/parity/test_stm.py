@@ -15,7 +15,6 @@ import pytest
 
 from data_prep import import_weights, torch_reader, torch_writer
 from data_prep.formats import FORMATS
-from tests.models.tiny import quick_jit
 from vos_jax.config.schema import MemorySpec
 from vos_jax.inference import temporal
 from vos_jax.inference.segmenter import Segmenter
@@ -123,7 +122,7 @@ def wanted(module, method):
     return method in ('__call__', 'attend', 'read')
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def observed_step(model, variables, memory, frames, masks, objects, position):
     """temporal.temporal_step, with what the parts of the model return."""
     capture = functools.partial(
@@ -265,7 +264,7 @@ def test_loss_and_gradients_of_a_clip_are_the_recorded_ones(shared, variables, c
     objects = np.ones((1, labels.max()), bool)
     model = build(memory_stop_gradient=setting == 'detached')
 
-    @quick_jit
+    @jax.jit
     def gradient(params):
         def total(params):
             terms = clip_losses(model, params, variables['batch_stats'], frames, labels, objects)

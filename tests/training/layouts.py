@@ -89,7 +89,7 @@ def gradient_on(name, mesh, state, batch):
     gradient_of = functools.partial(accumulate.gradient_of, objective)
     in_state = sharding.shard_state(state, mesh, MIN_VALUES)
     in_batch = sharding.shard_batch(batch, mesh)
-    compiled = tiny.quick_jit(gradient_of).lower(
+    compiled = tiny.jax.jit(gradient_of).lower(
         jax.device_put(state, in_state), sharding.to_devices(batch, in_batch)
     )
     compiled = compiled.compile()

@@ -5,9 +5,8 @@ import socket
 import subprocess
 import sys
 
-from tests.conftest import REPOSITORY, xla_flags
+from tests.conftest import REPOSITORY, devices_flag
 from vos_jax.checkpoint_files import read_variables
-from vos_jax.compilation import RUN_ONCE
 from vos_jax.data.made_up import dataset
 from vos_jax.training.metric_writer import read_metrics
 from vos_jax.weights import named
@@ -38,8 +37,6 @@ SETTINGS = {
     'optimizer.warmup': 2,
     'optimizer.weight_decay': 0.0,
 }
-# Compiling takes longer than any optimisation can gain.
-QUICK = xla_flags(RUN_ONCE)
 
 
 def write_data(root):
@@ -77,8 +74,7 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
       List of Popen, one for each process.
     """
     roots = data if isinstance(data, list) else [data] * processes
-    flags = f'--xla_force_host_platform_device_count={devices} {QUICK}'
-    environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
+    environment = {**os.environ, 'XLA_FLAGS': devices_flag(devices), 'JAX_PLATFORMS': 'cpu'}
     port, running = free_port(), []
     for index in range(processes):
         places = [f'--coordinator_address=127.0.0.1:{port}', f'--num_processes={processes}']

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.conftest import devices_flag
 from vos_jax.checkpoint_files import list_steps, read_variables
 from vos_jax.errors import InputError
 from vos_jax.training.checkpoints import Checkpoints, restore_or_init
@@ -440,8 +441,7 @@ np.testing.assert_array_equal(state['w'], np.arange(16.0))
 
 
 def test_a_checkpoint_of_eight_devices_restores_onto_two(tmp_path, run_python):
-    flags = '--xla_force_host_platform_device_count=8'
-    result = run_python(RESTORE_ON_TWO, tmp_path, XLA_FLAGS=flags)
+    result = run_python(RESTORE_ON_TWO, tmp_path, XLA_FLAGS=devices_flag(8))
     assert result.returncode == 0, result.stderr
 
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.tiny import quick_jit
 from vos_jax.config.schema import LossSpec
 from vos_jax.training import losses
 
@@ -113,7 +112,7 @@ def truth_of(labels):
     return losses.Truth(labels, OBJECTS, stride=4)
 
 
-@quick_jit
+@jax.jit
 def clip_loss(outputs, labels, fraction):
     return losses.clip_loss(outputs, truth_of(labels), SPEC, fraction)
 
@@ -144,7 +143,7 @@ def test_the_terms_are_means_over_all_predicted_frames(clips):
 
 def test_void_pixels_take_no_part(clips):
     outputs, labels = clips
-    gradient = quick_jit(jax.grad(lambda o: losses.clip_loss(o, truth_of(labels), SPEC)[0]))
+    gradient = jax.jit(jax.grad(lambda o: losses.clip_loss(o, truth_of(labels), SPEC)[0]))
     found = gradient(outputs)
     valid = labels[:, 1:] != 255
     for name, axis in (('logits', 2), ('foreground_logits', None)):
@@ -188,7 +187,7 @@ def _flat(x):
 def test_the_loss_may_be_that_of_the_last_frame(clips):  # D10
     outputs, labels = clips
 
-    @quick_jit
+    @jax.jit
     def last_loss(outputs, labels):
         spec = dataclasses.replace(SPEC, frames='last')
         return losses.clip_loss(outputs, truth_of(labels), spec)

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, devices_flag
 from vos_jax.config.read import read
 from vos_jax.config.schema import MeshSpec
 from vos_jax.errors import InputError
@@ -96,7 +96,7 @@ def test_one_process_reads_all_clips_and_places_them():
 @pytest.mark.long
 @pytest.mark.parametrize('model', ['giel', 'cfbi'])
 def test_eight_devices_give_the_loss_and_gradients_of_one(model):
-    flags = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
+    flags = {'XLA_FLAGS': devices_flag(8), 'JAX_PLATFORMS': 'cpu'}
     finished = subprocess.run(
         [sys.executable, '-m', 'tests.training.layouts', model],
         cwd=REPOSITORY,

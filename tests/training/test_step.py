@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from tests.models import tiny_cfbi
-from tests.models.tiny import SPEC, STRIDE, clip, fill, giel, quick_jit, variables_of
+from tests.models.tiny import SPEC, STRIDE, clip, fill, giel, variables_of
 from vos_jax.config.schema import Config, LossSpec, OptimizerSpec, TrainingSpec
 from vos_jax.errors import InputError
 from vos_jax.training import step as steps
@@ -64,7 +64,7 @@ def batch():
 @pytest.fixture(scope='module')
 def train_step():
     step = steps.make_train_step(MODEL, keeping_gradients(), CONFIG)
-    return quick_jit(step)
+    return jax.jit(step)
 
 
 def state_at(step, starts_flat=False):
@@ -103,7 +103,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(stepped):
 def test_a_step_in_bfloat16_keeps_its_state_in_float32_and_goes_the_same_way(stepped):
     before, full, full_metrics = stepped
     step = steps.make_train_step(MODEL.clone(dtype=jnp.bfloat16), keeping_gradients(), CONFIG)
-    half, metrics = quick_jit(step)(before, batch())
+    half, metrics = jax.jit(step)(before, batch())
     kinds = {leaf.dtype for leaf in jax.tree.leaves((half.params, half.ema, half.opt_state))}
     assert kinds == {np.dtype('float32')} == {metrics['loss'].dtype}
     assert metrics['loss'] == pytest.approx(full_metrics['loss'], rel=0.02)
@@ -193,7 +193,7 @@ def test_weight_decay_leaves_vectors_alone(name):
     optimizer = optimizer_of(name=name)
     params = {'kernel': np.ones((2, 2), np.float32), 'bias': np.ones(2, np.float32)}
     zeros = jax.tree.map(np.zeros_like, params)
-    updates, _ = quick_jit(optimizer.update)(zeros, optimizer.init(params), params)
+    updates, _ = jax.jit(optimizer.update)(zeros, optimizer.init(params), params)
     assert (updates['kernel'] < 0).all()
     assert (updates['bias'] == 0).all()
 
@@ -201,7 +201,7 @@ def test_weight_decay_leaves_vectors_alone(name):
 def test_gradients_are_clipped_by_their_common_norm():
     optimizer = optimizer_of(name='sgd', clip_norm=1.0, weight_decay=0.0)
     gradient = {'a': np.array([3.0], np.float32), 'b': np.array([4.0], np.float32)}
-    updates, _ = quick_jit(optimizer.update)(gradient, optimizer.init(gradient), gradient)
+    updates, _ = jax.jit(optimizer.update)(gradient, optimizer.init(gradient), gradient)
     np.testing.assert_allclose([updates['a'][0], updates['b'][0]], [-0.06, -0.08], rtol=1e-5)
 
 
@@ -230,7 +230,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch():
     found = []
     for parts in (1, 2):
         config = changed(training={'accumulate': parts})
-        step = quick_jit(steps.make_train_step(model, keeping_gradients(), config))
+        step = jax.jit(steps.make_train_step(model, keeping_gradients(), config))
         state = steps.TrainState(np.int32(3), variables['params'], statistics, {}, zeros)
         found.append(step(state, whole))
     (one, one_metrics), (two, two_metrics) = found
@@ -252,7 +252,7 @@ def test_each_part_of_a_batch_drops_features_of_its_own():
 
     def losses(parts, batch, numbers):
         config = changed(loss=loss, training={'ema_decay': 0.0, 'accumulate': parts})
-        step = quick_jit(steps.make_train_step(tiny_cfbi.build(), keeping_gradients(), config))
+        step = jax.jit(steps.make_train_step(tiny_cfbi.build(), keeping_gradients(), config))
         zeros = jax.tree.map(np.zeros_like, params)
         states = [steps.TrainState(np.int32(n), params, {}, {}, zeros) for n in numbers]
         return [float(step(state, batch)[1]['loss']) for state in states]

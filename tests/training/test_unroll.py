@@ -12,7 +12,6 @@ from tests.models.tiny import (
     clip,
     giel,
     masks_of,
-    quick_jit,
     runner,
     softmax,
     variables_of,
@@ -56,22 +55,13 @@ def assert_close(found, expected):
     jax.tree.map(check, found, expected)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def quick_compilation():
-    """Compiles quickly, as `tiny.quick_jit`, what the product compiles itself."""
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
-
-
 @pytest.fixture(scope='module')
 def outputs_of():
     """Function (batch, sequential) -> outputs of the full model, compiled once."""
     tiny = runner()
     masks = given(CLIP)
 
-    @quick_jit
+    @jax.jit
     def compiled(variables, frames, labels, sequential):
         return unroll.unroll(
             tiny.model,
@@ -149,7 +139,7 @@ def test_batch_statistics_pass_through_the_steps():
     variables = variables_of(model)
     masks = given(batch)
 
-    @quick_jit
+    @jax.jit
     def updated(variables):
         _, new = unroll.unroll(
             model,
@@ -162,7 +152,7 @@ def test_batch_statistics_pass_through_the_steps():
         )
         return new['batch_stats']
 
-    @quick_jit
+    @jax.jit
     def learned(statistics, cells):
         own = {'params': variables['params']['label_encoder'], 'batch_stats': statistics}
         module = LabelEncoder(8, 'area', 'bn')
@@ -201,7 +191,7 @@ def loss_and_gradient(remat, unrolled):
         )
         return jax.nn.log_softmax(outputs['logits'], axis=2)[:, :, 1].mean(), new['batch_stats']
 
-    return quick_jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
 
 
 @pytest.mark.parametrize(
