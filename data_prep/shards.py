@@ -15,6 +15,7 @@ from data_prep.builders.videos import Video, read_video
 from vos_jax.data.shards import prepared
 from vos_jax.data.shards.records import encode_example
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import read_json, write_json
 
@@ -143,19 +144,19 @@ def _find_parts(path, entries):
         for kind in ('frame', 'mask'):  # the order of their names in the record
             where = f'{path}: {kind} of {example["name"]}'
             places = _places(content, position, example[f'{kind}s'], where)
-            position = sum(places[-1]) if places else position
+            position = sum(places[-1][:2]) if places else position
             entry[f'{kind}_parts'] = places
         entries[number] = entry | {'objects': example['objects']}
 
 
 def _places(content, position, parts, where):
-    """(position, length) of byte strings that follow one another somewhere from a position on."""
+    """(position, length, CRC-32) of byte strings that follow one another from a position on."""
     places = []
     for data in parts:
         position = content.find(data, position)
         if position < 0:
             raise RuntimeError(f'{where} not found in it')
-        places.append((position, len(data)))
+        places.append((position, len(data), checksum.of_bytes(data)))
         position += len(data)
     return places
 

@@ -312,6 +312,19 @@ def test_a_cut_shard_is_named(davis_prepared):
         prepared.prepared(davis_prepared, 'train')
 
 
+def test_a_damaged_frame_of_a_shard_is_named(davis_prepared):
+    video = prepared.prepared(davis_prepared, 'train')[0]
+    first = prepared.read_part(video.shard, *video.frame_parts[0])
+    content = bytearray(video.shard.read_bytes())
+    content[content.index(first) + len(first) // 2] ^= 1
+    video.shard.write_bytes(content)
+    with pytest.raises(InputError, match=rf'{video.shard.name}: damaged between bytes'):
+        video.read_frame(0)
+    video.read_frame(1)
+    offset, num_bytes, _ = video.frame_parts[0]
+    prepared.read_part(video.shard, offset, num_bytes)  # as of a set without checksums
+
+
 def test_wrong_folders_of_prepared_sets_are_named(davis, davis_prepared, tmp_path):
     with pytest.raises(InputError, match=r"no split 'test'.* splits there: train, val"):
         prepared.prepared(davis_prepared, 'test')
@@ -340,7 +353,7 @@ def test_wrong_folders_of_prepared_sets_are_named(davis, davis_prepared, tmp_pat
         ('frames', [], 'does not fit'),
         ('frame_parts', [[-1, 5]] * 3, 'does not fit'),
         ('frame_parts', [[0, 10**12]] * 3, 'does not fit'),
-        ('mask_parts', [[0]], 'needed: a list of 2'),
+        ('mask_parts', [[0]], 'does not fit'),
         ('objects', [{'id': 1}], "'splits.train.videos.0.objects.0.category' is missing"),
     ],
 )

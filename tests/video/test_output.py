@@ -5,19 +5,10 @@ import pytest
 
 from tests.video import samples
 from vos_jax.errors import InputError
+from vos_jax.storage.npz_files import write_npz
 from vos_jax.video.folder import Output
 
 RUN = {'video': 'a.mp4', 'size': (50, 66), 'masks': {'0': '12ab'}}
-
-
-@pytest.fixture
-def used(tmp_path):
-    """A folder with a mask, an overlay and a summary of `RUN`."""
-    output = Output(tmp_path / 'out', RUN)
-    samples.write_mask(output.mask('00000'))
-    output.overlay.write_bytes(b'a movie')
-    output.write_summary({'damage': None})
-    return output.folder
 
 
 def make_state(times=(0, 1, 2), slots=3):
@@ -26,8 +17,26 @@ def make_state(times=(0, 1, 2), slots=3):
     return {'time': times[-1], 'slots': slots, 'previous': previous, 'entries': entries}
 
 
+@pytest.fixture
+def used(tmp_path):
+    """A folder with a mask and its state, an overlay and a summary of `RUN`."""
+    output = Output(tmp_path / 'out', RUN)
+    output.write_mask('00000', samples.first_mask())
+    output.overlay.write_bytes(b'a movie')
+    output.write_summary({'damage': None})
+    output.save_state(0, make_state())
+    return output.folder
+
+
+def resumed(folder):
+    """The run as it comes back to its folder."""
+    output = Output(folder, RUN)
+    output.load_state()
+    return output
+
+
 def test_the_same_run_finds_its_results(used):
-    output = Output(used, RUN)
+    output = resumed(used)
     assert output.read_summary() == {'damage': None}
     np.testing.assert_array_equal(output.read_mask('00000', samples.SIZE), samples.first_mask())
 
@@ -90,8 +99,35 @@ def test_a_damaged_state_is_refused(tmp_path):
         output.load_state()
 
 
+def test_an_entry_of_another_frame_is_refused(tmp_path):
+    output = Output(tmp_path, RUN)
+    output.save_state(2, make_state())
+    (tmp_path / 'state' / 'entry-3-1.npz').replace(tmp_path / 'state' / 'entry-3-2.npz')
+    with pytest.raises(InputError, match=r'entry-3-1\.npz: no such file.* --overwrite'):
+        output.load_state()
+    output.save_state(2, make_state())
+    write_npz(tmp_path / 'state' / 'entry-3-2.npz', {'entries/2/000': np.zeros(1)})
+    with pytest.raises(InputError, match=r'entry-3-2\.npz: .*not the one that was written'):
+        output.load_state()
+
+
+def test_the_state_of_another_run_is_refused(used, tmp_path):
+    other = Output(tmp_path / 'other', RUN | {'stride': 2})
+    other.save_state(0, make_state())
+    (other.folder / 'state' / 'state.npz').replace(used / 'state' / 'state.npz')
+    with pytest.raises(InputError, match='it is that of another one'):
+        resumed(used)
+
+
+def test_a_mask_that_was_changed_is_not_taken_over(used):
+    output = resumed(used)
+    samples.write_mask(output.mask('00000'), np.zeros(samples.SIZE, np.uint8))
+    with pytest.raises(InputError, match='has been changed; start anew with --overwrite'):
+        output.read_mask('00000', samples.SIZE)
+
+
 def test_a_mask_that_was_removed_is_missed(used):
-    output = Output(used, RUN)
+    output = resumed(used)
     output.mask('00000').unlink()
     with pytest.raises(InputError, match='has been removed; start anew with --overwrite'):
         output.read_mask('00000', samples.SIZE)

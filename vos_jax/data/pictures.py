@@ -11,7 +11,7 @@ import zlib
 
 from PIL import Image, UnidentifiedImageError
 
-from vos_jax.data import jpeg
+from vos_jax.data import jpeg, png
 from vos_jax.data.png import MAX_PIXELS
 from vos_jax.errors import InputError
 
@@ -80,6 +80,8 @@ def opened(data, name, kind):
     """Opens a PNG, JPEG or WebP with Pillow, as told by its content; within limits, and guarded."""
     with guarded(name, kind):
         read_size(data, name, kind)
+        if form_of(data) == 'PNG':
+            png.check(data)
         with Image.open(io.BytesIO(data), formats=('PNG', 'JPEG', 'WEBP')) as image:
             check_size((image.height, image.width), name, kind)
             yield image

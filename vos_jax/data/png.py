@@ -98,9 +98,30 @@ def _inflate(packed, size):
 
 def chunks(data, kind):
     """Contents of the chunks of a kind."""
+    for found, start, end in _places(data):
+        if found == kind:
+            yield data[start:end]
+
+
+def check(data):
+    """Compares the checksums of all chunks that a decoder needs; Pillow does not see all damage.
+
+    Raises:
+      ValueError: for a PNG that is cut or damaged.
+    """
+    for kind, start, end in _places(data):
+        needed = not kind[0] & 32  # capital: not only about the picture
+        if needed and data[end : end + 4] != struct.pack('>I', zlib.crc32(data[start - 4 : end])):
+            raise ValueError(f'its part {kind!r} is damaged')
+        if kind == b'IEND':
+            return
+    raise ValueError('cut')
+
+
+def _places(data):
+    """(kind, begin and end of its content) of each chunk."""
     start = len(_SIGNATURE)
     while start + 8 <= len(data):
         length = int.from_bytes(data[start : start + 4], 'big')
-        if data[start + 4 : start + 8] == kind:
-            yield data[start + 8 : start + 8 + length]
+        yield data[start + 4 : start + 8], start + 8, start + 8 + length
         start += length + 12

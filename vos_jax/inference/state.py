@@ -81,10 +81,10 @@ def from_arrays(program, arrays):
 def _in_structure(shape, leaves):
     """Arrays in a structure. NumPy's files keep the bits of bfloat16, but not its name."""
     wanted, structure = jax.tree.flatten(shape)
-    if [np.shape(leaf) for leaf in leaves] != [like.shape for like in wanted]:
-        raise InputError('the state is that of another model; take the weights it was made by')
     leaves = [
         leaf.view(like.dtype) if leaf.dtype.kind == 'V' else leaf
         for leaf, like in zip(leaves, wanted)
     ]
+    if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(x.shape, x.dtype) for x in wanted]:
+        raise InputError('the state is that of another model; take the weights it was made by')
     return jax.tree.unflatten(structure, leaves)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vos_jax.storage import checksum
 from vos_jax.storage.damage import reading
 from vos_jax.storage.npz_files import read_npz, write_npz
 
@@ -24,14 +25,17 @@ def write_state(path, state, *, entries_apart=False, **about):
     arrays = {name: state[name] for name in state if name not in ('entries', 'previous')}
     arrays |= {f'previous/{i:03d}': leaf for i, leaf in enumerate(state['previous'])}
     arrays |= {f'about/{name}': value for name, value in about.items()}
-    arrays['times'] = np.array([*state['entries']], np.int64)
+    arrays['times'], sums = np.array([*state['entries']], np.int64), []
     for time, leaves in state['entries'].items():
         named = {f'entries/{time}/{i:03d}': leaf for i, leaf in enumerate(leaves)}
         if not entries_apart:
             arrays |= named
-        elif not (file := _entry_file(path, state['slots'], time)).is_file():
+            continue
+        file = _entry_file(path, state['slots'], time)
+        if not file.is_file():
             write_npz(file, named)
-    write_npz(path, arrays)
+        sums.append(checksum.of_file(file))
+    write_npz(path, arrays | {'sums': np.array(sums, np.uint32)})
     if entries_apart:
         wanted = {_entry_file(path, state['slots'], time) for time in state['entries']}
         for file in {*path.parent.glob('entry-*.npz')} - wanted:
@@ -56,13 +60,22 @@ def read_state(path, what, remedy):
     arrays = read_npz(path, what, remedy)
     with reading(path, what, remedy):
         times = arrays.pop('times').tolist()
+        sums = dict(zip(times, arrays.pop('sums', np.empty(0)).tolist()))
         for time in times:
             if f'entries/{time}/000' not in arrays:
-                arrays |= read_npz(_entry_file(path, arrays['slots'], time), what, remedy)
+                file = _entry_file(path, arrays['slots'], time)
+                arrays |= _read_entry(file, sums.get(time), what, remedy)
         state = {'previous': _popped(arrays, 'previous/')}
         state['entries'] = {time: _popped(arrays, f'entries/{time}/') for time in times}
         about = {name: arrays.pop(name).item() for name in [*arrays] if name.startswith('about/')}
     return {**state, **arrays}, {name.removeprefix('about/'): about[name] for name in about}
+
+
+def _read_entry(path, wanted, what, remedy):
+    with reading(path, what, remedy):
+        if wanted not in (None, checksum.of_file(path)):  # states of before have no checksums
+            raise ValueError('not the one that was written with it')
+    return read_npz(path, what, remedy)
 
 
 def _popped(arrays, prefix):

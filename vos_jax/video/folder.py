@@ -7,7 +7,9 @@ from pathlib import Path
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
 from vos_jax.inference.state_files import read_state, write_state
+from vos_jax.storage import checksum
 from vos_jax.storage.atomic import remove_leftovers, write_bytes
+from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import read_json
 
 _RUN = 'run.json'
@@ -33,6 +35,8 @@ class Output:
           InputError: where the folder holds something else.
         """
         self.folder = Path(folder)
+        self._identity = checksum.of_bytes(json.dumps(identity, sort_keys=True).encode())
+        self._sums = {}  # checksum of each mask so far, by its name
         self._states = self.folder / _STATE
         if overwrite and (self.folder / _RUN).is_file():
             self._remove_results()
@@ -50,11 +54,18 @@ class Output:
         """Path of a frame's mask."""
         return self.folder / 'masks' / f'{name}.png'
 
+    def write_mask(self, name, labels):
+        """Writes the mask of a frame."""
+        mask_files.write_labels(self.mask(name), labels)
+        self._sums[name] = checksum.of_file(self.mask(name))
+
     def read_mask(self, name, size):
-        """Reads a mask of the interrupted run."""
+        """Reads a mask of the interrupted run; it must be the one that was written."""
         path = self.mask(name)
         if not path.is_file():
-            raise InputError(f'{path}: this mask has been removed; start anew with --overwrite')
+            raise InputError(f'{path}: this mask has been removed; {_REMEDY}')
+        if self._sums.get(name) != checksum.of_file(path):
+            raise InputError(f'{path}: this mask has been changed; {_REMEDY}')
         return mask_files.read_labels(path, size)
 
     def read_summary(self):
@@ -76,15 +87,21 @@ class Output:
           state: of `Segmenter.state`: arrays by name, `previous`, a list of arrays, and `entries`,
             lists of arrays by time.
         """
-        write_state(self._states / 'state.npz', state, entries_apart=True, number=number)
+        about = {'number': number, 'run': self._identity, 'masks': json.dumps(self._sums)}
+        write_state(self._states / 'state.npz', state, entries_apart=True, **about)
 
     def load_state(self):
         """(number, state) as they were saved, or None."""
         path = self._states / 'state.npz'
         if not path.is_file():
             return None
-        state, about = read_state(path, 'a whole state of this run', _REMEDY)
-        return about['number'], state
+        what = 'a whole state of this run'
+        state, about = read_state(path, what, _REMEDY)
+        with reading(path, what, _REMEDY):
+            if about['run'] != self._identity:
+                raise ValueError('it is that of another one')
+            self._sums = json.loads(about['masks'])
+            return about['number'], state
 
     def clear_state(self):
         """Removes the state of a run that is finished."""

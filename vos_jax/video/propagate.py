@@ -186,7 +186,7 @@ class _Sink:
             labels = self._output.read_mask(frame.name, frame.image.shape[:2])
         else:
             labels = labels()
-            mask_files.write_labels(self._output.mask(frame.name), labels)
+            self._output.write_mask(frame.name, labels)
         self._add(frame, labels)
 
     def keep(self, item, state):

@@ -30,8 +30,8 @@ _VIDEO = {
     'width': int,
     'frames': [str],
     'masks': [str],
-    'frame_parts': [(int, int)],
-    'mask_parts': [(int, int)],
+    'frame_parts': [[int]],
+    'mask_parts': [[int]],
     'objects': [{'id': int, 'category': str, 'first_frame': str}],
 }
 _FORM = {
@@ -54,7 +54,8 @@ class PreparedSequence:
       shard: the file.
       size: (height, width) of all frames.
       stems: names of the frames, in time order.
-      frame_parts: (offset, number of bytes) of each JPEG in the shard, block headers not counted.
+      frame_parts: (offset, number of bytes, CRC-32) of each JPEG in the shard, block headers not
+        counted; sets of before have no CRC-32.
       masks: the same of the PNG of each annotated frame, by its stem.
       objects: dict(id, category, first_frame) for each object.
     """
@@ -63,8 +64,8 @@ class PreparedSequence:
     shard: Path
     size: tuple[int, int]
     stems: tuple[str, ...]
-    frame_parts: tuple[tuple[int, int], ...]
-    masks: dict[str, tuple[int, int]]
+    frame_parts: tuple[tuple[int, ...], ...]
+    masks: dict[str, tuple[int, ...]]
     objects: tuple[dict, ...]
 
     @property
@@ -168,7 +169,8 @@ def _check_video(video, sizes, path):
         len(video['frames']) == len(video['frame_parts']) > 0
         and len(video['masks']) == len(video['mask_parts'])
         and set(video['masks']) <= set(video['frames'])
-        and all(offset >= 0 < size and offset + size <= end for offset, size in parts)
+        and all(len(part) in (2, 3) for part in parts)
+        and all(offset >= 0 < size and offset + size <= end for offset, size, *_ in parts)
         and 0 < min(video['height'], video['width']) <= max(video['height'], video['width']) < 2**16
     )
     if not is_right:
@@ -186,14 +188,17 @@ def check_shard_size(path, num_bytes):
         )
 
 
-def read_part(path, offset, num_bytes):
-    """Reads bytes of a shard by their offset without block headers."""
+def read_part(path, offset, num_bytes, crc32=None):
+    """Reads bytes of a shard by their offset without block headers, and compares their CRC-32."""
     start, end = _place(offset), _place(offset + num_bytes - 1) + 1
     file = _open(path)
     data = os.pread(file.fileno(), end - start, start)
     if len(data) != end - start:
         raise InputError(f'{path}: ends before byte {end}: the shard was cut; copy it again')
-    return without_headers(data, start)
+    part = without_headers(data, start)
+    if crc32 not in (None, checksum.of_bytes(part)):
+        raise InputError(f'{path}: damaged between bytes {start} and {end}; copy it again')
+    return part
 
 
 def without_headers(data, start=0):

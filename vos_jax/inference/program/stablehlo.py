@@ -1,7 +1,6 @@
 """Writes the frame step of a model as StableHLO, for `vos_loader` and for other runtimes."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import jax
@@ -11,7 +10,9 @@ from jax import export
 from vos_jax import weights
 from vos_jax.inference import steps
 from vos_jax.inference.program import vos_loader
+from vos_jax.inference.program.vos_loader.about import FORMAT, checksum_of
 from vos_jax.inference.steps import num_slots_for
+from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import write_json
 from vos_jax.storage.npz_files import write_npz
@@ -55,17 +56,27 @@ def export_step(segmenter, folder, size, num_objects, *, num_memory=None, platfo
         'jax': jax.__version__,
     }
     programs = _Programs(segmenter.program, size, slots)
-    files = {'step': programs.step(num_entries, platforms)}
+    exported = {'step': programs.step(num_entries, platforms)}
     if segmenter.model.memorises_features:
-        files['encode'] = programs.encode(platforms)
-    for name, program in files.items():
+        exported['encode'] = programs.encode(platforms)
+    for before in folder.glob('*.jax_export'):
+        before.unlink()
+    for name, program in exported.items():
         write_bytes(folder / f'{name}.jax_export', program.serialize())
     write_npz(folder / 'weights.npz', weights.named(segmenter.variables))
     for source in sorted(Path(vos_loader.__file__).parent.glob('*.py')):
-        (folder / 'vos_loader').mkdir(exist_ok=True)
-        shutil.copyfile(source, folder / 'vos_loader' / source.name)
-    write_json(folder / 'about.json', about)
+        write_bytes(folder / 'vos_loader' / source.name, source.read_bytes())
+    about |= {'format': FORMAT, 'files': _checksums(folder)}
+    write_json(folder / 'about.json', about | {'checksum': checksum_of(about)})
     return about
+
+
+def _checksums(folder):
+    """CRC-32 of each file that was written, by its name in the folder."""
+    paths = [*folder.glob('*.jax_export'), folder / 'weights.npz', *folder.glob('vos_loader/*.py')]
+    return {
+        path.relative_to(folder).as_posix(): checksum.of_file(path) for path in sorted(paths)
+    }
 
 
 class _Programs:

@@ -5,6 +5,13 @@ This folder is copied beside the exported model and imports nothing else of vos_
   PYTHONPATH=FOLDER python -m vos_loader FRAMES.npy FIRST.npy LABELS.npy
 """
 
-from .loader import Exported
-
 __all__ = ['Exported']
+
+
+def __getattr__(name):
+    # Here: jax takes its time, and damage is reported before.
+    if name != 'Exported':
+        raise AttributeError(name)
+    from .loader import Exported
+
+    return Exported

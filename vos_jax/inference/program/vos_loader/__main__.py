@@ -4,24 +4,47 @@ FRAMES.npy is u8[T, H, W, 3], FIRST.npy the u8[H, W] object ids of the first fra
 becomes the u8[T, H, W] ids of all frames.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from .loader import Exported
-
 
 def main(arguments):
-    """Reads, segments, writes."""
+    """Reads, segments, writes; what is wrong with the files is reported before jax is loaded."""
     if len(arguments) != 3:
         raise ValueError(__doc__.splitlines()[0])
+    folder = Path(__file__).resolve().parents[1]
+    from .about import read_about
+
+    read_about(folder)
     frames, first = (np.load(path, mmap_mode='r') for path in arguments[:2])
-    segmenter = Exported(Path(__file__).resolve().parents[1])
-    labels = [segmenter.start(frames[0], first)]
-    labels += [segmenter.step(frame) for frame in frames[1:]]
-    np.save(arguments[2], np.stack(labels))
+    with _replacing(Path(arguments[2])) as file:
+        from .loader import Exported
+
+        segmenter = Exported(folder)
+        labels = [segmenter.start(frames[0], first)]
+        labels += [segmenter.step(frame) for frame in frames[1:]]
+        np.save(file, np.stack(labels))
     print(f'{len(labels)} frames, objects {", ".join(map(str, segmenter.ids))}: {arguments[2]}')
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """A file that takes the place of `path` in the end; that it can be written is found at once."""
+    if path.is_dir():
+        raise ValueError(f'{path}: a folder; name a file')
+    part = path.with_name(f'.{path.name[:50]}.part')
+    try:
+        with part.open('wb') as file:
+            file.write(bytes(1))
+            file.flush()
+            file.seek(0)
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,5 @@
 """A segmenter around an exported frame step."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -8,6 +7,7 @@ import numpy as np
 from jax import export
 
 from . import selection, video
+from .about import read_about
 from .video import VOID
 
 
@@ -24,9 +24,12 @@ class Exported:
         Args:
           folder: that `python -m vos_jax.commands.export` wrote.
           device: jax.Device to run on; default: jax's.
+
+        Raises:
+          ValueError: where a file of the folder is missing or damaged.
         """
         folder = Path(folder)
-        about = json.loads((folder / 'about.json').read_text())
+        about = read_about(folder)
         self.size, self.num_slots = tuple(about['size']), about['slots']
         self._program = _Program(folder, about, device)
         self._state = None
