@@ -19,6 +19,7 @@ from vos_jax.data import frames as frame_files
 from vos_jax.data import overlay
 from vos_jax.data.shards import prepared, records
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import replacing
 from vos_jax.storage.progress import Progress
 
 _PREVIEW_FRAMES, _PREVIEW_HEIGHT = 4, 240
@@ -226,7 +227,7 @@ def write_preview(path, groups, num_clips, seed=0):
     """Draws frames of some videos with their masks, a row for each video.
 
     Args:
-      path: image file to write.
+      path: PNG to write.
       groups: of one split, see `list_groups`.
       num_clips: rows.
       seed: which videos.
@@ -240,7 +241,8 @@ def write_preview(path, groups, num_clips, seed=0):
     padded = [
         np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
     ]
-    Image.fromarray(np.concatenate(padded)).save(path)
+    with replacing(path) as temporary:
+        Image.fromarray(np.concatenate(padded)).save(temporary, 'PNG')
 
 
 def _draw_clip(video):

@@ -1,5 +1,6 @@
 """Every command with every fault of its files: one line, exit code 2, nothing left behind."""
 
+import ctypes
 import os
 import resource
 import shutil
@@ -27,6 +28,9 @@ def inputs(tmp_path_factory):
     shutil.copytree(data / 'JPEGImages/64p' / name, root / 'video')
     shutil.copy(data / 'Annotations/64p' / name / '00000.png', root / 'mask.png')
     shutil.copytree(data / 'Annotations/64p', root / 'masks')
+    (root / 'stm.pth').write_bytes(b'a checkpoint')
+    (root / 'recipe.py').write_text('from configs.giel_small import get_config\n')
+    (root / 'run').mkdir()
     protocol = protocols.load('davis2017', data, None, resolution=None, dense=False)
     for which in ('a', 'b'):
         output_files.score_results(
@@ -70,6 +74,10 @@ def export(root, out):
     return module('vos_jax.commands.export', '--size=64x64', '--platforms=cpu', f'--out={out}')
 
 
+def export_weights(root, out):
+    return module('vos_jax.commands.export', f'--workdir={root}/run', f'--out={out}/w.npz')
+
+
 def prepare(root, out):
     flags = [f'--source={root}/data', f'--out={out}', '--workers=1', '--resolution=64p']
     return module('vos_jax.commands.prepare', 'davis2017', *flags)
@@ -80,21 +88,74 @@ def make_up(root, out):
     return module('vos_jax.commands.made_up', f'--out={out}', *flags)
 
 
-# Those that need no compilation, and those that load JAX before they can know.
-QUICK = {'score': score, 'compare': compare, 'prepare': prepare, 'make_up': make_up}
-SLOW = {'train': train, 'evaluate': evaluate, 'segment': segment, 'export': export}
-COMMANDS = QUICK | SLOW
+def check(root, out):
+    flags = ['--workers=1', '--resolution=64p', f'--preview={out}/clips.png']
+    return module('vos_jax.commands.check', 'davis2017', f'--data={root}/data', *flags)
 
 
-def named(commands):
-    slow = pytest.mark.slow
-    return [pytest.param(name, marks=slow if name in SLOW else ()) for name in commands]
+def import_weights(root, out):
+    arguments = ['--format=stm', f'{root}/stm.pth', f'{out}/w.npz']
+    return module('vos_jax.commands.import_weights', *arguments)
+
+
+def demo(root, out):
+    return module('vos_jax.commands.demo', f'--out={out}')
+
+
+def studio(root, out):
+    return module('vos_jax.commands.studio', f'{root}/video', f'--folder={out}', '--nobrowser')
+
+
+def plan(root, out):
+    flags = [f'--config={root}/recipe.py', '--nocompile', f'--out={out}/plan.json']
+    return module('vos_jax.commands.plan', *flags)
+
+
+# Those that load JAX before they can know are slow.
+SLOW = {'train': train, 'plan': plan}
+COMMANDS = SLOW | {
+    'evaluate': evaluate,
+    'score': score,
+    'compare': compare,
+    'segment': segment,
+    'export': export,
+    'export_weights': export_weights,
+    'prepare': prepare,
+    'make_up': make_up,
+    'check': check,
+    'import_weights': import_weights,
+    'demo': demo,
+    'studio': studio,
+}
+
+
+def named(names, slow=tuple(SLOW)):
+    """Parameters of which some are slow, for what they load or since others are of their kind."""
+    mark = pytest.mark.slow
+    return [pytest.param(name, marks=mark if name in slow else ()) for name in names]
 
 
 def run(command, timeout_s=120, **options):
     return subprocess.run(
         command, cwd=REPOSITORY, timeout=timeout_s, capture_output=True, text=True, **options
     )
+
+
+def refuse(command, *words, **options):
+    """Runs a command that must end with one line, soon: in seconds of the processor, so that a
+    busy machine changes nothing.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = run(command, **options)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert_one_line(result, *words)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+
+def drop_rights():
+    """Root may read and write everything; without these capabilities files' rights hold for it."""
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
 def assert_one_line(result, *words):
@@ -116,16 +177,18 @@ OUTPUTS = {
     'a link to itself': lambda root: root / 'loop',
     'a long name': lambda root: root / ('x' * 300),
     'below proc': lambda root: '/proc/none/out',
+    'no right': lambda root: root / 'locked' / 'out',
 }
 
 
-@pytest.mark.parametrize('kind', OUTPUTS)
+@pytest.mark.parametrize('kind', named(OUTPUTS, slow=('a link to itself', 'below proc')))
 @pytest.mark.parametrize('name', named(COMMANDS))
 def test_an_output_that_cannot_be_written_is_one_line(inputs, tmp_path, name, kind):
     (tmp_path / 'file').write_text('of the user')
     (tmp_path / 'loop').symlink_to('loop')
+    (tmp_path / 'locked').mkdir(mode=0o555)
     out, before = OUTPUTS[kind](tmp_path), files(tmp_path)
-    assert_one_line(run(COMMANDS[name](inputs, out)), str(out)[:200])
+    refuse(COMMANDS[name](inputs, out), str(out)[:200], preexec_fn=drop_rights)
     assert files(tmp_path) == before
     assert (tmp_path / 'file').read_text() == 'of the user'
 
@@ -137,9 +200,24 @@ def test_a_full_disk_is_one_line_before_the_work(inputs, tmp_path, name):
 
     environment = {**os.environ, 'JAX_ENABLE_COMPILATION_CACHE': 'false'}
     command = COMMANDS[name](inputs, tmp_path / 'out')
-    result = run(command, preexec_fn=limit, env=environment)
-    assert_one_line(result, str(tmp_path / 'out'), 'File too large')
+    words = str(tmp_path / 'out'), 'File too large'
+    refuse(command, *words, preexec_fn=limit, env=environment)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ('name', 'file'),
+    [
+        ('export_weights', 'w.npz'),
+        ('import_weights', 'w.npz'),
+        ('check', 'clips.png'),
+        pytest.param('plan', 'plan.json', marks=pytest.mark.slow),
+    ],
+)
+def test_a_folder_instead_of_an_output_file_is_one_line(inputs, tmp_path, name, file):
+    (tmp_path / file).mkdir()
+    refuse(COMMANDS[name](inputs, tmp_path), str(tmp_path / file), 'a folder')
+    assert files(tmp_path) == [file]
 
 
 INPUTS = {  # what each command reads, below the folder of inputs
@@ -149,24 +227,37 @@ INPUTS = {  # what each command reads, below the folder of inputs
     'compare': 'b',
     'segment': 'mask.png',
     'prepare': 'data',
+    'check': 'data',
+    'import_weights': 'stm.pth',
+    'export_weights': 'run',
+    'studio': 'video',
+    'plan': 'recipe.py',
 }
+KINDS = ('missing', 'a link that leads nowhere', 'of the other kind', 'no right')
 
 
-@pytest.mark.parametrize('kind', ['missing', 'a link that leads nowhere', 'of the other kind'])
+@pytest.mark.parametrize('kind', named(KINDS, slow=('a link that leads nowhere',)))
 @pytest.mark.parametrize('name', named(INPUTS))
 def test_an_input_that_cannot_be_read_is_one_line(inputs, tmp_path, name, kind):
     root = tmp_path / 'in'
     shutil.copytree(inputs, root)
     path = root / INPUTS[name]
     was_folder = path.is_dir()
-    shutil.rmtree(path) if was_folder else path.unlink()
+    if kind == 'no right':
+        path.chmod(0)
+    elif was_folder:
+        shutil.rmtree(path)
+    else:
+        path.unlink()
     if kind == 'a link that leads nowhere':
         path.symlink_to('nowhere')
     elif kind == 'of the other kind' and was_folder:
         path.write_text('')
     elif kind == 'of the other kind':
         path.mkdir()
-    result = run(COMMANDS[name](root, tmp_path / 'out'))
+    result = run(COMMANDS[name](root, tmp_path / 'out'), preexec_fn=drop_rights)
+    if kind == 'no right':
+        path.chmod(0o755)
     assert_one_line(result, str(path))
     assert 'cannot be written' not in result.stderr
     assert not (tmp_path / 'out').exists()

@@ -9,7 +9,8 @@ Exit code 1 where anything is wrong; each problem is a line that names the file.
 from absl import flags as absl_flags
 
 from vos_jax.commands import flags
-from vos_jax.errors import one_line, run_main
+from vos_jax.errors import InputError, one_line, run_main
+from vos_jax.storage.disk import prepare_file
 
 
 def define_flags():
@@ -19,15 +20,19 @@ def define_flags():
     flags.define_workers()
     absl_flags.DEFINE_bool('counts', True, 'compare with the published numbers')
     absl_flags.DEFINE_integer('show', 50, 'print up to N problems', lower_bound=0)
-    absl_flags.DEFINE_string('preview', None, 'image file for frames with their masks')
+    absl_flags.DEFINE_string('preview', None, 'PNG for frames with their masks')
     absl_flags.DEFINE_integer('clips', 6, 'videos in it', lower_bound=1)
 
 
 def main(argv):
     """Checks the data set that the arguments name; returns the exit code."""
+    wanted = absl_flags.FLAGS
+    if wanted.preview:
+        if not wanted.preview.lower().endswith('.png'):
+            raise InputError(f'--preview={wanted.preview}: name a file that ends in .png')
+        prepare_file(wanted.preview, '--preview')
     from data_prep import check
 
-    wanted = absl_flags.FLAGS
     data_set, num_processes = flags.one_data_set(argv), flags.num_workers(wanted)
     flags.require(wanted, ('data',), 'docs/data.md')
     print(f'checking {data_set.name} in {", ".join(wanted.data)} with {num_processes} processes')

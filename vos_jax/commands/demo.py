@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from absl import flags as absl_flags
 from PIL import Image
 
 from vos_jax.commands import flags
@@ -19,32 +20,38 @@ from vos_jax.data.masks import read_labels
 from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.data.roots import data_folder
 from vos_jax.errors import run_main
+from vos_jax.storage.disk import prepare_folder
 
-ROOT = Path('runs/demo')
 DATA = data_folder() / 'made_up'
+
+
+def define_flags():
+    """Where to."""
+    flags.define_out('folder of the results', default='runs/demo')
 
 
 def main(argv):
     """Runs the commands of the demo, one after the other."""
-    flags.refuse_arguments(argv, 'the demo has no flags')
-    start_s = time.monotonic()
-    ROOT.mkdir(parents=True, exist_ok=True)
+    flags.refuse_arguments(argv)
+    start_s, results = time.monotonic(), Path(absl_flags.FLAGS.out)
+    prepare_folder(results)
+    data, out = shlex.quote(str(DATA)), shlex.quote(str(results))
     _say('Made-up video: 24 sequences to train on, 3 to evaluate on')
-    _run(f'-m vos_jax.commands.made_up --out={DATA} --num_train=24 --num_val=3 --frames=12')
+    _run(f'-m vos_jax.commands.made_up --out={data} --num_train=24 --num_val=3 --frames=12')
     _say('The weights that come with the project, trained on real video, segment it')
-    evaluate = f'-m vos_jax.commands.evaluate --protocol=davis2017 --data={DATA}'
-    _run(f'{evaluate} --weights=giel_lite --out={ROOT}/pretrained')
-    picture = _picture(ROOT / 'pretrained')
+    evaluate = f'-m vos_jax.commands.evaluate --protocol=davis2017 --data={data}'
+    _run(f'{evaluate} --weights=giel_lite --out={out}/pretrained')
+    picture = _picture(results / 'pretrained')
     _say(f'After {time.monotonic() - start_s:.0f} s: look at {picture}')
     _say('A tenth of that model, trained from nothing on the made-up video')
-    _run(f'-m vos_jax.commands.train --config=giel_small:tiny --workdir={ROOT}/tiny')
-    _run(f'{evaluate} --workdir={ROOT}/tiny --out={ROOT}/trained')
+    _run(f'-m vos_jax.commands.train --config=giel_small:tiny --workdir={out}/tiny')
+    _run(f'{evaluate} --workdir={out}/tiny --out={out}/trained')
     _say('Both side by side')
-    compare = f'--compare={ROOT}/pretrained,{ROOT}/trained --out={ROOT}/compare'
+    compare = f'--compare={out}/pretrained,{out}/trained --out={out}/compare'
     _run(f'-m vos_jax.commands.evaluate {compare}')
     _say(
         f'Done in {(time.monotonic() - start_s) / 60:.1f} minutes. Look at {picture}, '
-        f'{ROOT}/trained/report/index.html and {ROOT}/compare/index.html'
+        f'{out}/trained/report/index.html and {out}/compare/index.html'
     )
 
 
@@ -67,14 +74,14 @@ def _picture(results):
         stem = sequence.frames[index].stem
         found = next(results.rglob(f'{sequence.name}/{stem}.png'))
         images.append(overlay(sequence.read_frame(index), read_labels(found)))
-    path = ROOT / 'first_look.png'
+    path = results.with_name('first_look.png')
     Image.fromarray(side_by_side(images)).save(path)
     return path
 
 
 def run():
-    """The command; it has no flags."""
-    run_main(main)
+    """The command."""
+    run_main(main, define_flags)
 
 
 if __name__ == '__main__':

@@ -99,8 +99,7 @@ def main(argv):
 def _compare(wanted):
     names = '-'.join(Path(folder).resolve().name for folder in wanted.compare)
     out = Path(wanted.out or f'runs/evaluation/compare/{names}')
-    disk.prepare_folder(out)
-    with disk.explain_disk_errors(out):
+    with disk.writing_to(out):
         output_files.compare(wanted.compare, out)
 
 
@@ -115,8 +114,7 @@ def _score(wanted):
         extra_ids=wanted['extra-ids'].value,
     )
     out = _output_folder(wanted, protocol, wanted.results)
-    disk.prepare_folder(out)
-    with disk.explain_disk_errors(out):
+    with disk.writing_to(out):
         output_files.score_results(
             protocol,
             predictions,
@@ -131,6 +129,7 @@ def _segment(wanted):
     flags.check_model(wanted)
     _check_last(wanted)
     protocol = _load_protocol(wanted, need_frames=True)
+    disk.prepare_folder(_output_folder(wanted, protocol, wanted.weights or wanted.workdir))
     # Before anything is read onto a device.
     processes = flags.join_processes(wanted, shutdown_timeout_s=_DAY_S)
     with processes.ending_together():

@@ -16,7 +16,7 @@ from absl import logging
 
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
-from vos_jax.storage.disk import explain_disk_errors, prepare_file, prepare_folder
+from vos_jax.storage.disk import explain_disk_errors, prepare_file, writing_to
 from vos_jax.storage.names import parse_size
 
 _SEE = 'docs/own_video.md#elsewhere'
@@ -59,8 +59,7 @@ def main(argv):
     folder = Path(wanted.out)
     if folder.is_dir() and not (folder / 'about.json').is_file() and any(folder.iterdir()):
         raise InputError(f'{folder}: holds something else; name another --out')
-    with explain_disk_errors(folder):
-        prepare_folder(folder)
+    with writing_to(folder):
         _export_program(wanted, folder, size)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags as absl_flags
 
 from vos_jax.errors import InputError, run_main
+from vos_jax.storage.disk import explain_disk_errors, prepare_file
 
 
 def define_flags():
@@ -23,15 +24,14 @@ def define_flags():
 
 def main(argv):
     """Converts the file that the arguments name."""
-    from data_prep import import_weights
-    from vos_jax.storage.disk import explain_disk_errors, prepare_file
-
     wanted = absl_flags.FLAGS
     if len(argv) != 3:
         raise InputError(f'{len(argv) - 1} files named; needed: two, IN and OUT')
     source, target = argv[1:]
     _check_ending(source if wanted.export else target)
     prepare_file(target, 'file')
+    from data_prep import import_weights  # here: it loads jax
+
     with explain_disk_errors(target, 'file'):
         if wanted.export:
             line = import_weights.export_weights(source, target, wanted.format, wanted.prefix)

@@ -14,7 +14,7 @@ from absl import logging
 
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
-from vos_jax.storage.disk import explain_disk_errors, prepare_folder
+from vos_jax.storage.disk import writing_to
 
 
 def define_flags():
@@ -38,8 +38,7 @@ def main(argv):
     if len(argv) > 2:
         raise InputError('name one video, or none: vos-studio [VIDEO]')
     flags.check_model(wanted)
-    with explain_disk_errors(wanted.folder, '--folder'):
-        prepare_folder(wanted.folder, '--folder')
+    with writing_to(wanted.folder, '--folder'):
         _serve(wanted, argv[1] if len(argv) == 2 else None)
 
 
@@ -86,6 +85,8 @@ def _open(library, path):
     folder = wanted.parent if wanted.name == project.FILE else wanted
     if (folder / project.FILE).is_file():
         return project.Project(folder, project.read_file(folder)['video'])
+    if not wanted.exists():
+        raise InputError(f'{path}: no such video; name a video file or a folder of frames')
     library.trust(wanted)
     return library.open_video(wanted.resolve())
 

@@ -10,6 +10,7 @@ from absl import flags as absl_flags
 from vos_jax.commands import flags
 from vos_jax.errors import run_main
 from vos_jax.models.registry import read_config
+from vos_jax.storage.disk import prepare_folder
 
 
 def define_flags():
@@ -27,6 +28,7 @@ def main(argv):
     flags.refuse_arguments(argv, 'settings are --config.NAME=VALUE')
     flags.require(wanted, ('config', 'workdir'), 'README.md for a complete command')
     config = read_config(wanted.config)
+    prepare_folder(wanted.workdir, '--workdir')
     # Here and not above: wrong settings are refused before jax is loaded.
     from vos_jax.evaluation.heldout import HeldOut
     from vos_jax.training import loop

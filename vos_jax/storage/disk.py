@@ -82,6 +82,24 @@ def remove_empty_folders(folder):
 
 
 @contextlib.contextmanager
+def writing_to(folder, flag='--out'):
+    """Probes an output folder, explains what the disk refuses, and leaves no empty folder behind.
+
+    Args and errors: as of `prepare_folder`. A folder that was not there is removed after an error,
+    unless it holds a file by then.
+    """
+    prepare_folder(folder, flag)
+    was_there = Path(folder).exists()
+    try:
+        with explain_disk_errors(folder, flag):
+            yield
+    except Exception:
+        if not was_there:
+            remove_empty_folders(folder)
+        raise
+
+
+@contextlib.contextmanager
 def explain_disk_errors(below, flag='--out'):
     """Turns what the disk refuses below a folder into an InputError.
 

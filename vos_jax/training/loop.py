@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from vos_jax.errors import InputError
 from vos_jax.storage import disk
 from vos_jax.training.program import Program
 from vos_jax.training.run import opened
@@ -28,16 +27,8 @@ def train(config, workdir, evaluate=None):
     Raises:
       InputError: for wrong input. FloatingPointError: for a loss that is not finite.
     """
-    disk.prepare_folder(workdir, '--workdir')
-    workdir = Path(workdir)
-    was_there = workdir.exists()
-    try:
-        with disk.explain_disk_errors(workdir, '--workdir'):
-            return _train(config, workdir, evaluate)
-    except InputError:
-        if not was_there:
-            disk.remove_empty_folders(workdir)  # those for checkpoints
-        raise
+    with disk.writing_to(workdir, '--workdir'):
+        return _train(config, Path(workdir), evaluate)
 
 
 def _train(config, workdir, evaluate):
