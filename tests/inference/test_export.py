@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +63,17 @@ def test_one_file_is_for_cpu_gpu_and_tpu(folder):
     assert json.loads((folder / 'about.json').read_text())['platforms'] == ['cpu', 'cuda', 'tpu']
 
 
+def run_loader(folder, arguments, program=('-m', 'vos_loader')):
+    return subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        cwd=folder.parent,
+        env={**os.environ, 'PYTHONPATH': str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 # As on a machine that has neither this package nor flax.
 _ALONE = """
 import runpy, sys
@@ -81,19 +95,67 @@ def test_the_loader_needs_jax_and_numpy_alone(original, folder, tmp_path):
     np.save(tmp_path / 'frames.npy', FRAMES)
     np.save(tmp_path / 'first.npy', MASKS)
     arguments = [tmp_path / name for name in ('frames.npy', 'first.npy', 'labels.npy')]
-    ended = subprocess.run(
-        [sys.executable, '-c', _ALONE, *map(str, arguments)],
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    ended = run_loader(folder, arguments, program=('-c', _ALONE))
     assert ended.returncode == 0, ended.stderr
     assert '9 frames, objects 1, 2' in ended.stdout
     np.testing.assert_array_equal(
         np.load(tmp_path / 'labels.npy'), list(original.segment(FRAMES, MASKS))
     )
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def drop_the_format(path):
+    path.write_text(path.read_text().replace('"format"', '"farmat"'))
+
+
+@pytest.mark.parametrize(
+    ('name', 'harm', 'words'),
+    [
+        ('step.jax_export', flip, 'differs from its checksum in about.json; copy it again'),
+        ('step.jax_export', Path.unlink, 'No such file or directory; copy it again'),
+        ('weights.npz', flip, 'differs from its checksum'),
+        ('vos_loader/video.py', flip, 'differs from its checksum'),
+        ('about.json', flip, 'differs from its checksum; copy it again'),
+        ('about.json', lambda path: path.write_text('[]'), 'not that of an export'),
+        ('about.json', drop_the_format, 'not that of an export'),
+        ('about.json', Path.unlink, 'not that of an export'),
+    ],
+)
+def test_a_damaged_folder_is_refused(folder, tmp_path, name, harm, words):
+    shutil.copytree(folder, tmp_path / 'model')
+    harm(tmp_path / 'model' / name)
+    with pytest.raises(ValueError, match=f'{re.escape(name)}: .*{words}'):
+        Exported(tmp_path / 'model')
+
+
+@pytest.mark.parametrize('fault', ['missing', 'no array', 'output', 'loader'])
+def test_the_loader_tells_a_fault_in_one_line(folder, tmp_path, fault):
+    shutil.copytree(folder, tmp_path / 'model')
+    np.save(tmp_path / 'frames.npy', FRAMES)
+    np.save(tmp_path / 'first.npy', MASKS)
+    harmed, out = tmp_path / 'first.npy', tmp_path / 'labels.npy'
+    if fault == 'missing':
+        harmed.unlink()
+    elif fault == 'no array':
+        harmed.write_bytes(b'no array')
+    elif fault == 'output':
+        out = harmed / 'labels.npy'
+    else:
+        harmed = tmp_path / 'model/vos_loader/loader.py'
+        harmed.write_text('an error of syntax')
+    before = sorted(tmp_path.rglob('*.npy'))
+    arguments = [tmp_path / 'frames.npy', tmp_path / 'first.npy', out]
+    ended = run_loader(tmp_path / 'model', arguments)
+    assert ended.returncode == 2, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith('error: ')
+    assert str(harmed) in ended.stderr
+    assert sorted(tmp_path.rglob('*.npy*')) == before
 
 
 def test_what_does_not_fit_the_exported_shapes_is_refused(folder):

@@ -8,7 +8,6 @@ import time
 
 import numpy as np
 
-from vos_jax.data import masks as mask_files
 from vos_jax.data.clips import count_pixels
 from vos_jax.data.overlay import overlay
 from vos_jax.errors import InputError

@@ -74,9 +74,7 @@ def export_step(segmenter, folder, size, num_objects, *, num_memory=None, platfo
 def _checksums(folder):
     """CRC-32 of each file that was written, by its name in the folder."""
     paths = [*folder.glob('*.jax_export'), folder / 'weights.npz', *folder.glob('vos_loader/*.py')]
-    return {
-        path.relative_to(folder).as_posix(): checksum.of_file(path) for path in sorted(paths)
-    }
+    return {path.relative_to(folder).as_posix(): checksum.of_file(path) for path in sorted(paths)}
 
 
 class _Programs:

@@ -19,7 +19,7 @@ def main(arguments):
     from .about import read_about
 
     read_about(folder)
-    frames, first = (np.load(path, mmap_mode='r') for path in arguments[:2])
+    frames, first = map(_load, arguments[:2])
     with _replacing(Path(arguments[2])) as file:
         from .loader import Exported
 
@@ -28,6 +28,13 @@ def main(arguments):
         labels += [segmenter.step(frame) for frame in frames[1:]]
         np.save(file, np.stack(labels))
     print(f'{len(labels)} frames, objects {", ".join(map(str, segmenter.ids))}: {arguments[2]}')
+
+
+def _load(path):
+    try:
+        return np.load(path, mmap_mode='r')
+    except ValueError as error:
+        raise ValueError(f'{path}: not a whole .npy file ({error})') from error
 
 
 @contextlib.contextmanager

@@ -19,13 +19,13 @@ def read_about(folder):
         about = json.loads(path.read_bytes())
         form, files, wanted = about['format'], about['files'], about['checksum']
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f'{path}: not that of an exported model ({error}); export again') from error
+        raise ValueError(f'{path}: not that of an export ({error}); export again') from error
     if form != FORMAT:
         raise ValueError(f'{path}: format {form}, this loader reads {FORMAT}; export again')
     if checksum_of(about) != wanted:
         raise ValueError(f'{path}: differs from its checksum; copy it again')
     for name, number in files.items():
-        file = path.with_name(name)
+        file = path.parent / name
         try:
             is_whole = zlib.crc32(file.read_bytes()) == number
         except OSError as error:
