@@ -199,14 +199,14 @@ def test_dropout_is_active_in_training():
 
 
 def test_the_channel_order_is_that_of_the_setting():
-    rgb = build(channel_order='rgb')
-    found = rgb.apply(encoded()[0], CLIP.frames[:1, ..., ::-1], method='encode')
+    encode = jax.jit(functools.partial(build(channel_order='rgb').apply, method='encode'))
+    found = encode(encoded()[0], CLIP.frames[:1, ..., ::-1])
     close(found.embedding, features(0).embedding)
 
 
 def test_bfloat16_stays_near_float32():
-    model = CFBI(SPEC, jnp.bfloat16)
-    found = model.apply(encoded()[0], CLIP.frames[:1], method='encode')
+    encode = jax.jit(functools.partial(CFBI(SPEC, jnp.bfloat16).apply, method='encode'))
+    found = encode(encoded()[0], CLIP.frames[:1])
     assert found.embedding.dtype == jnp.float32
     assert found.low.dtype == jnp.bfloat16
     # Eight significant bits through ten layers, norms between them; values are about 1.

@@ -37,7 +37,7 @@ def test_binary_cross_entropy_of_a_sure_mistake_is_the_logit():
 def test_cross_entropy_of_each_pixel():
     logits = logits_of([0.5, 0.1, 0.2], [0.25, 0.8, 0.3], [0.25, 0.1, 0.5])
     labels = row(0, 1, 255, dtype=np.uint8)
-    found = losses.pixel_cross_entropy(logits, labels)
+    found = jax.jit(losses.pixel_cross_entropy)(logits, labels)
     np.testing.assert_allclose(found, [[[LOG2, np.log(1.25), 0]]], atol=1e-6)
 
 
@@ -56,19 +56,21 @@ def test_the_hardest_share_is_one_of_the_valid_pixels_of_each_frame():
 def test_dice_worked_out_by_hand():
     # Product 1 + 0.5, total 1.5 + 2: 1 - (2 * 1.5 + 1) / (3.5 + 1).
     logits = logits_of([0, 0.5, 1], [1, 0.5, 0])
-    loss = losses.dice(logits, row(1, 1, 0, dtype=np.uint8), np.array([[True]]))
+    loss = jax.jit(losses.dice)(logits, row(1, 1, 0, dtype=np.uint8), np.array([[True]]))
     np.testing.assert_allclose(loss, 1 - 4 / 4.5, atol=1e-6)
 
 
 def test_dice_leaves_void_and_unused_slots_out():
     logits = logits_of([0, 0.5, 0], [1, 0.5, 0], [0, 0, 1])
     labels = row(1, 1, 255, dtype=np.uint8)
-    loss = losses.dice(logits, labels, np.array([[True, False]]))
+    loss = jax.jit(losses.dice)(logits, labels, np.array([[True, False]]))
     np.testing.assert_allclose(loss, 1 - 4 / 4.5, atol=1e-6)
 
 
 def test_an_absent_object_that_is_not_predicted_costs_no_dice():
-    loss = losses.dice(logits_of([1, 1], [0, 0]), row(0, 0, dtype=np.uint8), np.array([[True]]))
+    loss = jax.jit(losses.dice)(
+        logits_of([1, 1], [0, 0]), row(0, 0, dtype=np.uint8), np.array([[True]])
+    )
     np.testing.assert_allclose(loss, 0, atol=1e-6)
 
 
@@ -78,13 +80,15 @@ def test_the_propagation_loss_weighs_a_cell_by_its_valid_pixels():
     # heavy.
     labels = np.array([[[1, 1, 0, 255], [1, 1, 0, 255]]], np.uint8)
     propagated = np.array([[[0.75, 0.5], [0.25, 0.5]]], np.float32)
-    loss = losses.propagation(propagated, labels, 2)
+    loss = jax.jit(losses.propagation, static_argnums=2)(propagated, labels, 2)
     np.testing.assert_allclose(loss, (2 * LOG2 + 0.5 * LOG2) / 1.5, rtol=1e-6)
 
 
 def test_labels_that_nothing_in_the_memory_has_cost_a_finite_loss():
     labels = np.ones((1, 2, 2), np.uint8)
-    loss = losses.propagation(np.array([[[1.0], [0.0]]], np.float32), labels, 2)
+    loss = jax.jit(losses.propagation, static_argnums=2)(
+        np.array([[[1.0], [0.0]]], np.float32), labels, 2
+    )
     np.testing.assert_allclose(loss, -np.log(1e-6), rtol=1e-5)
 
 
@@ -170,12 +174,13 @@ def test_the_hardest_share_may_count_void_pixels(clips):
 
     def loss(hardest_of):
         spec = dataclasses.replace(SPEC, hardest_of=hardest_of)
-        return losses.clip_loss(outputs, truth_of(labels), spec, 0.5)[1]['ce']
+        of_clip = jax.jit(lambda *clips: losses.clip_loss(clips[0], truth_of(clips[1]), spec, 0.5))
+        return of_clip(outputs, labels)[1]['ce']
 
     assert void.mean() == 0.25
     found, valid = loss('all'), loss('valid')
-    pixels = np.array(losses.pixel_cross_entropy(*map(_flat, (outputs['logits'], labels[:, 1:]))))
-    hardest = -np.sort(-pixels.reshape(4, 64), axis=1)
+    pixels = jax.jit(losses.pixel_cross_entropy)(*map(_flat, (outputs['logits'], labels[:, 1:])))
+    hardest = -np.sort(-np.asarray(pixels).reshape(4, 64), axis=1)
     np.testing.assert_allclose(found, hardest[:, :32].mean(), rtol=1e-5)
     np.testing.assert_allclose(valid, hardest[:, :24].mean(), rtol=1e-5)
 
@@ -203,6 +208,7 @@ def test_the_loss_may_be_that_of_the_last_frame(clips):  # D10
 def test_terms_of_weight_zero_and_of_missing_branches_are_not_computed(clips):
     outputs, labels = clips
     outputs = {'logits': outputs['logits']}
-    loss, terms = losses.clip_loss(outputs, truth_of(labels), LossSpec(bce=1.0, ce=1.0))
+    spec = LossSpec(bce=1.0, ce=1.0)
+    loss, terms = jax.jit(lambda o: losses.clip_loss(o, truth_of(labels), spec))(outputs)
     assert set(terms) == {'ce', 'ce_all'}
     assert loss == terms['ce']

@@ -114,15 +114,17 @@ def test_before_the_recurrent_training_the_memory_holds_true_masks(outputs_of):
 
 
 def test_frames_before_the_first_predicted_one_have_their_true_masks(outputs_of):
-    outputs = unroll.unroll(
-        runner().model,
-        runner().variables,
-        CLIP['frames'],
-        given(CLIP),
-        CLIP['objects'],
-        Unrolling(predict_from=3),
-        teacher=Teacher(CLIP['labels']),
-    )[0]
+    outputs = jax.jit(
+        lambda variables: unroll.unroll(
+            runner().model,
+            variables,
+            CLIP['frames'],
+            given(CLIP),
+            CLIP['objects'],
+            Unrolling(predict_from=3),
+            teacher=Teacher(CLIP['labels']),
+        )[0]
+    )(runner().variables)
     assert_close(outputs['logits'], outputs_of(CLIP, False)['logits'][:, 2:])
 
 
