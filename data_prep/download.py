@@ -4,10 +4,10 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from data_prep.builders import DATA_SETS
 from vos_jax.errors import InputError
+from vos_jax.storage.paths import local
 from vos_jax.storage.progress import Progress
 
 SERVER = 'https://data.vision.ee.ethz.ch/csergi/share/davis'
@@ -74,7 +74,7 @@ def download(url, folder, sha256=None, show=lambda num_bytes, total: None):
       (path, sha256 found).
     """
     name = url.rpartition('/')[2]
-    path = Path(folder) / name
+    path = local(folder, '--download_dir') / name
     expected = sha256 or ARCHIVES.get(name, (None, None))[0]
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

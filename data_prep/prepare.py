@@ -16,6 +16,7 @@ from data_prep.builders.videos import find_problems
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
 from vos_jax.storage import disk
+from vos_jax.storage.paths import is_bucket, path_of
 from vos_jax.storage.progress import Progress
 
 
@@ -34,22 +35,33 @@ def prepare(name, sources, out, *, splits=(), resolution='', num_processes=1, ru
     Returns:
       (folder, content of its videos.json).
     """
-    data_set, root = find_data_set(name), Path(out).absolute()
-    disk.prepare_folder(root)
-    folder = _version_folder(name, root)
-    work = folder.with_name(f'{folder.name}.incomplete')
+    data_set, out = find_data_set(name), path_of(out)
+    if run is not None and is_bucket(out):
+        raise InputError(f'{out}: workers of Beam need a folder that all see; upload it afterwards')
     options = {'resolution': resolution, 'splits': sorted(splits)}
-    if folder.exists():
-        return _prepared_before(folder, options)
-    with disk.explain_disk_errors(root), _alone(work):
+    with disk.writing_to(out) as mirror:
+        root = mirror.folder.absolute()
+        folder = _version_folder(name, root)
+        there = out / folder.relative_to(root)
+        if (there / prepared.INDEX if is_bucket(out) else there).exists():
+            return _prepared_before(there, options)
+        index = _prepare(data_set, sources, folder, options, num_processes, run)
+    return there, index
+
+
+def _prepare(data_set, sources, folder, options, num_processes, run):
+    """Prepares a data set in a local folder; gives its index."""
+    name, root = data_set.name, folder.parent.parent
+    work = folder.with_name(f'{folder.name}.incomplete')
+    with _alone(work):
         trees = open_sources(data_set, sources, work / 'unpacked')
-        videos = list_videos(data_set, trees, splits, {'resolution': resolution})
+        videos = list_videos(data_set, trees, options['splits'], options)
         jobs = shards.make_jobs(work, name, videos)
         shards.open_work(work, shards.plan_of(jobs, options))
         _describe(jobs, work, 'Apache Beam' if run else f'{num_processes} processes')
         _write(jobs, num_processes, run)
         shutil.rmtree(work / 'unpacked', ignore_errors=True)
-        return folder, shards.finish(name, root, work, folder, jobs, options)
+        return shards.finish(name, root, work, folder, jobs, options)
 
 
 def find_data_set(name):

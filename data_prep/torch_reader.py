@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from vos_jax.errors import InputError
+from vos_jax.storage.paths import is_bucket, open_whole
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 DTYPES = {
@@ -72,11 +73,10 @@ def read(path):
     Raises:
       InputError: where the file is missing, cut off, no checkpoint, or names code.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not is_bucket(path) and not Path(path).is_file():
         raise InputError(f'{path}: no such file; needed: a checkpoint of torch.save')
     try:
-        with path.open('rb') as file:
+        with open_whole(path) as file:
             return _read(file)
     except _Refused as error:
         raise InputError(

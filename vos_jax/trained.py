@@ -17,7 +17,7 @@ from vos_jax.config.schema import Config, MemorySpec
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
 from vos_jax.models.shapes import check_variables
-from vos_jax.storage import checksum
+from vos_jax.storage import checksum, paths
 
 READ_AT_ONCE = 64  # frames of which the memory keeps at least so many, where more are asked for
 
@@ -84,7 +84,7 @@ def open_model(name_or_path: str | Path) -> TrainedModel:
     """
     path = weights.find(name_or_path)
     loaded = weights.load_weights(path)
-    about = {'weights': str(path.resolve())}
+    about = {'weights': str(paths.absolute(path))}
     return _checked(TrainedModel(registry.read_config(loaded.config), loaded.variables, about))
 
 
@@ -105,7 +105,7 @@ def open_run(workdir: str | Path, step: int | str = 'best') -> TrainedModel:
 
     config = recipe.stored(workdir)
     variables, record = checkpoint_files.read_variables(workdir, step)
-    about = {'workdir': str(Path(workdir).resolve()), 'step': record['step']}
+    about = {'workdir': str(paths.absolute(workdir)), 'step': record['step']}
     return _checked(TrainedModel(config, variables, about))
 
 

@@ -16,6 +16,7 @@ from vos_jax.config import plain
 from vos_jax.errors import InputError
 from vos_jax.storage.damage import reading
 from vos_jax.storage.npz_files import read_npz, write_npz
+from vos_jax.storage.paths import path_of
 
 _METADATA = '__metadata__'
 _FORMAT = 1
@@ -113,7 +114,7 @@ def find(name_or_path) -> Path:
     Raises:
       InputError: for a name that the package does not have; it names the nearest.
     """
-    path = Path(name_or_path)
+    path = path_of(name_or_path)
     if path.suffix or path.parent != Path() or path.is_file():
         return path
     known = pretrained()

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from pathlib import Path
 
 import pytest
 
@@ -114,11 +113,3 @@ def test_a_file_that_ffmpeg_names_as_a_url_is_below_its_folder(tmp_path):
         disk.explain_disk_errors(tmp_path),
     ):
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), f'file:{tmp_path / "a.mp4"}')
-
-
-def test_a_bucket_is_refused_not_made_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ('gs://bucket/out', Path('s3://bucket/out')):
-        with pytest.raises(InputError, match='a bucket, not a folder'):
-            disk.prepare_folder(name)
-    assert not list(tmp_path.iterdir())

@@ -71,10 +71,10 @@ def largest_file(path):
     return max((p for p in path.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
 
 
-def test_state_and_record_come_back(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
+def test_state_and_record_come_back(place):
+    with Checkpoints(place.url) as checkpoints:
         checkpoints.save(7, make_state(7), {'note': 'x'})
-    state, record = restore(tmp_path)
+    state, record = restore(place.url)
     assert_same(state, make_state(7))
     assert (record['step'], record['note']) == (7, 'x')
 
@@ -83,9 +83,10 @@ def test_a_new_run_has_nothing_to_restore(tmp_path):
     assert restore(tmp_path) is None
 
 
-def test_the_newest_are_kept(tmp_path):
-    write_run(tmp_path, [1, 2, 3, 4], keep=2)
-    assert sorted(p.name for p in folder(tmp_path, 1).parent.iterdir()) == ['3', '4']
+def test_the_newest_are_kept(place):
+    write_run(place.url, [1, 2, 3, 4], keep=2)
+    assert list_steps(place.url) == [3, 4]
+    assert not [path for path in folder(place.disk, 1).rglob('*') if path.is_file()]
 
 
 def test_saving_the_same_step_again_is_harmless(tmp_path):
@@ -101,30 +102,30 @@ def test_a_python_number_in_the_state_is_saved(tmp_path):
     assert state['step'] == 3
 
 
-def test_a_donated_state_is_saved_as_it_was(tmp_path):
+def test_a_donated_state_is_saved_as_it_was(place):
     @jax.jit
     def init():
         return {'w': jnp.zeros(2_000_000)}
 
     step = jax.jit(lambda state: {'w': state['w'] + 1}, donate_argnums=0)
     state = init()
-    with Checkpoints(tmp_path) as checkpoints:
+    with Checkpoints(place.url) as checkpoints:
         checkpoints.save(0, state)
         for _ in range(20):
             state = step(state)
-    restored, _ = restore(tmp_path, jax.eval_shape(init))
+    restored, _ = restore(place.url, jax.eval_shape(init))
     assert not np.asarray(restored['w']).any()
 
 
-def test_best_by_score_stays_when_newer_are_worse(tmp_path):
-    with Checkpoints(tmp_path, keep_best=1) as checkpoints:
+def test_best_by_score_stays_when_newer_are_worse(place):
+    with Checkpoints(place.url, keep_best=1) as checkpoints:
         for step, jf in [(1, 0.3), (2, 0.9), (3, 0.8), (4, 0.1)]:
             checkpoints.save_best(step, {'params': make_state(step).params}, jf)
             checkpoints.save(step, make_state(step))
-    variables, record = read_variables(tmp_path)
+    variables, record = read_variables(place.url)
     assert (record['step'], record['jf']) == (2, 0.9)
     assert_same(variables, {'params': make_state(2).params})
-    assert read_variables(tmp_path, 'latest')[1]['step'] == 4
+    assert read_variables(place.url, 'latest')[1]['step'] == 4
 
 
 def test_the_newest_is_evaluated_where_no_best_is(tmp_path):
@@ -197,37 +198,39 @@ def empty_record(checkpoint):
 @pytest.mark.parametrize(
     'harm', [truncate_data, change_data, lose_manifest, lose_record, empty_record]
 )
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, harm):
-    write_run(tmp_path, [1, 2])
-    harm(folder(tmp_path, 2))
-    state, record = restore(tmp_path)
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(place, caplog, harm):
+    write_run(place.url, [1, 2])
+    harm(folder(place.disk, 2))
+    state, record = restore(place.url)
     assert_same(state, make_state(1))
     assert record['step'] == 1
     assert re.search(r'latest/2 cannot be read.*resuming from step 1', caplog.text, re.DOTALL)
 
 
-def test_one_changed_bit_in_the_data_is_noticed(tmp_path):
+def test_one_changed_bit_in_the_data_is_noticed(place):
     value = np.float32(1234.5)
     tree = {'w': jnp.asarray(np.random.default_rng(0).normal(size=50_000).astype(np.float32))}
     tree['w'] = tree['w'].at[25_000].set(value)
-    with Checkpoints(tmp_path) as checkpoints:
+    with Checkpoints(place.url) as checkpoints:
         checkpoints.save(1, tree)
-    path = largest_file(folder(tmp_path, 1) / 'state')
+    path = largest_file(folder(place.disk, 1) / 'state')
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(InputError, match='latest/1: damaged'):
-        restore(tmp_path, tree)
+        restore(place.url, tree)
 
 
-def test_after_falling_back_the_damaged_step_is_saved_anew(tmp_path):
-    write_run(tmp_path, [1, 2])
-    truncate(largest_file(folder(tmp_path, 2) / 'state'))
-    with Checkpoints(tmp_path) as checkpoints:
+def test_after_falling_back_the_damaged_step_is_saved_anew(place):
+    write_run(place.url, [1, 2])
+    truncate(largest_file(folder(place.disk, 2) / 'state'))
+    with Checkpoints(place.url) as checkpoints:
         checkpoints.restore(make_state())
         checkpoints.save(2, make_state(20))
-    assert_same(restore(tmp_path)[0], make_state(20))
-    assert (folder(tmp_path, 2).parent / '2.damaged').is_dir()
+    assert_same(restore(place.url)[0], make_state(20))
+    # Nothing can be renamed in a bucket: what was saved took its place.
+    is_local = place.url == place.disk
+    assert (folder(place.disk, 2).parent / '2.damaged').is_dir() == is_local
 
 
 def change_record(checkpoint, **values):
@@ -270,27 +273,51 @@ def test_a_checkpoint_that_is_not_what_its_record_says_is_damaged(tmp_path, capl
 
 
 @pytest.mark.parametrize('kind', ['latest', 'best'])
-def test_a_step_that_holds_another_state_is_not_taken_for_saved(tmp_path, caplog, kind):
-    with Checkpoints(tmp_path, keep=3) as checkpoints:
+def test_a_step_that_holds_another_state_is_not_taken_for_saved(place, caplog, kind):
+    with Checkpoints(place.url, keep=3) as checkpoints:
         checkpoints.save(1, make_state(1))
         checkpoints.save(2, make_state(2))
         checkpoints.save_best(2, {'params': make_state(2).params}, 0.5)
-    with Checkpoints(tmp_path, keep=3) as checkpoints:
+    with Checkpoints(place.url, keep=3) as checkpoints:
         checkpoints.save(2, make_state(20))
         checkpoints.save_best(2, {'params': make_state(20).params}, 0.5)
     assert f'{kind}/2 is of another state' in caplog.text
-    variables, _ = read_variables(tmp_path, kind)
+    variables, _ = read_variables(place.url, kind)
     assert_same(variables['params'], make_state(20).params)
 
 
-def test_the_last_save_is_read_back(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
+def test_the_last_save_is_read_back(place):
+    checkpoints = Checkpoints(place.url)
     checkpoints.save(1, make_state(1))
     checkpoints.save(2, make_state(2))
     checkpoints.wait()
-    change_data(folder(tmp_path, 2))
+    change_data(folder(place.disk, 2))
     with pytest.raises(InputError, match='latest/2: what was saved last cannot be read back'):
         checkpoints.close()
+
+
+@pytest.mark.slow
+def test_an_upload_that_was_not_finished_is_no_checkpoint(gcs, caplog):
+    place = gcs()
+    write_run(place.url, [1, 2])
+    (folder(place.disk, 2) / 'commit_success.txt').unlink()
+    assert list_steps(place.url) == [1]
+    assert read_variables(place.url, 'latest')[1]['step'] == 1
+    assert 'latest/2 is left out: its upload was not finished' in caplog.text
+    assert restore(place.url)[1]['step'] == 1
+    assert not (folder(place.disk, 2) / 'record' / 'metadata').exists()
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_of_a_bucket_is_marked_and_not_copied(gcs):
+    place = gcs()
+    write_run(place.url, [1, 2])
+    lose_record(folder(place.disk, 2))
+    restore(place.url)
+    assert (folder(place.disk, 2) / 'damaged.txt').is_file()
+    assert restore(place.url)[1]['step'] == 1
+    assert (folder(place.disk, 2) / 'state' / 'manifest.ocdbt').is_file()  # still there to look at
+    assert list_steps(place.url) == [1]
 
 
 def lay_a_file(path):
@@ -400,22 +427,22 @@ with Checkpoints(sys.argv[1]) as checkpoints:
 
 
 @pytest.mark.parametrize('saves', [1, 3])
-def test_a_run_killed_while_it_saves_goes_on_from_a_whole_checkpoint(tmp_path, saves):
+def test_a_run_killed_while_it_saves_goes_on_from_a_whole_checkpoint(place, saves):
     process = subprocess.Popen(
-        [sys.executable, '-c', SAVE_AND_SAVE, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, '-c', SAVE_AND_SAVE, str(place.url)], stdout=subprocess.PIPE, text=True
     )
     for _ in range(saves):
         process.stdout.readline()
     process.send_signal(signal.SIGKILL)  # the save just announced goes on in the background
     process.communicate()
-    restored = restore(tmp_path, {'w': jnp.zeros(4_000_000)})
+    restored = restore(place.url, {'w': jnp.zeros(4_000_000)})
     if restored is not None:
         state, record = restored
         assert record['step'] >= saves - 1
         np.testing.assert_array_equal(state['w'], float(record['step']))
     else:
         assert saves == 1
-    assert not list(tmp_path.rglob('*tmp*'))
+    assert not list(place.disk.rglob('*tmp*'))
 
 
 RESTORE_ON_TWO = """
@@ -440,8 +467,8 @@ np.testing.assert_array_equal(state['w'], np.arange(16.0))
 """
 
 
-def test_a_checkpoint_of_eight_devices_restores_onto_two(tmp_path, run_python):
-    result = run_python(RESTORE_ON_TWO, tmp_path, XLA_FLAGS=devices_flag(8))
+def test_a_checkpoint_of_eight_devices_restores_onto_two(place, run_python):
+    result = run_python(RESTORE_ON_TWO, place.url, XLA_FLAGS=devices_flag(8))
     assert result.returncode == 0, result.stderr
 
 

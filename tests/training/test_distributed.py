@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.training import micro
+from vos_jax.checkpoint_files import list_steps
 from vos_jax.errors import InputError
 from vos_jax.training import processes
 
@@ -54,7 +55,7 @@ def test_four_processes_with_split_weights_end_with_the_weights_of_one(data, alo
 
 def wait_for_checkpoint(workdir, running, after=0, timeout_s=240):
     end_s = time.monotonic() + timeout_s
-    while max(checkpoint_steps(workdir), default=0) <= after:
+    while max(list_steps(workdir), default=0) <= after:
         assert time.monotonic() < end_s
         assert all(process.poll() is None for process in running), micro.end(running)[2]
         time.sleep(0.2)
@@ -63,13 +64,9 @@ def wait_for_checkpoint(workdir, running, after=0, timeout_s=240):
 ENDLESS = {'mesh.data': 2, 'training.steps': 1_000_000, 'training.log_every': 1000}
 
 
-def checkpoint_steps(workdir):
-    return {int(p.name) for p in workdir.glob('checkpoints/latest/*') if p.name.isdigit()}
-
-
 @pytest.mark.slow
-def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(data, tmp_path):
-    workdir = tmp_path / 'run'
+def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(data, place):
+    workdir = place.url
     running = micro.start(data, workdir, ENDLESS, processes=2)
     wait_for_checkpoint(workdir, running)
     running[1].send_signal(signal.SIGKILL)
@@ -81,7 +78,7 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(da
     assert 'error: process 0 of 2' in errors[0]
     assert 'the same command in all processes resumes' in errors[0].lower()
 
-    done = max(checkpoint_steps(workdir))
+    done = max(list_steps(workdir))
     running = micro.start(data, workdir, ENDLESS, processes=2)
     wait_for_checkpoint(workdir, running, after=done)
     running[1].send_signal(signal.SIGTERM)  # one alone
@@ -91,7 +88,7 @@ def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(da
     assert codes == [128 + signal.SIGTERM] * 2, errors
     assert f'resuming from step {done}' in outputs[0]
     stopped = int(outputs[0].rpartition('at step ')[2].partition(';')[0])
-    assert stopped in checkpoint_steps(workdir)
+    assert stopped in list_steps(workdir)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation import output_files, protocols
 from vos_jax.evaluation.predictions import EXTRA_IDS, FORMS, OVERLAPS, open_results
 from vos_jax.storage import disk
+from vos_jax.storage.mirror import Mirror
+from vos_jax.storage.paths import absolute, path_of
 
 _SOURCES = ('weights', 'workdir', 'results', 'compare')
 # A process that is done waits for the others, whatever they still have to do.
@@ -98,9 +100,9 @@ def main(argv):
 
 def _compare(wanted):
     names = '-'.join(Path(folder).resolve().name for folder in wanted.compare)
-    out = Path(wanted.out or f'runs/evaluation/compare/{names}')
-    with disk.writing_to(out):
-        output_files.compare(wanted.compare, out)
+    out = wanted.out or f'runs/evaluation/compare/{names}'
+    with disk.writing_to(out) as mirror:
+        output_files.compare(wanted.compare, mirror.folder)
 
 
 def _score(wanted):
@@ -114,11 +116,11 @@ def _score(wanted):
         extra_ids=wanted['extra-ids'].value,
     )
     out = _output_folder(wanted, protocol, wanted.results)
-    with disk.writing_to(out):
+    with disk.writing_to(out) as mirror:
         output_files.score_results(
             protocol,
             predictions,
-            out,
+            mirror.folder,
             zipped=wanted.zip,
             report=wanted.report,
             num_workers=wanted.workers,
@@ -140,15 +142,17 @@ def _segment_share(wanted, protocol):
     # Here and not above: this loads jax, which scoring and comparing do without.
     from vos_jax.evaluation import run
 
-    options = run.Options(
-        zipped=wanted.zip,
-        report=wanted.report,
-        num_workers=wanted.workers,
-        overwrite=wanted.overwrite,
-        batch_size=wanted.batch_size,
-    )
     out = _output_folder(wanted, protocol, wanted.weights or wanted.workdir)
-    with disk.explain_disk_errors(out):
+    with disk.explain_disk_errors(out), Mirror(out) as mirror:
+        options = run.Options(
+            zipped=wanted.zip,
+            report=wanted.report,
+            num_workers=wanted.workers,
+            overwrite=wanted.overwrite,
+            batch_size=wanted.batch_size,
+            mirror=mirror,
+        )
+        out = mirror.folder
         if wanted.last:
             run.evaluate_steps(_last_models(wanted), protocol, out, options)
         else:
@@ -222,9 +226,9 @@ def _load_protocol(wanted, need_frames):
 
 def _output_folder(wanted, protocol, source):
     """--out, or a folder named for the protocol and what is evaluated."""
-    path = Path(source).resolve()
-    name = path.name if path.is_dir() else path.stem
-    return Path(wanted.out or f'runs/evaluation/{protocol.label}/{name}')
+    path = absolute(path_of(source))
+    name = path.stem if path.suffix == '.npz' else path.name
+    return path_of(wanted.out or f'runs/evaluation/{protocol.label}/{name}')
 
 
 def run():

@@ -9,8 +9,6 @@ GPU and TPU with fixed shapes, its weights, and a loader that needs jax and NumP
 docs/own_video.md.
 """
 
-from pathlib import Path
-
 from absl import flags as absl_flags
 from absl import logging
 
@@ -56,10 +54,10 @@ def main(argv):
     _refuse(wanted, _OF_WEIGHTS, '--out=FOLDER writes a program')
     size = parse_size(wanted.size)
     _check_platforms(wanted.platforms)
-    folder = Path(wanted.out)
-    if folder.is_dir() and not (folder / 'about.json').is_file() and any(folder.iterdir()):
-        raise InputError(f'{folder}: holds something else; name another --out')
-    with writing_to(folder):
+    with writing_to(wanted.out, known_by='about.json') as mirror:
+        folder = mirror.folder
+        if folder.is_dir() and not (folder / 'about.json').is_file() and any(folder.iterdir()):
+            raise InputError(f'{folder}: holds something else; name another --out')
         _export_program(wanted, folder, size)
 
 
@@ -77,14 +75,13 @@ def _check_platforms(names):
 
 
 def _export_weights(wanted):
-    target = Path(wanted.out)
-    prepare_file(target)
+    prepare_file(wanted.out)
     model = flags.open_model(wanted)
     from vos_jax import weights
 
     step = model.about['step']
     extra = {'step': step, 'note': wanted.note}
-    weights.export_weights(target, model.variables, model.config, extra, wanted.dtype)
+    weights.export_weights(wanted.out, model.variables, model.config, extra, wanted.dtype)
     count = sum(array.size for array in weights.named(model.variables).values())
     print(f'{wanted.out}: {count:,} values of step {step}, {wanted.dtype}')
 
@@ -99,7 +96,7 @@ def _export_program(wanted, folder, size):
     )
     size_mb = sum(path.stat().st_size for path in folder.glob('*')) / 2**20
     print(f'{about["slots"]} objects, {about["memory"]["size"]} frames read; {size_mb:.1f} MB')
-    print(f'try it: PYTHONPATH={folder} python -m vos_loader FRAMES.npy FIRST.npy LABELS.npy')
+    print(f'try it: PYTHONPATH={wanted.out} python -m vos_loader FRAMES.npy FIRST.npy LABELS.npy')
 
 
 def run():

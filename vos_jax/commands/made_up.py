@@ -30,21 +30,21 @@ def main(argv):
     flags.refuse_arguments(argv)
     flags.require(wanted, ('out',), 'docs/data.md')
     size = parse_size(wanted.size)
-    disk.prepare_folder(wanted.out)
-    print(
-        f'writing {wanted.num_train} + {wanted.num_val} sequences of {wanted.frames} frames, '
-        f'{wanted.size}, to {wanted.out}'
-    )
-    dataset.write_dataset(
-        wanted.out,
-        num_train=wanted.num_train,
-        num_val=wanted.num_val,
-        frames=wanted.frames,
-        size=size,
-        seed=wanted.seed,
-        max_objects=wanted.max_objects,
-        report=lambda line: print(line, flush=True),
-    )
+    with disk.writing_to(wanted.out, known_by=dataset.RECORD) as mirror:
+        print(
+            f'writing {wanted.num_train} + {wanted.num_val} sequences of {wanted.frames} frames, '
+            f'{wanted.size}, to {wanted.out}'
+        )
+        dataset.write_dataset(
+            mirror.folder,
+            num_train=wanted.num_train,
+            num_val=wanted.num_val,
+            frames=wanted.frames,
+            size=size,
+            seed=wanted.seed,
+            max_objects=wanted.max_objects,
+            report=lambda line: print(line, flush=True),
+        )
     print(f'data set in {wanted.out}')
 
 

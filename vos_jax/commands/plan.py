@@ -8,7 +8,6 @@ chips, a step time by roofline, and which mesh to take. Needs libtpu (the extra 
 """
 
 import os
-from pathlib import Path
 
 from absl import flags as absl_flags
 
@@ -51,7 +50,7 @@ def main(argv):
         price=wanted.price,
     )
     if wanted.out:
-        write_json(Path(wanted.out), figures)
+        write_json(wanted.out, figures)
         print(f'figures in {wanted.out}')
 
 

@@ -14,6 +14,7 @@ from vos_jax.commands import flags
 from vos_jax.config import plain
 from vos_jax.errors import InputError, run_main
 from vos_jax.storage.disk import explain_disk_errors, prepare_folder
+from vos_jax.storage.mirror import Mirror
 from vos_jax.storage.progress import Progress
 from vos_jax.video import ffmpeg, scaling
 from vos_jax.video.folder import Output
@@ -48,14 +49,14 @@ def main(argv):
     flags.require(wanted, ('masks', 'out'), 'docs/own_video.md')
     flags.check_model(wanted)
     try:
-        with explain_disk_errors(wanted.out):
-            _segment(argv[1], wanted)
+        with explain_disk_errors(wanted.out), Mirror(wanted.out, 'run.json') as mirror:
+            _segment(argv[1], wanted, mirror.folder)
     except KeyboardInterrupt:
         print(f'\nstopped; the same command resumes. Masks so far: {wanted.out}/masks')
         sys.exit(130)
 
 
-def _segment(path, wanted):
+def _segment(path, wanted, folder):
     if wanted.overlay:
         ffmpeg.require('or take --nooverlay')
     video = open_video(path, wanted.fps)
@@ -69,14 +70,14 @@ def _segment(path, wanted):
             f'{path}: about {video.num_frames} frames, none of them from frame {given.first} on; '
             'choose another --start, --stop or mask'
         )
-    prepare_folder(wanted.out)
+    prepare_folder(folder)
     model = flags.open_model(wanted)
     settings = {**model.about, 'weights_crc32': model.fingerprint}
     settings |= {'inference': plain.to_plain(model.config.inference)}
     settings |= video.identity | dataclasses.asdict(chosen)
     settings |= {'masks': given.identity(), 'binary': wanted.binary}
     settings |= {'size': list(size), 'overlay': wanted.overlay}
-    output = Output(wanted.out, settings, overwrite=wanted.overwrite)
+    output = Output(folder, settings, overwrite=wanted.overwrite)
     finished = output.read_summary()
     if finished and not finished['damage']:
         print(f'finished already: {wanted.out}')

@@ -15,6 +15,7 @@ from absl import logging
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.storage.disk import writing_to
+from vos_jax.storage.paths import local
 
 
 def define_flags():
@@ -38,7 +39,7 @@ def main(argv):
     if len(argv) > 2:
         raise InputError('name one video, or none: vos-studio [VIDEO]')
     flags.check_model(wanted)
-    with writing_to(wanted.folder, '--folder'):
+    with writing_to(local(wanted.folder, '--folder'), '--folder'):
         _serve(wanted, argv[1] if len(argv) == 2 else None)
 
 

@@ -7,7 +7,6 @@ import difflib
 import importlib.util
 import re
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -16,6 +15,7 @@ from vos_jax.errors import InputError
 from vos_jax.models.registry import read_config
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
+from vos_jax.storage.paths import is_bucket, path_of
 
 FILE_NAME = 'config.json'
 # A run resumes only with these unchanged: its weights would not fit, or its data would be others.
@@ -145,7 +145,7 @@ def _all_keys(config, prefix=''):
 
 def save(config, workdir):
     """Stores the resolved config in the run's folder, for its resumption and for evaluation."""
-    write_bytes(Path(workdir) / FILE_NAME, (plain.dumps(config) + '\n').encode())
+    write_bytes(path_of(workdir) / FILE_NAME, (plain.dumps(config) + '\n').encode())
 
 
 def stored(workdir):
@@ -154,8 +154,8 @@ def stored(workdir):
     Raises:
       InputError: where there is none, or it cannot be read.
     """
-    path = Path(workdir) / FILE_NAME
-    if not path.is_file():
+    path = path_of(workdir) / FILE_NAME
+    if not is_bucket(path) and not path.is_file():
         raise InputError(f'{path}: no such file; --workdir names the folder of a run of train.py')
     remedy = 'restore the file'
     with reading(path, 'a stored config', remedy):
@@ -179,7 +179,7 @@ def changes(config, workdir):
     for key, old, new in found:
         if _FIXED.match(key):
             raise InputError(
-                f"{Path(workdir) / FILE_NAME}: this run has '{key}' {old!r}, the config says "
+                f"{path_of(workdir) / FILE_NAME}: this run has '{key}' {old!r}, the config says "
                 f'{new!r}; resume it with its own value, or start another run in a new --workdir'
             )
     return [f'{key}: {old!r} -> {new!r}' for key, old, new in found]

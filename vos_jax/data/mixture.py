@@ -13,6 +13,7 @@ from vos_jax.data import layouts
 from vos_jax.data.roots import find_root
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
+from vos_jax.storage.paths import is_bucket
 
 _PERIOD = 1000  # elements after which the order of the sources repeats; shares are exact to 0.1 %
 
@@ -118,7 +119,7 @@ def list_usable(source, skip_broken=False):
 def _list(source, on_broken):
     source = dataclasses.replace(source, root=str(find_root(source.root)))
     # No layout holds an index of ours, so any config reads a prepared set by its root alone.
-    if source.kind == 'prepared' or prepared.is_prepared(source.root):
+    if source.kind == 'prepared' or is_bucket(source.root) or prepared.is_prepared(source.root):
         return prepared.prepared(source.root, source.split)
     if source.kind == 'davis':
         return layouts.davis(

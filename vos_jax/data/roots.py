@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from vos_jax.errors import InputError
+from vos_jax.storage.paths import is_bucket, path_of
 
 VARIABLE = 'VOS_DATA'
 
@@ -17,13 +18,13 @@ def find_root(root):
     """The folder that the root of a data set stands for.
 
     Args:
-      root: a path; a relative one is looked up in the data folder, then in the current folder.
+      root: a path, local or gs://; a relative one is looked up in the data folder, then here.
 
     Raises:
       InputError: where a relative one is in neither.
     """
-    path = Path(root)
-    if path.is_absolute():
+    path = path_of(root)
+    if is_bucket(path) or path.is_absolute():
         return path
     for found in (data_folder() / path, path):
         if found.exists():

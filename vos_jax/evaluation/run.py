@@ -23,6 +23,7 @@ from vos_jax.evaluation.protocols import Protocol, Task
 from vos_jax.evaluation.results import Results, global_scores, table
 from vos_jax.inference.segmenter import step_together
 from vos_jax.storage import disk
+from vos_jax.storage.mirror import Mirror
 from vos_jax.trained import TrainedModel
 
 _POLL_S = 1.0
@@ -40,6 +41,7 @@ class Options:
       overwrite: start anew what is finished.
       batch_size: sequences of one frame size that a device segments at a time; None: one on CPUs,
         up to 4 on accelerators.
+      mirror: by which several processes see each other's files where their folder is in a bucket.
     """
 
     zipped: bool = False
@@ -47,6 +49,7 @@ class Options:
     num_workers: int | None = None
     overwrite: bool = False
     batch_size: int | None = None
+    mirror: Mirror | None = None
 
 
 def evaluate_steps(
@@ -98,7 +101,8 @@ def evaluate(
         raise
     if jax.process_index() != 0:
         return None  # process 0 puts the results together
-    records += _wait_for(ledger, [task for task in protocol.tasks if task not in share])
+    others = [task for task in protocol.tasks if task not in share]
+    records += _wait_for(ledger, others, options.mirror)
     header = model.about | _describe_run(model, records, devices, time.monotonic() - start_s)
     return output_files.finish(
         protocol,
@@ -165,10 +169,14 @@ def _open_ledger(model, protocol, out, options):
         'weights': f'crc32 {model.fingerprint}',
         'settings': _settings(model),
     }
+    mirror = options.mirror or Mirror(out)
     if jax.process_index() == 0:
+        mirror.fetch()
         ledger.open(identity, options.overwrite)
+        mirror.upload()
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices('output folder is ready')
+    mirror.fetch()
     return ledger
 
 
@@ -185,7 +193,7 @@ def _split(ledger, tasks):
     return records, [task for task in tasks if found[task.name] is None]
 
 
-def _wait_for(ledger, tasks):
+def _wait_for(ledger, tasks, mirror):
     """Waits for the sequences of the other processes, which appear in the shared folder."""
     records = []
     for task in tasks:
@@ -193,6 +201,8 @@ def _wait_for(ledger, tasks):
             if failure := ledger.find_failure(jax.process_count()):
                 raise InputError(f'{failure}; the sequences of the others are kept')
             time.sleep(_POLL_S)
+            if mirror is not None:
+                mirror.fetch()
         records.append(record)
     return records
 

@@ -1,13 +1,16 @@
 """Files appear whole or not at all, and stay when the power fails.
 
 A file is written under a temporary name beside its own, `.NAME.xxxxxxxx.tmp`, brought to the disk
-and renamed.
+and renamed. One of a bucket is written in a temporary folder and copied whole.
 """
 
 import contextlib
 import os
+import tempfile
 import uuid
 from pathlib import Path
+
+from vos_jax.storage import paths
 
 
 @contextlib.contextmanager
@@ -27,7 +30,12 @@ def replacing(path, sync=True):
     >>> Path('/tmp/vos_jax_doctest/a.txt').read_text()
     'whole'
     """
-    path = Path(path)
+    path = paths.path_of(path)
+    if paths.is_bucket(path):
+        with tempfile.TemporaryDirectory() as folder, paths.explained(path):
+            yield (local := Path(folder) / path.name)
+            paths.file_system().put(str(local), str(path))
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 
 from vos_jax.errors import InputError, first_line
+from vos_jax.storage.paths import explained
 
 # ValueError covers JSON, UnicodeError and NumPy's headers; RuntimeError encrypted members of a zip
 # and RecursionError; the rest is what the libraries of the formats raise.
@@ -52,7 +53,8 @@ def reading(path, what, remedy='copy it again'):
     vos_jax.errors.InputError: a.json: not a list of names (list index out of range); copy it again
     """
     try:
-        yield
+        with explained(path, 'cannot be read'):
+            yield
     except InputError:
         raise
     except FileNotFoundError as error:

@@ -3,13 +3,13 @@
 import contextlib
 import errno
 import os
-import re
 import uuid
 from pathlib import Path
 
 from vos_jax.errors import InputError, disk_reason
+from vos_jax.storage.mirror import Mirror
+from vos_jax.storage.paths import explained, is_bucket, path_of, probe_bucket
 
-_BUCKET = re.compile('://|(^|/)(gs|s3|https?):/')  # one slash is left where it was made a Path
 _KEPT = 'What is finished is kept, the same command resumes'
 # Errors of writing, which come without the name of a file.
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -22,19 +22,18 @@ def prepare_folder(folder, flag='--out'):
     that comes later leaves nothing behind.
 
     Args:
-      folder: path.
+      folder: path, local or gs://.
       flag: which named it.
 
     Raises:
       InputError: where the folder cannot be made or written to.
     """
-    if _BUCKET.search(str(folder)):
-        raise InputError(
-            f'{flag} is {folder}, a bucket, not a folder: mount the bucket and give the folder '
-            '(docs/tpu_pods.md)'
-        )
+    folder = path_of(folder)
+    if is_bucket(folder):
+        probe_bucket(folder)
+        return
     try:
-        _probe(Path(folder))
+        _probe(folder)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = disk_reason(error) or getattr(error, 'strerror', None) or error
         raise InputError(f'{folder}: cannot be written ({reason}); name another {flag}') from error
@@ -60,8 +59,10 @@ def _probe(folder, tries=3):
 
 def prepare_file(path, flag='--out'):
     """Makes the folder of a file and probes it; refuses a folder instead of the file."""
-    path = Path(path)
+    path = path_of(path)
     prepare_folder(path.parent, flag)
+    if is_bucket(path):
+        return
     try:
         is_folder = path.is_dir()
         os.stat(path)  # refuses a name that is too long, or a link to itself
@@ -82,19 +83,19 @@ def remove_empty_folders(folder):
 
 
 @contextlib.contextmanager
-def writing_to(folder, flag='--out'):
+def writing_to(folder, flag='--out', known_by=None):
     """Probes an output folder, explains what the disk refuses, and leaves no empty folder behind.
 
-    Args and errors: as of `prepare_folder`. A folder that was not there is removed after an error,
-    unless it holds a file by then.
+    Args and errors: as of `prepare_folder`, and `known_by` as of the Mirror that is given. A local
+    folder that was not there is removed after an error, unless it holds a file by then.
     """
     prepare_folder(folder, flag)
-    was_there = Path(folder).exists()
+    stays = is_bucket(folder) or Path(folder).exists()
     try:
-        with explain_disk_errors(folder, flag):
-            yield
+        with explain_disk_errors(folder, flag), Mirror(folder, known_by) as mirror:
+            yield mirror
     except Exception:
-        if not was_there:
+        if not stays:
             remove_empty_folders(folder)
         raise
 
@@ -111,7 +112,8 @@ def explain_disk_errors(below, flag='--out'):
       flag: which named it.
     """
     try:
-        yield
+        with explained(below):
+            yield
     except InputError:
         raise
     except Exception as error:

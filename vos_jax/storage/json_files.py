@@ -1,11 +1,11 @@
 """JSON files: read with the form that they must have, written whole."""
 
 import json
-from pathlib import Path
 
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
+from vos_jax.storage.paths import path_of
 
 
 def read_json(path, check=None, remedy='copy it again'):
@@ -21,7 +21,7 @@ def read_json(path, check=None, remedy='copy it again'):
       InputError: where the file is missing, cannot be read, is no JSON or of another form.
     """
     with reading(path, 'a JSON file', remedy):
-        data = Path(path).read_bytes()
+        data = path_of(path).read_bytes()
     return parse_json(data, path, check, remedy)
 
 

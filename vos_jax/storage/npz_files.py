@@ -7,13 +7,13 @@ hostile file ends in one line and not in a full memory; no pickled objects are r
 import os
 import zipfile
 from math import prod
-from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
 from vos_jax.storage.atomic import replacing
 from vos_jax.storage.damage import reading
+from vos_jax.storage.paths import open_whole
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LONGEST_HEADER = 10_000  # characters, as NumPy's own limit
@@ -38,11 +38,10 @@ def read_npz(path, what='a whole .npz file', remedy='copy it again', most_bytes=
       InputError: where the file is missing, cannot be read, is damaged or something else, or its
         arrays are larger than that.
     """
-    path = Path(path)
-    with reading(path, what, remedy):
+    with reading(path, what, remedy), open_whole(path) as file:
         if most_bytes is None:
-            most_bytes = max(_ALWAYS_BYTES, _MOST_GROWTH * os.path.getsize(path))
-        with zipfile.ZipFile(path) as archive:
+            most_bytes = max(_ALWAYS_BYTES, _MOST_GROWTH * file.seek(0, os.SEEK_END))
+        with zipfile.ZipFile(file) as archive:
             members = _check_members(archive, most_bytes)
             return {name: _read_member(archive, info) for name, info in members.items()}
 

@@ -4,7 +4,6 @@ What is stored, and how it is read and verified, is `vos_jax.checkpoint_files`.
 """
 
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from vos_jax import checkpoint_files as files
 from vos_jax.errors import InputError, first_line
+from vos_jax.storage.paths import absolute, is_bucket, path_of, refusal
 from vos_jax.weights import check
 
 
@@ -60,8 +60,8 @@ class Checkpoints:
             back to.
           keep_best: how many of the best stay.
         """
-        self._workdir = Path(workdir)
-        root = self._workdir.absolute() / 'checkpoints'
+        self._workdir = path_of(workdir)
+        root = absolute(self._workdir) / 'checkpoints'
         if jax.process_index() == 0:
             _clean(self._workdir)
         _wait_for_all('folders of checkpoints are clean')
@@ -105,7 +105,8 @@ class Checkpoints:
     def restore(self, target):
         """Restores the newest checkpoint that can be read.
 
-        A damaged one is reported and renamed to STEP.damaged once an older one has been read.
+        A damaged one is reported and renamed to STEP.damaged once an older one has been read; in a
+        bucket it stays, with `damaged.txt` in it.
 
         Args:
           target: pytree of arrays or ShapeDtypeStructs; where these have a sharding, the arrays
@@ -125,6 +126,8 @@ class Checkpoints:
             except InputError:
                 raise
             except Exception as raised:  # what Orbax raises for damaged files is a plain Exception
+                if refusal(self._workdir, raised):
+                    raise
                 error = raised
             if not _is_true_for_all(found is not None):
                 reason = first_line(error) if error else 'another process found it damaged'
@@ -264,7 +267,11 @@ def _clean(workdir):
     _remove_unfinished(workdir)
     for kind in files.KINDS:
         for path, reason in files.find_strays(workdir, kind):
-            if path.is_dir() and not any(path.iterdir()):
+            if is_bucket(path):
+                if reason == files.UNFINISHED:
+                    path.rmtree()
+                logging.error('%s: %s, no checkpoint', path, reason)
+            elif path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
                 logging.error('%s was removed: %s, no checkpoint', path, reason)
             else:
@@ -274,12 +281,18 @@ def _clean(workdir):
 
 def _remove_unfinished(workdir):
     """Removes what saves have left that were killed, or found the disk full."""
+    if is_bucket(workdir):
+        return  # they have the names of whole ones: `find_strays` finds them
     for folder in (workdir / 'checkpoints').glob('*/*.orbax-checkpoint-tmp*'):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _set_aside(path):
-    """Renames what is no checkpoint, or none that can be read."""
+    """Renames what is no checkpoint, or none that can be read; marks it in a bucket."""
+    if is_bucket(path):  # a renaming would copy all of it
+        (path / files.SET_ASIDE).write_text('the record differs from what is here')
+        (path / files.FINISHED).unlink(missing_ok=True)
+        return
     other = path.with_name(f'{path.name}.damaged')
     if other.is_dir():
         shutil.rmtree(other, ignore_errors=True)

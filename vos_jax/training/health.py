@@ -50,7 +50,7 @@ class NonFinite:
         text = f'the {what} of step {step} is not finite'
         if self._is_writer:
             names = save_clips(self._config, step - 1, self._folder, metrics)
-            text += f'; its clips ({", ".join(sorted(set(names)))}) are in {self._folder}'
+            text += f'; its clips ({", ".join(sorted(set(names)))}) are in WORKDIR/nonfinite'
         if self._mode == 'stop' or self._count > self._limit:
             limit = (
                 '' if self._mode == 'stop' else f' ({self._count} batches; the limit is reached)'
@@ -162,7 +162,7 @@ class Profile:
         if self._is_on:
             jax.profiler.stop_trace()
             self._is_on = False
-            say(f'profile of {self._last - self._first} steps in {self._folder}')
+            say(f'profile of {self._last - self._first} steps in WORKDIR/profile')
 
 
 class Watch:

@@ -1,8 +1,7 @@
 """The training loop."""
 
-from pathlib import Path
-
 from vos_jax.storage import disk
+from vos_jax.storage.paths import path_of
 from vos_jax.training.program import Program
 from vos_jax.training.run import opened
 
@@ -16,7 +15,7 @@ def train(config, workdir, evaluate=None):
 
     Args:
       config: the resolved config.
-      workdir: folder of the run, the same for all processes.
+      workdir: folder of the run, local or gs://, the same for all processes.
       evaluate: function Segmenter -> (scores, images), called every
         `config.training.evaluate_every` steps and at the end (0: never); scores['jf'] ranks the
         checkpoints.
@@ -27,13 +26,14 @@ def train(config, workdir, evaluate=None):
     Raises:
       InputError: for wrong input. FloatingPointError: for a loss that is not finite.
     """
-    with disk.writing_to(workdir, '--workdir'):
-        return _train(config, Path(workdir), evaluate)
+    with disk.writing_to(workdir, '--workdir') as mirror:
+        mirror.fetch('metrics.jsonl')
+        return _train(config, path_of(workdir), mirror, evaluate)
 
 
-def _train(config, workdir, evaluate):
+def _train(config, workdir, mirror, evaluate):
     program = Program(config)
-    with opened(config, workdir, program) as (run, state):
+    with opened(config, workdir, mirror, program) as (run, state):
         for step in range(run.start, config.training.steps):
             batch = run.next_batch()
             with run.watched(step):

@@ -19,6 +19,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import parse_json
+from vos_jax.storage.paths import path_of
 
 
 class MetricWriter:
@@ -115,7 +116,7 @@ def read_metrics(workdir):
     A line that cannot be read, as a power cut or a full disk leaves it, is left out: a log must not
     keep a run from resuming.
     """
-    path = Path(workdir) / 'metrics.jsonl'
+    path = path_of(workdir) / 'metrics.jsonl'
     if not path.exists():
         return []
     found = []

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import signal
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from vos_jax.config import recipe
 from vos_jax.config.schema import Config
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter
+from vos_jax.storage.mirror import Mirror
 from vos_jax.training import health, initial_weights, processes, sharding
 from vos_jax.training.checkpoints import Checkpoints, restore_or_init
 from vos_jax.training.log import RunLog
@@ -35,12 +35,13 @@ class Due(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(config, workdir, program):
+def opened(config, workdir, mirror, program):
     """Opens a run, new or resumed; gives it, and the state to train from.
 
     Args:
       config: Config.
-      workdir: Path of its folder.
+      workdir: path of its folder, for checkpoints.
+      mirror: Mirror of it, for all else.
       program: Program.
 
     Raises:
@@ -63,14 +64,14 @@ def opened(config, workdir, program):
             batches.close()
             batches = program.batches(start)
         stack.callback(batches.close)
-        writer = stack.enter_context(_open_writer(config, workdir, start))
+        writer = stack.enter_context(_open_writer(config, mirror.folder, start))
         _announce(config, workdir, state, start, program.mesh)
-        log = stack.enter_context(RunLog(config, workdir, writer, program, start))
+        log = stack.enter_context(RunLog(config, mirror.folder, writer, program, start))
         log.count_flops()
         interruption.listen()
-        watch = stack.enter_context(health.Watch(config, workdir, start))
+        watch = stack.enter_context(health.Watch(config, mirror.folder, start))
         yield (
-            Run(config, workdir, start, checkpoints, batches, writer, log, watch, interruption),
+            Run(config, mirror, start, checkpoints, batches, writer, log, watch, interruption),
             state,
         )
 
@@ -80,13 +81,14 @@ class Run:
     """A run under way.
 
     Attributes:
+      mirror: where its files are written.
       start: number of steps done before.
       checkpoints, batches, writer, log, watch, interruption: what is open.
       done: number of steps done.
     """
 
     config: Config
-    workdir: Path
+    mirror: Mirror
     start: int
     checkpoints: Checkpoints
     batches: GlobalBatches
@@ -133,15 +135,16 @@ class Run:
     def save(self, step, state):
         """Saves a checkpoint, unless the run has to stop for a step until here."""
         self.log.check()
+        self.mirror.keep_up()  # the log is not behind the checkpoint
         self.checkpoints.save(step, state)
 
     def export(self, step, state):
         """Keeps the weights at the end of a stage, in WORKDIR/weights_STEP.npz."""
         variables = sharding.gathered(state.variables())
         if processes.is_writer():
-            path = self.workdir / f'weights_{step}.npz'
+            path = self.mirror.folder / f'weights_{step}.npz'
             weights.export_weights(path, variables, self.config, {'step': step})
-            say(f'step {step}: weights in {path}')
+            say(f'step {step}: weights in {path.name}')
 
     def evaluate(self, step, state, evaluate):
         """Scores the weights by `evaluate`, see `loop.train`, and keeps them if they are good."""

@@ -15,7 +15,7 @@ from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.json_files import read_json, write_json
 
-_RECORD = 'synthetic.json'
+RECORD = 'synthetic.json'
 _MIN_SHARE = 0.004  # of the image, that an object shows in the first frame
 
 
@@ -77,7 +77,7 @@ def write_dataset(
         report(f'{name}: {index + 1} of {num_train + num_val}')
     names = [_name(index) for index in range(num_train + num_val)]
     write_lists(root, {'train': names[:num_train], 'val': names[num_train:]})
-    write_json(root / _RECORD, record)
+    write_json(root / RECORD, record)
 
 
 def write_lists(root, splits):
@@ -119,8 +119,8 @@ def _name(index):
 def _is_there(root, record):
     if not root.exists() or not any(root.iterdir()):
         return False
-    if (root / _RECORD).is_file():
-        if read_json(root / _RECORD, dict, 'give another folder') == record:
+    if (root / RECORD).is_file():
+        if read_json(root / RECORD, dict, 'give another folder') == record:
             return True
         raise InputError(f'{root}: holds a data set of other settings; give another folder')
     if not _is_ours(root):

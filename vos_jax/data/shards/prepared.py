@@ -19,6 +19,7 @@ from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import check_form, parse_json, write_json
 from vos_jax.storage.names import check_name
+from vos_jax.storage.paths import explained, file_system, is_bucket, path_of
 
 INDEX, SUM = 'videos.json', 'videos.crc32'
 FORMAT = 1
@@ -114,8 +115,9 @@ def prepared(root, split):
 
 def is_prepared(root):
     """Says whether a folder holds a prepared data set, itself or below its name and version."""
-    root = Path(root)
-    return (root / INDEX).is_file() or any(root.glob(f'*/{INDEX}'))
+    root = path_of(root)
+    with explained(root, 'cannot be read'):
+        return (root / INDEX).exists() or any(root.glob(f'*/{INDEX}'))
 
 
 def read_index(root):
@@ -124,7 +126,7 @@ def read_index(root):
     Raises:
       InputError: where there is none, it is damaged, or it is not that of its shards.
     """
-    path = _find_index(Path(root))
+    path = _find_index(path_of(root))
     with reading(path, 'whole', _REMEDY):
         data = path.read_bytes()
     _check_sum(path, data)
@@ -152,7 +154,7 @@ def write_index(folder, index):
 def _check_sum(path, data):
     """Compares the checksum, which sets of before do not have."""
     stored = path.with_name(SUM)
-    if not stored.is_file():
+    if not stored.exists():
         return
     with reading(stored, 'a checksum', _REMEDY):
         wanted = int(stored.read_text(), 16)
@@ -179,11 +181,13 @@ def _check_video(video, sizes, path):
 
 def check_shard_size(path, num_bytes):
     """Refuses a shard that is missing or was cut."""
-    if not path.is_file():
-        raise InputError(f'{path}: this shard is missing; copy or prepare the data set again')
-    if path.stat().st_size != num_bytes:
+    with explained(path, 'cannot be read'):
+        if not path.exists():
+            raise InputError(f'{path}: this shard is missing; copy or prepare the data set again')
+        found = path.stat().length if is_bucket(path) else path.stat().st_size
+    if found != num_bytes:
         raise InputError(
-            f'{path}: {path.stat().st_size} bytes, must be {num_bytes}: the shard was cut or '
+            f'{path}: {found} bytes, must be {num_bytes}: the shard was cut or '
             'changed; copy it again, or delete the data set and prepare it again'
         )
 
@@ -191,8 +195,11 @@ def check_shard_size(path, num_bytes):
 def read_part(path, offset, num_bytes, crc32=None):
     """Reads bytes of a shard by their offset without block headers, and compares their CRC-32."""
     start, end = _place(offset), _place(offset + num_bytes - 1) + 1
-    file = _open(path)
-    data = os.pread(file.fileno(), end - start, start)
+    if is_bucket(path):
+        with explained(path, 'cannot be read'):
+            data = file_system().cat_file(str(path), start, end)
+    else:
+        data = os.pread(_open(path).fileno(), end - start, start)
     if len(data) != end - start:
         raise InputError(f'{path}: ends before byte {end}: the shard was cut; copy it again')
     part = without_headers(data, start)
@@ -225,16 +232,20 @@ def _open(path):
 
 
 def _find_index(root):
-    if not root.is_dir():
+    if is_bucket(root):
+        places = [root / INDEX, *root.glob(f'*/{INDEX}'), *root.glob(f'*/*/{INDEX}')]
+        found = [path for path in places if path.exists()]
+    elif not root.is_dir():
         raise InputError(f'{root}: no such folder; give that of a prepared data set')
-    found = [root / INDEX] if (root / INDEX).is_file() else sorted(root.glob(f'**/{INDEX}'))
+    else:
+        found = [root / INDEX] if (root / INDEX).is_file() else sorted(root.glob(f'**/{INDEX}'))
     found = [path for path in found if not path.parent.name.endswith('.incomplete')]
     if len(found) == 1:
         return found[0]
     if found:
         raise InputError(f'{root}: several data sets in it; give one, such as {found[0].parent}')
     hint = ''
-    if any(root.glob('**/*.incomplete')):
+    if not is_bucket(root) and any(root.glob('**/*.incomplete')):
         hint = ' (one there is incomplete: run vos-prepare again)'
     raise InputError(f'{root}: no {INDEX} in it{hint}; prepare with vos-prepare')
 

@@ -1,0 +1,47 @@
+"""A run whose workdir is in a bucket: the network breaks, a kill, and nothing is lost."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.training import micro
+from vos_jax.checkpoint_files import list_steps
+from vos_jax.training.metric_writer import read_metrics
+
+pytestmark = pytest.mark.slow
+LONGER = {'training.steps': 30}
+
+
+def wait_for_checkpoint(url, running, after=0, timeout_s=240):
+    end_s = time.monotonic() + timeout_s
+    while (newest := max(list_steps(url), default=0)) <= after:
+        assert time.monotonic() < end_s
+        assert running[0].poll() is None, micro.end(running)[2]
+        time.sleep(0.2)
+    return newest
+
+
+def test_a_broken_network_and_a_kill_leave_the_numbers_of_a_local_run(gcs, tmp_path):
+    data, place = micro.write_data(tmp_path / 'data'), gcs()
+    micro.run(data, tmp_path / 'local', LONGER)
+    running = micro.start(data, place.url, LONGER)
+    step = wait_for_checkpoint(place.url, running)
+    gcs.server.stop()
+    time.sleep(2)
+    gcs.server.start()
+    wait_for_checkpoint(place.url, running, after=step)
+    running[0].send_signal(signal.SIGKILL)
+    micro.end(running)
+    assert 'resuming from step' in micro.run(data, place.url, LONGER)
+
+    found, needed = micro.weights(place.url), micro.weights(tmp_path / 'local')
+    assert found.keys() == needed.keys()
+    for name, array in needed.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    assert micro.losses(place.url) == micro.losses(tmp_path / 'local')
+    assert (place.disk / 'config.json').is_file()
+    events = sorted((place.disk / 'events').glob('events.*'), key=lambda path: path.stat().st_mtime)
+    assert len(events) == 2
+    assert events[-1].stat().st_size > 100 * len(read_metrics(place.url)[-5:])

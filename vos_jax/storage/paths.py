@@ -1,0 +1,141 @@
+"""Paths of files: local ones, and those in a bucket of Google Cloud Storage (gs://BUCKET/...).
+
+A local path is a pathlib.Path, and nothing here makes it slower. One in a bucket is etils' epath,
+which has the same methods for what a bucket can do: objects appear whole or not at all, and there
+is no renaming, appending or locking. A folder that grows is written through `storage.mirror`.
+"""
+
+import contextlib
+import functools
+import os
+import re
+import uuid
+from pathlib import Path
+
+from vos_jax.errors import InputError
+
+_BUCKET = re.compile('gs:/+')  # one slash is left where it was made a Path
+_MISSING = 'no such bucket or object; check the name, or gcloud storage buckets create'
+# What gcsfs, Google's client and TensorStore say; the first that is found counts.
+_REASONS = (
+    (
+        r'Anonymous caller|\b401\b|UNAUTHENTICATED|invalid_grant|DefaultCredentials|RefreshError',
+        'no valid credentials; gcloud auth application-default login, or a machine with a service '
+        'account that may use the bucket',
+    ),
+    (
+        r'Forbidden|\b403\b|PERMISSION_DENIED|does not have storage',
+        'no permission; give the account the role Storage Object User on the bucket',
+    ),
+    (r'FileNotFound|NOT_FOUND|\b404\b|does not exist', _MISSING),
+    (
+        r'Connect|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|Timeout|Disconnected|Retry|ProxyError',
+        'the service does not answer, after several tries; check the network, and run the same '
+        'command again',
+    ),
+)
+_CLIENTS = ('aiohttp', 'gcsfs', 'google', 'requests', 'urllib3')
+
+
+def path_of(name):
+    """The path that a name stands for: a pathlib.Path, or an epath of gs://BUCKET/NAME.
+
+    Raises:
+      InputError: for a bucket of another kind.
+    """
+    text = os.fspath(name)
+    if _BUCKET.match(text):
+        return _client()[0]('gs://' + text.partition('/')[2].lstrip('/'))
+    if re.match(r'\w+:/', text):
+        raise InputError(f'{text}: not a folder, nor gs://; mount the bucket (docs/tpu_pods.md)')
+    return Path(name)
+
+
+def is_bucket(name):
+    """Whether a path is one of gs://."""
+    return bool(_BUCKET.match(os.fspath(name)))
+
+
+def absolute(path):
+    """The path from the root on; of a bucket it is that always."""
+    return path if is_bucket(path) else Path(path).resolve()
+
+
+def local(name, flag):
+    """The Path of what can be local only; refuses a bucket."""
+    if is_bucket(name):
+        raise InputError(f'{flag} is {name}, a bucket; name a local folder')
+    return Path(name)
+
+
+def probe_bucket(folder):
+    """Writes an object into a folder of a bucket and removes it: a refusal comes at once."""
+    with explained(folder):
+        probe = folder / f'.probe.{uuid.uuid4().hex[:8]}.tmp'
+        probe.write_bytes(b'0')
+        probe.unlink()
+
+
+def open_whole(path):
+    """A file to read from at any place; that of a bucket is fetched whole first."""
+    path = path_of(path)
+    if is_bucket(path):
+        import io
+
+        return io.BytesIO(path.read_bytes())
+    return open(path, 'rb')
+
+
+def file_system():
+    """fsspec's file system of buckets, the one that epath uses."""
+    return _client()[1]
+
+
+@functools.cache
+def _client():
+    import logging
+
+    try:
+        import fsspec
+        from etils import epath
+
+        # Its listings would be those from before: TensorStore and other processes write there too.
+        fsspec.config.conf.setdefault('gcs', {})['use_listings_cache'] = False
+        logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # the error is raised as well
+        return epath.Path, epath.backend.fsspec_backend.fs('gs://')
+    except ImportError as error:
+        raise InputError("gs:// needs gcsfs: pip install 'vos_jax[gcs]'") from error
+
+
+@contextlib.contextmanager
+def explained(path, what='cannot be written'):
+    """A context in which what a bucket refuses is an InputError; nothing for a local path."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = bucket_reason(error) if is_bucket(path) else None
+        if reason is None:
+            raise
+        raise InputError(f'{path}: {what}: {reason}') from error
+
+
+def bucket_reason(error):
+    """Why a bucket refuses, and what to do; None where an error is none of a bucket's.
+
+    >>> bucket_reason(OSError('Forbidden: b/a/o'))
+    'no permission; give the account the role Storage Object User on the bucket'
+    """
+    text = f'{type(error).__name__}: {error}'
+    is_of_client = type(error).__module__.partition('.')[0] in _CLIENTS
+    is_without_file = isinstance(error, OSError) and error.errno is None
+    if not (is_of_client or is_without_file or re.search('gs://|/b/|googleapis', text)):
+        return None
+    return next((reason for words, reason in _REASONS if re.search(words, text)), None)
+
+
+def refusal(path, error):
+    """`bucket_reason`, but None of what is not in the bucket, and of a local path."""
+    reason = bucket_reason(error) if is_bucket(path) else None
+    return None if reason == _MISSING else reason
