@@ -126,6 +126,17 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(command, whole, tmp_p
     assert 'finished already' in run(command(out, '--state_every=0')).stdout
 
 
+@pytest.mark.slow
+def test_results_in_a_bucket_are_those_of_a_folder(command, whole, gcs):
+    place = gcs()
+    done = run(command(place.url))
+    assert done.returncode == 0, done.stderr
+    for name, labels in read_masks(whole).items():
+        np.testing.assert_array_equal(read_masks(place.disk)[name], labels, err_msg=name)
+    assert (place.disk / 'overlay.mp4').is_file()
+    assert 'finished already' in run(command(place.url)).stdout
+
+
 def test_each_frame_has_a_mask_of_its_size_and_a_picture(whole):
     found = read_masks(whole)
     assert list(found) == [f'{n:05d}' for n in range(NUM_FRAMES)]

@@ -63,6 +63,28 @@ def test_training_from_shards_equals_training_from_files(davis, davis_prepared):
             np.testing.assert_array_equal(ours[name], theirs[name])
 
 
+@pytest.mark.slow
+def test_shards_in_a_bucket_equal_local_ones_and_are_trained_from(davis, davis_prepared, gcs):
+    place = gcs()
+    folder, _ = prepare('davis2017', [davis], place.url)
+    assert str(folder) == f'{place.url}/davis2017/{davis_prepared.name}'
+    assert contents(place.disk / 'davis2017' / davis_prepared.name) == contents(davis_prepared)
+    assert prepare('davis2017', [davis], place.url)[0] == folder  # there already
+    wanted = {'batch_size': 3, 'crop': (24, 32), 'min_pixels': 5}
+    batches = [
+        pipeline.BatchMaker(read(DataSpec, wanted | {'sources': [{'root': str(root)}]}), seed=4)(0)
+        for root in (davis_prepared, place.url)
+    ]
+    for name in batches[0]:
+        np.testing.assert_array_equal(batches[0][name], batches[1][name])
+    shard = next((place.disk / 'davis2017' / davis_prepared.name).glob('*train*-00000-*'))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InputError, match='bytes, must be'):
+        prepared.prepared(place.url, 'train')
+    with pytest.raises(InputError, match='in it; prepare with vos-prepare'):
+        prepared.read_index(f'{place.url}/none')
+
+
 class Copying:
     """A segmenter that gives each frame the masks of the first."""
 

@@ -183,11 +183,11 @@ def run_two_processes(*flags):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_sequences_and_merge_once(root, flags, evaluate, tmp_path):
+def test_two_processes_share_the_sequences_and_merge_once(root, flags, evaluate, tmp_path, place):
     assert evaluate(*flags(root, tmp_path / 'one'), '--noreport').returncode == 0
-    codes, texts, errors = run_two_processes(*flags(root, tmp_path / 'two'))
+    codes, texts, errors = run_two_processes(*flags(root, place.url))
     assert codes == [0, 0], errors
-    assert read_scores(tmp_path / 'two') == read_scores(tmp_path / 'one')
+    assert read_scores(place.disk) == read_scores(tmp_path / 'one')
     assert ['all objects' in text for text in texts] == [True, False]
     segmented = [text.count('FPS') for text in texts]
     assert sum(segmented) == 3

@@ -1,6 +1,8 @@
 """A run whose workdir is in a bucket: the network breaks, a kill, and nothing is lost."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from tests.training import micro
 from vos_jax.checkpoint_files import list_steps
+from vos_jax.trained import open_model
 from vos_jax.training.metric_writer import read_metrics
+from vos_jax.weights import named
 
 pytestmark = pytest.mark.slow
 LONGER = {'training.steps': 30}
@@ -42,6 +46,12 @@ def test_a_broken_network_and_a_kill_leave_the_numbers_of_a_local_run(gcs, tmp_p
         np.testing.assert_array_equal(found[name], array, err_msg=name)
     assert micro.losses(place.url) == micro.losses(tmp_path / 'local')
     assert (place.disk / 'config.json').is_file()
+    out = f'{place.url}-weights/run.npz'
+    command = ['-m', 'vos_jax.commands.export', f'--workdir={place.url}', f'--out={out}']
+    exported = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert exported.returncode == 0, exported.stderr
+    exported = open_model(out).variables
+    assert all(np.array_equal(array, needed[name]) for name, array in named(exported).items())
     events = sorted((place.disk / 'events').glob('events.*'), key=lambda path: path.stat().st_mtime)
     assert len(events) == 2
     assert events[-1].stat().st_size > 100 * len(read_metrics(place.url)[-5:])

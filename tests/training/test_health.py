@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import math
+import socket
 
 import jax
 import numpy as np
@@ -47,6 +49,31 @@ def test_bad_steps_are_left_out_up_to_the_limit(data, tmp_path, capsys):
     assert 'warning: the gradient of step 2 is not finite' in capsys.readouterr().out
     with pytest.raises(FloatingPointError, match='3 batches; the limit is reached'):
         watch.check(3, BAD)
+
+
+def test_a_profile_knows_the_steps(data, tmp_path):
+    config = config_of(data, steps=12)
+    config = dataclasses.replace(config, profile=2)
+    step = jax.jit(lambda x: x + 1)
+    with health.Watch(config, tmp_path, start=0) as watch:
+        for index in range(12):
+            with watch.watched(index):
+                result = step(1.0)
+            watch.after(index + 1, result)
+    (path,) = (tmp_path / 'profile').rglob('*.xplane.pb')
+    profile = jax.profiler.ProfileData.from_file(str(path))
+    events = [e for plane in profile.planes for line in plane.lines for e in line.events]
+    found = [dict(event.stats)['step_num'] for event in events if event.name == 'train']
+    assert found == [10, 11]
+
+
+def test_a_profiler_is_served_when_asked_for(data, tmp_path):
+    port = micro.free_port()
+    config = dataclasses.replace(config_of(data), profiler_port=port)
+    with health.Watch(config, tmp_path, start=0):
+        socket.create_connection(('127.0.0.1', port)).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(('127.0.0.1', port))
 
 
 def test_a_step_that_is_compiled_again_is_noticed(capsys):

@@ -306,6 +306,7 @@ class Config(Spec):
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     init: str = ''  # file of weights to start from; '': random
     profile: Annotated[int, Range(0, 10**6)] = 0  # steps to profile, once under way
+    profiler_port: Annotated[int, Range(0, 65535)] = 0  # where XProf captures when asked; 0: none
 
     def check(self):
         optimizer, training, data = self.optimizer, self.training, self.data

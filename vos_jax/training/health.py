@@ -176,13 +176,16 @@ class Watch:
 
     def __init__(self, config, workdir, start):
         self._profile = Profile(workdir, config.profile, start, config.training.steps)
+        self._port = config.profiler_port
         self._compilations = Compilations(config.training.recompilation)
 
     @contextlib.contextmanager
     def watched(self, step):
         """Context of a call of the train step, with its number from 0."""
         self._profile.before(step)
-        with self._compilations.watched(step + 1):
+        # By which XProf knows where a step begins.
+        annotation = jax.profiler.StepTraceAnnotation('train', step_num=step)
+        with annotation, self._compilations.watched(step + 1):
             yield
 
     def after(self, step, result):
@@ -191,11 +194,15 @@ class Watch:
 
     def __enter__(self):
         self._compilations.__enter__()
+        if self._port:
+            jax.profiler.start_server(self._port)
         return self
 
     def __exit__(self, *exception):
         self._compilations.__exit__(*exception)
         self._profile.stop()
+        if self._port:
+            jax.profiler.stop_server()
 
 
 def memory_mb():

@@ -1,0 +1,62 @@
+"""How a training run is doing: vos-status RUN
+
+RUN is its folder, local or gs://. Prints step, speed, loss, J&F, remaining time and checkpoints.
+"""
+
+import time
+
+from vos_jax.errors import InputError, run_main
+
+
+def describe(workdir, now_s):
+    """Lines about a run.
+
+    Args:
+      workdir: its folder, local or gs://.
+      now_s: the time, as `time.time` gives it.
+
+    Raises:
+      InputError: where it is no run, or cannot be read.
+    """
+    from vos_jax import checkpoint_files
+    from vos_jax.config import recipe
+    from vos_jax.storage import paths
+    from vos_jax.storage.progress import duration
+    from vos_jax.training.metric_writer import read_metrics
+
+    steps = recipe.stored(workdir).training.steps
+    metrics = read_metrics(workdir)
+    logged = [line for line in metrics if line.get('machine/step_s')]
+    if not logged:
+        return [f'{workdir}: no step of {steps:,} is logged yet']
+    last, step_s = logged[-1], logged[-1]['machine/step_s']
+    left = duration((steps - last['step']) * step_s)
+    about = (paths.path_of(workdir) / 'metrics.jsonl').stat()
+    written_s = about.mtime if paths.is_bucket(workdir) else about.st_mtime
+    lines = [
+        f'{workdir}: step {last["step"]:,} of {steps:,}, {1 / step_s:.3g} steps/s, '
+        + ('finished' if last['step'] >= steps else f'ETA {left}'),
+        f'loss {last["loss"]}, logged {duration(max(now_s - written_s, 0))} ago',
+    ]
+    scores = [(line['evaluation/jf'], line['step']) for line in metrics if 'evaluation/jf' in line]
+    if scores:
+        (jf, step), (best, of_best) = scores[-1], max(scores)
+        lines.append(f'J&F {100 * jf:.1f} (step {step:,}), best {100 * best:.1f} ({of_best:,})')
+    found = ', '.join(f'{step:,}' for step in checkpoint_files.list_steps(workdir))
+    return [*lines, f'checkpoints: {found or "none"}']
+
+
+def main(argv):
+    """Prints how the run that the argument names is doing."""
+    if len(argv) != 2:
+        raise InputError('name one run: vos-status RUN')
+    print('\n'.join(describe(argv[1], time.time())))
+
+
+def run():
+    """The command."""
+    run_main(main)
+
+
+if __name__ == '__main__':
+    run()
