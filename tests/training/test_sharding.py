@@ -1,5 +1,7 @@
 """The rules of sharding on meshes of virtual devices, and a whole step against one device."""
 
+import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -78,6 +80,94 @@ def test_clips_that_do_not_divide_are_refused(clips, accumulate):
 def test_meshes_that_cannot_be_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         sharding.make_mesh(read(MeshSpec, settings, 'mesh'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A device as JAX describes that of a TPU."""
+
+    id: int
+    process_index: int
+    coords: tuple = (0, 0, 0)
+    slice_index: int = 0
+    platform: str = 'tpu'
+    device_kind: str = 'TPU v5 lite'
+    core_on_chip: int = 0
+
+
+def chips(side, slices=1):
+    """Slices of side x side chips, each 2 x 2 of them the chips of a host."""
+    found = []
+    for number in range(slices):
+        for y, x in itertools.product(range(side), range(side)):
+            process = (number * side + y) // 2 * (side // 2) + x // 2
+            found.append(Chip(len(found), process, (x, y, 0), number))
+    return found
+
+
+@pytest.mark.parametrize(
+    ('count', 'clips', 'settings', 'wanted'),
+    [
+        (4, 8, {}, (4, 1, 1)),
+        (1, 8, {}, (1, 1, 1)),
+        (4, 8, {'fsdp': 2}, (2, 2, 1)),
+        (4, 8, {'spatial': 2}, (2, 1, 2)),
+        (4, 2, {}, (2, 1, 2)),  # fewer clips than devices: rows, too
+        (4, 6, {}, (2, 1, 2)),
+        (3, 8, {}, (1, 1, 3)),
+        (4, 8, {'data': 2}, (2, 1, 1)),
+    ],
+)
+def test_all_devices_are_used_by_default(count, clips, settings, wanted):
+    def one_process(chip):
+        return dataclasses.replace(chip, process_index=0, platform='cpu')
+
+    devices = list(map(one_process, chips(2)[:count]))
+    mesh = sharding.make_mesh(read(MeshSpec, settings, 'mesh'), devices, clips, 30)
+    assert mesh.devices.shape == wanted
+    assert list(mesh.devices.flat) == devices[: mesh.size]
+
+
+def test_no_more_rows_are_split_than_there_are():
+    devices = [Chip(number, 0, platform='cpu') for number in range(8)]
+    assert sharding.make_mesh(MeshSpec(), devices, clips=1, rows=3).devices.shape == (1, 1, 2)
+
+
+def test_a_slice_is_used_as_the_plan_says():
+    mesh = sharding.make_mesh(MeshSpec(), chips(16), clips=16, rows=24)
+    assert mesh.devices.shape == (16, 1, 16)
+
+
+@pytest.mark.parametrize(('side', 'clips'), [(4, 16), (4, 8), (8, 16), (16, 16)])
+def test_chips_of_a_mesh_are_neighbours_and_processes_keep_their_clips(side, clips):
+    mesh = sharding.make_mesh(MeshSpec(), chips(side), clips, rows=30)
+    assert len(set(mesh.devices.flat)) == side**2
+    places = mesh.devices.reshape(clips, -1)
+    for process in range(side**2 // 4):
+        own = [i for i, row in enumerate(places) if process in {d.process_index for d in row}]
+        assert own == list(range(own[0], own[0] + len(own)))
+        assert own[0] % len(own) == 0
+
+
+def test_the_topology_of_a_slice_decides_where_processes_keep_their_clips():
+    # 8 rows of the slice: of the 8 chips of a clip each is a neighbour of the next.
+    mesh = sharding.make_mesh(MeshSpec(), chips(8), clips=8, rows=30)
+    for row in mesh.devices.reshape(8, 8):
+        steps = [
+            sum(abs(a - b) for a, b in zip(one.coords, other.coords))
+            for one, other in itertools.pairwise(row)
+        ]
+        assert max(steps) == 1
+
+
+def test_rows_and_weights_are_not_split_across_slices():
+    mesh = sharding.make_mesh(MeshSpec(), chips(4, slices=2), clips=8, rows=30)
+    assert mesh.devices.shape == (8, 1, 4)
+    for row in mesh.devices.reshape(8, 4):
+        assert len({device.slice_index for device in row}) == 1
+    for settings in ({'data': 1, 'spatial': 32}, {'data': 1, 'fsdp': 32}):
+        with pytest.raises(InputError, match='must be a multiple of 2'):
+            sharding.make_mesh(read(MeshSpec, settings, 'mesh'), chips(4, slices=2), 32, 32)
 
 
 def test_one_process_reads_all_clips_and_places_them():

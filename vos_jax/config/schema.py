@@ -8,6 +8,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from vos_jax.config.spec import (
+    MANY,
     Ascending,
     Count,
     Length,
@@ -200,9 +201,14 @@ class TrainingSpec(Spec):
 class MeshSpec(Spec):
     """`config.mesh`: devices along each axis."""
 
-    data: Count = 1
+    # -1: all devices that the others leave, and `spatial` too where there are more than clips
+    data: Annotated[int, Range(-1, MANY)] = -1
     fsdp: Count = 1
     spatial: Count = 1
+
+    def check(self):
+        if self.data == 0:
+            raise SettingError('data', 0, 'needed: 1 or more, or -1 for all devices')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,10 @@ class Program:
         training, self._config = config.training, config
         model = self.model = registry.build(config.model)
         optimizer, self.rate = make_optimizer(config.optimizer, training.steps)
-        self.mesh, self.shapes = sharding.make_mesh(config.mesh, devices), shapes_of(config.data)
+        clips = config.data.batch_size // training.accumulate
+        rows = -(-config.data.crop[0] // model.stride)
+        self.mesh = sharding.make_mesh(config.mesh, devices, clips, rows)
+        self.shapes = shapes_of(config.data)
         self.in_batch = sharding.shard_batch(self.shapes, self.mesh, training.accumulate)
 
         def init():

@@ -220,7 +220,7 @@ def _announce(config, workdir, state, start, mesh):
     if mesh.size < jax.device_count():
         say(
             f'{mesh.size} of {jax.device_count()} devices are used; '
-            f'--config.mesh.data={jax.device_count()} uses all (docs/tpu_pods.md)'
+            'more need a larger data.batch_size, or mesh.data=-1 (docs/tpu_pods.md)'
         )
     processes = f' in {jax.process_count()} processes' if jax.process_count() > 1 else ''
     say(

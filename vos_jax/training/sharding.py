@@ -11,6 +11,7 @@ import math
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,36 +24,93 @@ MIN_VALUES = 4096
 LARGE_BYTES = 2**20  # what must not be whole on every device where there is an axis to split it
 
 
-def make_mesh(spec, devices=None):
+def make_mesh(spec, devices=None, clips=None, rows=1):
     """The mesh of a run.
 
-    Neighbours along `spatial`, which exchange most, lie next to each other; processes follow each
-    other along `data`, so that each reads clips of its own.
+    Neighbours along `spatial`, which exchange most, are next to each other, on TPUs by their
+    topology; processes follow each other along `data`, so that each reads clips of its own.
 
     Args:
       spec: MeshSpec, `config.mesh`.
       devices: instead of all devices of all processes.
+      clips: of a batch that are computed at a time; None: as many as there are devices.
+      rows: of features, the most that `spatial` can split.
 
     Returns:
       jax.sharding.Mesh of AXES. One process uses its first devices where the mesh is smaller.
 
     Raises:
-      InputError: where the devices are too few, or some process would have no part in the mesh.
+      InputError: where the devices are too few, some process would have no part in the mesh, or
+        `fsdp` or `spatial` would go across slices.
     """
-    sizes = {name: getattr(spec, name) for name in AXES}
     devices = jax.devices() if devices is None else devices
-    count = math.prod(sizes.values())
-    text = ' x '.join(f'{name} {size}' for name, size in sizes.items())
+    sizes = _sizes(spec, len(devices), clips, rows)
+    count = math.prod(sizes)
+    text = ' x '.join(f'{name} {size}' for name, size in zip(AXES, sizes)) + f' = {count} devices'
     if count > len(devices):
-        raise InputError(f"'mesh' is {text} = {count} devices; there are {len(devices)}")
+        raise InputError(f"'mesh' is {text}; there are {len(devices)}")
     if count < len(devices) and len({device.process_index for device in devices}) > 1:
         raise InputError(
-            f"'mesh' is {text} = {count} devices, the processes have {len(devices)}; several "
-            f'processes must use all: mesh.data={sizes["data"] * len(devices) // count}, say'
+            f"'mesh' is {text}, the processes have {len(devices)}; several processes must use all: "
+            'mesh.data=-1, or a larger data.batch_size (docs/tpu_pods.md)'
         )
-    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))[:count]
-    shape = tuple(sizes.values())
-    return Mesh(np.array(ordered).reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    ordered = sorted(devices, key=lambda d: (_slice(d), d.process_index, d.id))[:count]
+    slices = len(set(map(_slice, ordered)))
+    if sizes[0] % slices:
+        raise InputError(
+            f"'mesh' is {text} on {slices} slices, whose connection is slow: fsdp and spatial stay "
+            f'inside of a slice, so mesh.data must be a multiple of {slices}'
+        )
+    placed = _by_topology(ordered, sizes, slices)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _sizes(spec, count, clips, rows):
+    """Sizes of the axes; -1 for `data`: all devices, and rows too where clips are fewer."""
+    data, fsdp, spatial = (getattr(spec, name) for name in AXES)
+    if data > 0:
+        return data, fsdp, spatial
+    rest = max(count // (fsdp * spatial), 1)
+    data = rest if clips is None else math.gcd(rest, max(clips // fsdp, 1))
+    fitting = (n for n in range(rest // data, 0, -1) if rest // data % n == 0)
+    more = next((n for n in fitting if n * spatial <= rows), 1) if spatial == 1 else 1
+    return data, fsdp, spatial * more
+
+
+def _slice(device):
+    return getattr(device, 'slice_index', None) or 0
+
+
+def _by_topology(devices, sizes, slices):
+    """The devices as an array of `sizes`; in their order where a process would lose its clips."""
+    plain = np.array(devices).reshape(sizes)
+    if devices[0].platform != 'tpu' or len(devices) == 1:
+        return plain
+    data, *rest = sizes
+    parts = plain.reshape(slices, -1)
+    try:
+        placed = np.concatenate(
+            [mesh_utils.create_device_mesh((data // slices, *rest), list(p)) for p in parts]
+        )
+    except (AssertionError, NotImplementedError, ValueError):  # a part of a slice, say
+        return plain
+    return placed if _keeps_clips(placed) else plain
+
+
+def _keeps_clips(placed):
+    """Whether each process has a run of clips to itself, or shares all of its clips; see
+    `local_clips`."""
+    clips = placed.reshape(-1, placed.shape[-1])
+    places = {}
+    for place, row in enumerate(clips):
+        for device in row:
+            places.setdefault(device.process_index, set()).add(place)
+    return all(
+        max(own) - min(own) + 1 == len(own)
+        and min(own) % len(own) == 0
+        and len(clips) % len(own) == 0
+        for own in places.values()
+    )
 
 
 def shard_batch(shapes, mesh, accumulate=1):
