@@ -1,5 +1,6 @@
 """Preparation: equal shards from any source, and training reads of them what it reads of files."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -102,7 +103,7 @@ def test_held_out_scores_are_those_of_the_published_files(davis, davis_prepared)
     for root in (davis, davis_prepared):
         sources = {'davis': {'root': str(root), 'split': 'val'}}
         evaluate = HeldOut(read(EvaluationSpec, settings | {'sources': sources}))
-        scores.append(evaluate(Copying())[0])
+        scores.append(evaluate([(Copying(), contextlib.nullcontext)])[0])
     assert scores[0] == scores[1]
     assert 0 < scores[0]['jf'] < 1
     with pytest.raises(InputError, match=r"'evaluation.sources.davis.rot' is not a setting"):

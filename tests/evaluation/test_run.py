@@ -270,7 +270,7 @@ def training_run(tiny_weights, tmp_path):
     from vos_jax.training import checkpoints
 
     loaded = weights.load_weights(tiny_weights)
-    recipe.save(loaded.config, tmp_path / 'run')
+    recipe.save({**loaded.config, 'training': {'steps': 30}}, tmp_path / 'run')
     with checkpoints.Checkpoints(tmp_path / 'run', keep=3) as saved:
         for step in (10, 20, 30):
             saved.save(step, loaded.variables)
@@ -287,6 +287,11 @@ def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['step-20', 'step-30']
     assert 'best: step 20' in result.stdout
+    result = evaluate(*where, '--all', f'--out={tmp_path}/out')
+    assert 'step-10' in {path.name for path in (tmp_path / 'out').iterdir()}, result.stderr
+    refused = evaluate(*where, '--all', '--step=10', f'--out={tmp_path}/out10')
+    assert refused.returncode == 2
+    assert '--all needs --workdir and none of --step' in refused.stderr
     refused = evaluate(*where, '--step=11', f'--out={tmp_path}/out11')
     assert refused.returncode == 2
     assert 'no checkpoint of step 11; steps there: 10, 20, 30' in refused.stderr
@@ -295,7 +300,12 @@ def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ('chosen', 'folders', 'step'),
-    [((), ('',), 20), (('--step=latest',), ('',), 30), (('--last=2',), ('step-20', 'step-30'), 30)],
+    [
+        ((), ('',), 20),
+        (('--step=latest',), ('',), 30),
+        (('--last=2',), ('step-20', 'step-30'), 30),
+        (('--follow',), ('step-10', 'step-20', 'step-30'), 30),
+    ],
 )
 def test_two_processes_evaluate_a_run(root, training_run, tmp_path, chosen, folders, step):
     out = tmp_path / 'out'

@@ -89,6 +89,13 @@ def test_the_newest_are_kept(place):
     assert not [path for path in folder(place.disk, 1).rglob('*') if path.is_file()]
 
 
+def test_some_are_kept_for_good(tmp_path):
+    with Checkpoints(tmp_path, keep=2, keep_every=4) as checkpoints:
+        for step in (2, 4, 6, 8, 9, 10, 11):
+            checkpoints.save(step, make_state(step))
+    assert list_steps(tmp_path) == [4, 8, 10, 11]
+
+
 def test_saving_the_same_step_again_is_harmless(tmp_path):
     write_run(tmp_path, [1])
     write_run(tmp_path, [1, 2])

@@ -1,7 +1,7 @@
 """Segments and scores videos, scores masks of any program, compares runs.
 
   vos-evaluate --weights=FILE_OR_NAME --protocol=davis2017 --data=ROOT
-  vos-evaluate --workdir=RUN --protocol=davis2017 --data=ROOT [--step=N | --last=N]
+  vos-evaluate --workdir=RUN --protocol=davis2017 --data=ROOT [--step=N | --follow]
   vos-evaluate --results=MASKS --protocol=davis2017 --data=ROOT
   vos-evaluate --compare=A,B
 
@@ -10,7 +10,7 @@ nor flax.
 """
 
 import ast
-import functools
+import time
 from pathlib import Path
 
 from absl import flags as absl_flags
@@ -26,12 +26,15 @@ from vos_jax.storage.paths import absolute, path_of
 _SOURCES = ('weights', 'workdir', 'results', 'compare')
 # A process that is done waits for the others, whatever they still have to do.
 _DAY_S = 24 * 3600
+_POLL_S = 10.0  # between two looks for a new checkpoint
 
 
 def define_flags():
     """What is evaluated, by which rules, and where to."""
     flags.define_model()
-    absl_flags.DEFINE_integer('last', None, '--workdir: the last N checkpoints')
+    absl_flags.DEFINE_integer('last', None, '--workdir: the last N checkpoints', 1)
+    absl_flags.DEFINE_bool('all', False, '--workdir: all checkpoints')
+    absl_flags.DEFINE_bool('follow', False, '--workdir: each new checkpoint, until the run ends')
     absl_flags.DEFINE_string('results', None, 'folder of masks of any program: score')
     absl_flags.DEFINE_list('compare', None, 'folders of finished evaluations: A,B[,C]')
     _define_protocol()
@@ -129,7 +132,7 @@ def _score(wanted):
 
 def _segment(wanted):
     flags.check_model(wanted)
-    _check_last(wanted)
+    _check_steps(wanted)
     protocol = _load_protocol(wanted, need_frames=True)
     disk.prepare_folder(_output_folder(wanted, protocol, wanted.weights or wanted.workdir))
     # Before anything is read onto a device.
@@ -153,30 +156,65 @@ def _segment_share(wanted, protocol):
             mirror=mirror,
         )
         out = mirror.folder
-        if wanted.last:
-            run.evaluate_steps(_last_models(wanted), protocol, out, options)
+        if wanted.follow:
+            run.evaluate_steps(_models_to_come(wanted), protocol, out, options)
+        elif wanted.last or wanted.all:
+            run.evaluate_steps(_models(wanted), protocol, out, options)
         else:
             run.evaluate(_as_chosen(wanted, flags.open_model(wanted)), protocol, out, options)
 
 
-def _check_last(wanted):
-    if wanted.last is None:
-        return
-    if not wanted.workdir or wanted.last < 1 or not wanted['step'].using_default_value:
-        raise InputError('--last=N needs --workdir, N of 1 or more, and no --step')
+def _check_steps(wanted):
+    """Refuses more than one of --step, --last, --all and --follow, and those without a run."""
+    given = [name for name in ('last', 'all', 'follow') if wanted[name].value]
+    is_step = not wanted['step'].using_default_value
+    if given and (not wanted.workdir or len(given) + is_step > 1):
+        raise InputError(
+            f'--{given[0]} needs --workdir and none of --step, --last, --all, --follow beside it'
+        )
 
 
-def _last_models(wanted):
-    """For each of the last steps of a run a function that opens it."""
-    from vos_jax import checkpoint_files, trained
-
-    def open_step(step):
-        return _as_chosen(wanted, trained.open_run(wanted.workdir, step))
+def _models(wanted):
+    """(step, model) of each checkpoint that the flags name, opened when it is its turn."""
+    from vos_jax import checkpoint_files
 
     steps = checkpoint_files.list_steps(wanted.workdir)
     if not steps:
         raise InputError(f'{wanted.workdir}: no checkpoint; --workdir is a run of train.py')
-    return {step: functools.partial(open_step, step) for step in steps[-wanted.last :]}
+    for step in steps if wanted.all else steps[-wanted.last :]:
+        yield step, _open_step(wanted, step)
+
+
+def _models_to_come(wanted):
+    """(step, model) of each checkpoint of a run, the newest first, until the run's last step."""
+    from vos_jax import checkpoint_files
+    from vos_jax.config import recipe
+    from vos_jax.training import processes
+
+    seen, last = set(), recipe.stored(wanted.workdir).training.steps
+    while True:
+        # Of all processes the first decides: another may see one more.
+        steps = processes.gathered(checkpoint_files.list_steps(wanted.workdir))[0]
+        new = [step for step in steps if step not in seen]
+        if not new and last in seen:
+            return
+        if not new:
+            time.sleep(_POLL_S)
+            continue
+        seen.add(new[-1])
+        try:
+            model = _open_step(wanted, new[-1])
+        except InputError:
+            if new[-1] in checkpoint_files.list_steps(wanted.workdir):
+                raise
+            continue  # removed meanwhile, for newer ones
+        yield new[-1], model
+
+
+def _open_step(wanted, step):
+    from vos_jax import trained
+
+    return _as_chosen(wanted, trained.open_run(wanted.workdir, step))
 
 
 def _as_chosen(wanted, model):

@@ -191,6 +191,7 @@ class TrainingSpec(Spec):
     evaluate_every: Whole = 10_000  # 0: never
     export_at: tuple[Whole, ...] = ()  # steps whose weights are kept in files of their own
     keep: Annotated[int, Range(2, 10_000)] = 2  # newest checkpoints; one to fall back on
+    keep_every: Whole = 0  # steps whose checkpoints stay for good; 0: none
     keep_best: Annotated[int, Range(1, 10_000)] = 1  # best checkpoints
     nonfinite: Literal['stop', 'skip'] = 'stop'  # at a loss that is not finite
     nonfinite_limit: Whole = 10  # batches left out by 'skip', then the run stops

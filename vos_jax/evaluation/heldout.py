@@ -1,6 +1,8 @@
 """Scores a model on held-out sequences while it trains."""
 
+import concurrent.futures
 import functools
+import queue
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ from vos_jax.data.mixture import list_usable
 from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.errors import InputError
 from vos_jax.evaluation import metrics
+from vos_jax.evaluation.sharing import deal
 from vos_jax.inference import runner
 
 
@@ -33,31 +36,68 @@ class HeldOut:
             for sequence in sequences:
                 _check_first(sequence)
 
-    def __call__(self, segmenter):
+    def __call__(self, segmenters, share=(0, 1), gather=lambda found: [found], is_stopped=bool):
         """Segments and scores.
 
         Args:
-          segmenter: object with `start(frame, masks)` and `step(frame)`; best a lazy one.
+          segmenters: for each device of this process (segmenter, context): an object with
+            `start(frame, masks)` and `step(frame)`, best a lazy one, and a function that gives what
+            the thread that uses it must enter.
+          share: number of this process and of all, which share the sequences.
+          gather: function of what this process has found that gives a list of what each has.
+          is_stopped: asked before each sequence; then the rest is left.
 
         Returns:
           scores: {'jf': mean over the sources, 'jf/NAME': ..., 'j/NAME': ..., 'f/NAME': ...},
             fractions. images: {'panel_NAME': u8[H, W', 3]}: frame, truth and prediction in the
-            middle of the source's first sequence.
+            middle of the source's first sequence. Or None where it was stopped.
         """
+        every = [(name, s) for name, sequences in self._sources.items() for s in sequences]
+        own = deal(every, [self._length(sequence) for _, sequence in every], share[1])[share[0]]
+        free = queue.SimpleQueue()
+        for one in segmenters:
+            free.put(one)
+
+        def score(item):
+            if is_stopped():
+                return None
+            segmenter, context = free.get()
+            try:
+                with context():
+                    return self._score(segmenter, *item)
+            finally:
+                free.put((segmenter, context))
+
+        with concurrent.futures.ThreadPoolExecutor(len(segmenters)) as threads:
+            parts = list(threads.map(score, own))
+        found = {}
+        for part in gather(parts):
+            if None in part:
+                return None
+            found |= {key: values for key, *values in part}
+        return self._summary(found)
+
+    def _summary(self, found):
+        """Scores and images of all, from [SequenceScores, panel] by source and name."""
         scores, images = {}, {}
         for name, sequences in self._sources.items():
-            results = {}
-            for sequence in sequences:
-                frames, truth, found = self._segment(segmenter, sequence)
-                num_objects = metrics.count_objects(truth[0])
-                results[sequence.name] = metrics.score_sequence(found, truth, num_objects)
-                if f'panel_{name}' not in images:
-                    images[f'panel_{name}'] = _panel(frames, truth, found)
+            results = {s.name: found[name, s.name][0] for s in sequences}
+            images[f'panel_{name}'] = found[name, sequences[0].name][1]
             summary = metrics.summarise(results)
             scores[f'jf/{name}'] = summary.jf
             scores[f'j/{name}'], scores[f'f/{name}'] = summary.J.mean, summary.F.mean
         jf = [value for key, value in scores.items() if key.startswith('jf/')]
         return {'jf': float(np.mean(jf)), **scores}, images
+
+    def _length(self, sequence):
+        return len(sequence.stems[: self._max_frames or None])
+
+    def _score(self, segmenter, source, sequence):
+        """Key, SequenceScores and panel (of the first of a source, else None) of a sequence."""
+        frames, truth, found = self._segment(segmenter, sequence)
+        scores = metrics.score_sequence(found, truth, metrics.count_objects(truth[0]))
+        is_first = sequence is self._sources[source][0]
+        return (source, sequence.name), scores, _panel(frames, truth, found) if is_first else None
 
     def _segment(self, segmenter, sequence):
         """Frames, true and found ids of a sequence."""

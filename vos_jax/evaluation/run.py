@@ -6,7 +6,7 @@ import math
 import resource
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -19,8 +19,9 @@ from vos_jax.evaluation import output_files, progress
 from vos_jax.evaluation.ledger import Ledger
 from vos_jax.evaluation.pipeline import Lane, segment_all
 from vos_jax.evaluation.predictions import Predictions
-from vos_jax.evaluation.protocols import Protocol, Task
+from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.results import Results, global_scores, table
+from vos_jax.evaluation.sharing import deal
 from vos_jax.inference.segmenter import step_together
 from vos_jax.storage import disk
 from vos_jax.storage.mirror import Mirror
@@ -53,7 +54,7 @@ class Options:
 
 
 def evaluate_steps(
-    models: Mapping[int, Callable[[], TrainedModel]],
+    models: Iterable[tuple[int, TrainedModel]],
     protocol: Protocol,
     out: Path,
     options: Options,
@@ -61,17 +62,17 @@ def evaluate_steps(
     """Evaluates several checkpoints of a run, each into a folder of its own, and names the best.
 
     Args:
-      models: for each step a function that opens its checkpoint.
+      models: step and model of each; the next is asked for when one is evaluated.
     """
     rows = []
-    for step, open_step in models.items():
-        results = evaluate(open_step(), protocol, out / f'step-{step}', options)
+    for step, model in models:
+        results = evaluate(model, protocol, out / f'step-{step}', options)
         if results is not None:
             rows.append((str(step), *global_scores(results).values()))
             names = tuple(global_scores(results))
     if not rows or not protocol.is_scored:
         return
-    print(table(('step', *names), rows))
+    print(table(('step', *names), sorted(rows, key=lambda row: int(row[0]))))
     best = max(rows, key=lambda row: row[1])
     print(f'best: step {best[0]}, J&F {100 * best[1]:.1f}, {out / f"step-{best[0]}"}')
 
@@ -91,7 +92,8 @@ def evaluate(
     _check_inputs(protocol)
     disk.prepare_folder(out)
     ledger = _open_ledger(model, protocol, out, options)
-    share = distribute(protocol.tasks, jax.process_count())[jax.process_index()]
+    lengths = [len(task.sequence.required) for task in protocol.tasks]
+    share = deal(protocol.tasks, lengths, jax.process_count())[jax.process_index()]
     _announce(protocol, devices)
     try:
         records = _segment_share(model, share, ledger, devices, options.batch_size)
@@ -139,17 +141,6 @@ def _segment_share(model, share, ledger, devices, batch_size):
     num_frames = sum(len(task.sequence.frames) for task in todo)
     line = progress.SequenceProgress(len(share), num_frames, done=len(records))
     return records + list(segment_all(lanes, todo, ledger, line))
-
-
-def distribute(tasks: Sequence[Task], num_parts: int) -> list[list[Task]]:
-    """Shares sequences so that each part has about as many frames; the same in each process."""
-    parts = [[] for _ in range(num_parts)]
-    frames = [0] * num_parts
-    for task in sorted(tasks, key=lambda task: (-len(task.sequence.required), task.name)):
-        part = frames.index(min(frames))
-        parts[part].append(task)
-        frames[part] += len(task.sequence.required)
-    return parts
 
 
 def _check_inputs(protocol):

@@ -52,13 +52,14 @@ def restore_or_init(checkpoints, init, warm_start=None, shardings=None):
 class Checkpoints:
     """Saves and restores the state of one run; a context manager that waits for its last save."""
 
-    def __init__(self, workdir, keep=2, keep_best=1):
+    def __init__(self, workdir, keep=2, keep_best=1, keep_every=0):
         """
         Args:
           workdir: folder of the run.
           keep: how many of the newest checkpoints stay; 2 or more, so that there is one to fall
             back to.
           keep_best: how many of the best stay.
+          keep_every: checkpoints of multiples of so many steps stay for good; 0: none.
         """
         self._workdir = path_of(workdir)
         root = absolute(self._workdir) / 'checkpoints'
@@ -67,7 +68,8 @@ class Checkpoints:
         _wait_for_all('folders of checkpoints are clean')
         self._last = None  # folder, record and structs of the newest that was saved
         self._latest = ocp.CheckpointManager(
-            root / 'latest', options=ocp.CheckpointManagerOptions(max_to_keep=keep)
+            root / 'latest',
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every or None),
         )
         self._best = ocp.CheckpointManager(
             root / 'best',

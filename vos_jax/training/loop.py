@@ -16,7 +16,7 @@ def train(config, workdir, evaluate=None):
     Args:
       config: the resolved config.
       workdir: folder of the run, local or gs://, the same for all processes.
-      evaluate: function Segmenter -> (scores, images), called every
+      evaluate: as `evaluation.heldout.HeldOut`, with its arguments and results; called every
         `config.training.evaluate_every` steps and at the end (0: never); scores['jf'] ranks the
         checkpoints.
 

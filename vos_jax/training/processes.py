@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import importlib.util
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import traceback
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from vos_jax.errors import InputError, first_line, one_line
 
@@ -113,6 +116,18 @@ def ending_together():
         if jax.process_index() == 0:
             time.sleep(GRACE_S)
         os._exit(code)
+
+
+def gathered(value):
+    """What each process has, as a list in their order; anything that can be pickled."""
+    if jax.process_count() == 1:
+        return [value]
+    data = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array([len(data)])).ravel()
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: len(data)] = data
+    rows = multihost_utils.process_allgather(padded)
+    return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes)]
 
 
 def is_writer():

@@ -52,7 +52,8 @@ def opened(config, workdir, mirror, program):
         batches = program.batches(0)  # finds wrong input before anything is written
         # First, so that a signal is still noted while the last checkpoint is written.
         interruption = stack.enter_context(_Interruption())
-        checkpoints = stack.enter_context(Checkpoints(workdir, training.keep, training.keep_best))
+        keep = training.keep, training.keep_best, training.keep_every
+        checkpoints = stack.enter_context(Checkpoints(workdir, *keep))
         is_resumed = checkpoints.latest_step() is not None
         for line in recipe.changes(config, workdir) if is_resumed else ():
             say(f'changed since the run began: {line}')
@@ -127,7 +128,7 @@ class Run:
         return Due(
             log=is_due(training.log_every),
             export=step in training.export_at,
-            checkpoint=is_due(training.checkpoint_every),
+            checkpoint=is_due(training.checkpoint_every) or is_due(training.keep_every),
             evaluation=is_due(training.evaluate_every),
             stop=stops,
         )
@@ -148,10 +149,22 @@ class Run:
 
     def evaluate(self, step, state, evaluate):
         """Scores the weights by `evaluate`, see `loop.train`, and keeps them if they are good."""
-        # Every process segments everything: while one did it alone, the others would wait as long.
         variables = sharding.gathered(state.variables())
-        segmenter = Segmenter.from_config(self.config, variables).sibling(lazy=True)
-        scores, images = evaluate(segmenter)
+        segmenters = [
+            (
+                Segmenter.from_config(self.config, variables, device=device).sibling(lazy=True),
+                functools.partial(jax.default_device, device),
+            )
+            for device in jax.local_devices()
+        ]
+        share = jax.process_index(), jax.process_count()
+        found = evaluate(segmenters, share, processes.gathered, lambda: self._is_given_up(step))
+        if found is None:
+            say(
+                f'step {step}: {self.interruption.name} came before the held-out videos were scored'
+            )
+            return
+        scores, images = found
         named = {f'evaluation/{name}': value for name, value in scores.items()}
         self.writer.write_scalars(step, named)
         self.writer.write_images(step, images)
@@ -159,6 +172,10 @@ class Run:
         self.checkpoints.save_best(step, state.variables(), scores['jf'])
         parts = '  '.join(f'{name} {100 * value:.1f}' for name, value in scores.items())
         say(f'step {step}: held out (percent): {parts}')
+
+    def _is_given_up(self, step):
+        """Whether a signal is waiting for the end of an evaluation that comes again."""
+        return bool(self.interruption.name) and step < self.config.training.steps
 
     def exit_if_interrupted(self):
         """Ends the process as its signal asks where that came before the last step."""

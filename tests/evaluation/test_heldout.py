@@ -1,0 +1,79 @@
+"""Held-out sequences are shared by processes and devices, and scored as by one."""
+
+import concurrent.futures
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+
+from vos_jax.config.read import read
+from vos_jax.config.schema import EvaluationSpec
+from vos_jax.evaluation.heldout import HeldOut
+
+
+class Copying:
+    """A segmenter that gives each frame the masks of the first."""
+
+    def __init__(self):
+        self.num_started = 0
+
+    def start(self, frame, masks):
+        self.num_started += 1
+        self._masks = masks
+        return masks
+
+    def step(self, frame):
+        return self._masks
+
+
+def lanes(count):
+    return [(Copying(), contextlib.nullcontext) for _ in range(count)]
+
+
+@pytest.fixture
+def held_out(make_davis, draw):
+    root = make_davis({'dog': draw(5, ids=(1, 2)), 'owl': draw(6), 'eel': draw(4), 'ant': draw(7)})
+    source = {'root': str(root), 'split': 'val', 'name': 'val'}
+    return HeldOut(read(EvaluationSpec, {'sources': [source]}, 'evaluation'))
+
+
+def assert_same(found, needed):
+    assert found[0] == needed[0]
+    assert found[1].keys() == needed[1].keys() == {'panel_val'}
+    np.testing.assert_array_equal(found[1]['panel_val'], needed[1]['panel_val'])
+
+
+@pytest.mark.parametrize('count', [2, 4, 6])
+def test_devices_share_the_sequences(held_out, count):
+    several = lanes(count)
+    assert_same(held_out(several), held_out(lanes(1)))
+    assert sum(segmenter.num_started for segmenter, _ in several) == 4
+
+
+@pytest.mark.parametrize(('count', 'started'), [(2, [2, 2]), (3, [1, 1, 2]), (5, [1, 1, 1, 1, 0])])
+def test_processes_share_the_sequences(held_out, count, started):
+    parts, all_there = [None] * count, threading.Barrier(count)
+    own = [lanes(1) for _ in range(count)]
+
+    def run(index):
+        def gather(part):
+            parts[index] = part
+            all_there.wait()
+            return parts
+
+        return held_out(own[index], (index, count), gather)
+
+    with concurrent.futures.ThreadPoolExecutor(count) as threads:
+        results = list(threads.map(run, range(count)))
+    needed = held_out(lanes(1))
+    for found in results:
+        assert_same(found, needed)
+    assert [one[0][0].num_started for one in own] == started
+
+
+def test_a_signal_is_heeded_between_sequences(held_out):
+    answers = iter([False, True, True, True])
+    one = lanes(1)
+    assert held_out(one, is_stopped=lambda: next(answers)) is None
+    assert one[0][0].num_started == 1
