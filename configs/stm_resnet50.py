@@ -15,31 +15,56 @@ Here: not yet measured.
   vos-export --workdir=runs/stm_stills --out=stm_stills.npz
   python train.py --config=configs/stm_resnet50.py --workdir=runs/stm --config.init=stm_stills.npz
 
+Both in one run, with the enlargement and stretch of stage 2 from the beginning on (ours); the
+weights of stage 1 are kept in WORKDIR/weights_300000.npz:
+
+  python train.py --config=configs/stm_resnet50.py:both --workdir=runs/stm \
+      --config.init=resnet50.npz
+
 The authors needed 4 and 3 days on four GTX 1080 Ti. Released weights need no training:
 docs/weights.md.
 
-Variants: full, the stage on video; stills, the one before; tiny and tiny_stills, everything narrow
-on made-up video, for tests.
+Variants: full, the stage on video; stills, the one before; both, one after the other; tiny and
+tiny_stills, everything narrow on made-up video, for tests.
 """
 
 from ml_collections import ConfigDict
 
 # Clips of three warped copies of one image. STM's ranges are not published: STCN's.
+STILL_IMAGES = dict(
+    root='static_images',
+    kind='still_images',
+    jitter=dict(rotation=20.0, scale=0.1, shear=10.0, shift=0.05),  # shift: ours
+    colour=dict(grey=0.05),
+    frame_colour=dict(brightness=0.1, contrast=0.05, saturation=0.05),
+    paste=dict(probability=0.5),  # ours: most stills show one object
+)
+STILL_STEPS, VIDEO_STEPS = 300_000, 150_000  # ours: the steps are not published
+# Shares of 60 videos five times and of 3,471 once, as retrainings have them.
+VIDEO = dict(
+    davis2017=dict(root='DAVIS', weight=0.08),
+    youtube_vos=dict(root='YouTubeVOS2018', kind='youtube_vos', weight=0.92, stride=5),
+)
+# The skip grows from 0 to 25 by 5 every 20 epochs (of 883 batches).
+GAPS = ((0, 1), (17660, 6), (35320, 11), (52980, 16), (70640, 21), (88300, 26))
 STILLS = {
-    'data.sources': dict(
-        still_images=dict(
-            root='static_images',
-            kind='still_images',
-            jitter=dict(rotation=20.0, scale=0.1, shear=10.0, shift=0.05),  # shift: ours
-            colour=dict(grey=0.05),
-            frame_colour=dict(brightness=0.1, contrast=0.05, saturation=0.05),
-        )
-    ),
+    'data.sources': dict(still_images=STILL_IMAGES),
     'data.scale': (1.0, 1.5),
     'data.stretch': 0.0,
     'data.gap': ((0, 1),),
-    'data.paste': dict(probability=0.5),  # ours: most stills show one object
-    'training.steps': 300_000,  # ours
+    'training.steps': STILL_STEPS,
+}
+BOTH = {
+    'data.sources': dict(
+        still_images={**STILL_IMAGES, 'weight': ((0, 1.0), (STILL_STEPS, 0.0))},
+        **{
+            name: {**source, 'weight': ((0, 0.0), (STILL_STEPS, source['weight']))}
+            for name, source in VIDEO.items()
+        },
+    ),
+    'data.gap': ((0, 1), *((STILL_STEPS + step, gap) for step, gap in GAPS[1:])),
+    'training.steps': STILL_STEPS + VIDEO_STEPS,
+    'training.export_at': (STILL_STEPS,),
 }
 MADE_UP = 'made_up'
 TINY = {
@@ -74,6 +99,7 @@ TINY = {
 VARIANTS = {
     'full': {},
     'stills': STILLS,
+    'both': BOTH,
     'tiny': TINY,
     'tiny_stills': {**TINY, **STILLS, 'training.steps': 600},
 }
@@ -84,24 +110,19 @@ def get_config(variant='full'):
     # compat: 'release' for released weights. dtype: 'bfloat16' on accelerators.
     config.model = dict(name='stm')
     config.data = dict(
-        sources=dict(
-            # Shares of 60 videos five times and of 3,471 once, as retrainings have them.
-            davis2017=dict(root='DAVIS', weight=0.08),
-            youtube_vos=dict(root='YouTubeVOS2018', kind='youtube_vos', weight=0.92, stride=5),
-        ),
+        sources=VIDEO,
         batch_size=4,
         crop=(384, 384),
         clip_length=3,
         num_slots=3,  # ours: each slot is a run of the memory encoder
-        # The skip grows from 0 to 25 by 5 every 20 epochs (of 883 batches).
-        gap=((0, 1), (17660, 6), (35320, 11), (52980, 16), (70640, 21), (88300, 26)),
+        gap=GAPS,
         scale=(1.0, 1.25),  # short side 384 to 480
         stretch=0.1,
         num_workers=8,
     )
     config.loss = dict(bce=0.0)
     config.optimizer = dict(name='adam', learning_rate=1e-5, schedule='constant')
-    config.training = dict(steps=150_000, remat='step')  # ours: the steps are not published
+    config.training = dict(steps=VIDEO_STEPS, remat='step')
     config.evaluation = dict(sources=dict(davis2017=dict(root='DAVIS', split='val')))
     # Every fifth frame of a video stays, without a bound, as released. size=5 bounds it.
     config.inference = dict(memory=dict(policy='every_n', size=1000, every=5, capacity=1000))

@@ -5,17 +5,25 @@ from pathlib import Path
 
 import jax
 
+from vos_jax.storage.disk import prepare_folder
+from vos_jax.storage.paths import absolute, path_of
+
 # compiler_options of jax.jit for a program that runs once on a CPU: optimising it takes longer than
 # it gains.
 RUN_ONCE = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 
 
-def keep_compilations():
-    """Keeps compiled programs in the user's cache folder, or in JAX_COMPILATION_CACHE_DIR.
+def keep_compilations(folder=None):
+    """Keeps compiled programs in a folder, local or gs://.
+
+    Where none is named, in JAX_COMPILATION_CACHE_DIR, or in the user's cache folder.
 
     A user without a home, as in some containers, has no such folder: nothing is kept.
     """
-    if not jax.config.jax_compilation_cache_dir and (root := _cache_folder()):
+    if folder:
+        prepare_folder(folder, '--compilation_cache')
+        jax.config.update('jax_compilation_cache_dir', str(absolute(path_of(folder))))
+    elif not jax.config.jax_compilation_cache_dir and (root := _cache_folder()):
         jax.config.update('jax_compilation_cache_dir', str(root / 'vos_jax' / 'compilations'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 

@@ -161,6 +161,7 @@ def test_the_gradient_flows_through_memorised_masks_unless_stopped(is_stopped):
     [
         ('full', {'davis', 'youtube_vos'}, 16),
         ('stills', {'still_images'}, 16),
+        ('both', {'still_images', 'davis', 'youtube_vos'}, 16),
         ('tiny', {'davis'}, 8),
         ('tiny_stills', {'still_images'}, 8),
     ],

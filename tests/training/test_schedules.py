@@ -35,6 +35,17 @@ def test_cosine_is_half_way_in_the_middle():
     assert rates(schedule, [0, 4, 8, 99]) == pytest.approx([1.0, 0.75, 0.5, 0.5])
 
 
+def test_steps_drop_the_rate_one_after_the_other():
+    schedule = learning_rate('steps', 1.0, 10, drops=((4, 0.1), (8, 0.5)))
+    assert rates(schedule, [0, 3, 4, 7, 8, 99]) == pytest.approx([1, 1, 0.1, 0.1, 0.05, 0.05])
+
+
+@pytest.mark.parametrize(('schedule', 'drops'), [('steps', ()), ('poly', ((4, 0.1),))])
+def test_drops_go_with_the_schedule_steps(schedule, drops):
+    with pytest.raises(InputError, match=r"'drops' is .*; needed: \(\(step, factor\)"):
+        learning_rate(schedule, 1.0, 10, drops=drops)
+
+
 @pytest.mark.parametrize('warmup', [1, 2, 5])
 def test_warmup_rises_in_equal_parts_to_the_full_rate(warmup):
     schedule = learning_rate('constant', 1.0, 10, warmup=warmup)

@@ -57,7 +57,10 @@ def one_data_set(argv):
 
 
 def define_processes():
-    """Flags by which several processes find each other."""
+    """Flags by which several processes find each other, and what they share."""
+    flags.DEFINE_string(
+        'compilation_cache', None, 'folder for compiled programs, local or gs://; default ~/.cache'
+    )
     flags.DEFINE_string(
         'coordinator_address', None, 'HOST:PORT of process 0, where the environment does not say'
     )
@@ -113,6 +116,6 @@ def join_processes(wanted, **options):
     from vos_jax import compilation
     from vos_jax.training import processes
 
-    compilation.keep_compilations()
+    compilation.keep_compilations(wanted.compilation_cache)
     processes.initialize(*(wanted[name].value for name in PROCESSES), **options)
     return processes

@@ -54,6 +54,16 @@ class Colour(Spec):
 
 
 @dataclasses.dataclass(frozen=True)
+class Paste(Spec):
+    """Objects of other clips, pasted over the clip with their own motion and ids."""
+
+    probability: Share = 0.0  # of each of the `objects`
+    objects: Annotated[int, Range(0, 254)] = 1  # up to N
+    behind: Share = 0.3  # probability that it goes behind the objects of the clip
+    scale: Factors = (0.7, 1.3)  # of the pasted object, relative as `scale` below
+
+
+@dataclasses.dataclass(frozen=True)
 class Source(Spec):
     """One data set. `weight` is relative to the other sources."""
 
@@ -69,6 +79,7 @@ class Source(Spec):
     jitter: Jitter | None = None  # instead of that below; it is what moves a still image
     colour: Colour | None = None  # instead of that below
     frame_colour: Colour | None = None  # instead of that below
+    paste: Paste | None = None  # instead of that below
 
     @property
     def weights(self):
@@ -79,16 +90,6 @@ class Source(Spec):
 def value_at(schedule, step):
     """Value at a step: that of the last pair (from_step, value) with from_step <= step."""
     return [value for start, value in schedule if start <= step][-1]
-
-
-@dataclasses.dataclass(frozen=True)
-class Paste(Spec):
-    """Objects of other clips, pasted over the clip with their own motion and ids."""
-
-    probability: Share = 0.0  # of each of the `objects`
-    objects: Annotated[int, Range(0, 254)] = 1  # up to N
-    behind: Share = 0.3  # probability that it goes behind the objects of the clip
-    scale: Factors = (0.7, 1.3)  # of the pasted object, relative as `scale` below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +160,9 @@ class OptimizerSpec(Spec):
 
     name: Literal['adam', 'adamw', 'sgd'] = 'adam'
     learning_rate: Positive = 1e-5  # the highest; it goes with the batch size
-    schedule: Literal['constant', 'cosine', 'poly'] = 'poly'
+    schedule: Literal['constant', 'cosine', 'poly', 'steps'] = 'poly'
+    # of 'steps': (step, factor) pairs; from the step on the rate is so much lower than before
+    drops: Annotated[tuple[tuple[Whole, Positive], ...], Rising()] = ()
     warmup: Whole = 0  # steps
     end: NotNegative = 0.0  # rate after the last step (cosine, poly)
     power: Positive = 1.0  # of poly; 1 is linear
@@ -168,6 +171,11 @@ class OptimizerSpec(Spec):
     clip_norm: NotNegative = 0.0  # of the whole gradient; 0: none
     # (pattern, factor of the rate) of parameters whose names have the pattern; 0 freezes them
     groups: tuple[tuple[Annotated[str, Pattern()], NotNegative], ...] = ()
+
+    def check(self):
+        if (self.schedule == 'steps') != bool(self.drops):
+            needed = "needed: ((step, factor), ...) with the schedule 'steps', and with no other"
+            raise SettingError('drops', self.drops, needed)
 
 
 REMAT = ('none', 'products', 'step', 'full')

@@ -164,9 +164,10 @@ class BatchMaker:
             if not self._is_enough(labels[0], attempt):
                 continue
             self._warp(sequence, indices, matrices, frames, labels)
-            for _ in range(settings.paste.objects):
-                if rng.random() < settings.paste.probability:
-                    self._paste(rng, index, frames, labels)
+            pasting = settings.sources[source].paste or settings.paste
+            for _ in range(pasting.objects):
+                if rng.random() < pasting.probability:
+                    self._paste(rng, index, pasting, frames, labels)
             ids, left_out = clips.choose_objects(
                 rng, labels[0], settings.num_slots, settings.min_pixels
             )
@@ -262,7 +263,7 @@ class BatchMaker:
         for frame in frames:
             augment.change_colours(rng, frame[None], own.frame_colour or settings.frame_colour)
 
-    def _paste(self, rng, index, frames, labels):
+    def _paste(self, rng, index, pasting, frames, labels):
         """Pastes one object of any other clip, its middle at a random place of the first frame."""
         settings = self._settings
         gap = value_at(settings.gap, index // settings.batch_size)
@@ -275,9 +276,9 @@ class BatchMaker:
         chosen = rng.choice(candidates)
         middle = np.argwhere(first == chosen).mean(axis=0)[::-1]
         place = rng.uniform(-0.5, 0.5, size=2) * np.array(settings.crop)[::-1]
-        linear = augment.draw_linear(rng, settings, donor.size, settings.paste.scale)
+        linear = augment.draw_linear(rng, settings, donor.size, pasting.scale)
         matrices = self._compose(rng, source, linear, middle - linear @ place)
-        behind = rng.random() < settings.paste.behind
+        behind = rng.random() < pasting.behind
         donor_frames, donor_masks = np.empty_like(frames), np.empty_like(labels)
         for t, index in enumerate(indices):
             augment.warp_frame(self._reader.frame(donor, index), matrices[t], out=donor_frames[t])

@@ -17,8 +17,9 @@ def learning_rate(spec, steps):
 
     Args:
       spec: OptimizerSpec. The schedule 'constant'; 'cosine', half a cosine from `learning_rate` to
-        `end`; 'poly', end + (learning_rate - end) (1 - step/steps)^power. The first `warmup` steps
-        have (step + 1)/warmup of the decayed rate: no step is lost to a rate of 0.
+        `end`; 'poly', end + (learning_rate - end) (1 - step/steps)^power; 'steps', times each
+        factor of `drops` from its step on. The first `warmup` steps have (step + 1)/warmup of the
+        decayed rate: no step is lost to a rate of 0.
       steps: number of steps of the run, warm-up included; later steps keep the last rate.
 
     Returns:
@@ -34,6 +35,7 @@ def learning_rate(spec, steps):
         'constant': lambda: optax.constant_schedule(base),
         'cosine': lambda: optax.cosine_decay_schedule(base, steps, alpha=end / base),
         'poly': lambda: optax.polynomial_schedule(base, end, spec.power, steps),
+        'steps': lambda: optax.piecewise_constant_schedule(base, dict(spec.drops)),
     }[spec.schedule]()
     if warmup == 0:
         return decayed

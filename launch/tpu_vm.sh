@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Installs and starts a run on all hosts of a Cloud TPU, from your own machine; it goes on when you leave:
+# launch/tpu_vm.sh NAME ZONE REPOSITORY --config=giel_resnet50 --workdir=gs://BUCKET/runs/a
+# Once more after a pre-emption: the run resumes. Log of a host: vos/run.log.
+set -euo pipefail
+name=${1:?name of the TPU} zone=${2:?its zone} repository=${3:?address of this repository}
+shift 3
+cache=''
+for flag in "$@"; do
+  # A spot machine's own disk goes with it.
+  case $flag in --workdir=gs://*) cache="--compilation_cache=${flag#--workdir=}/compilations" ;; esac
+done
+run="set -e; [ -d vos ] || git clone $repository vos; cd vos; launch/install.sh tpu; \
+nohup launch/restart.sh .venv/bin/vos-train $(printf '%q ' "$@") $cache > run.log 2>&1 < /dev/null &"
+gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="$run"
