@@ -121,7 +121,8 @@ def test_a_bare_machine_installs_and_trains(tmp_path):
     program = (
         'launch/install.sh cpu && .venv/bin/python -m vos_jax.commands.made_up --out=data/made_up '
         '--num_train=2 --num_val=1 --frames=4 --size=96x64 && '
-        'launch/restart.sh .venv/bin/vos-train --config=giel_small:tiny --workdir=runs/a --config.data.crop="(48,64)" '
+        'launch/restart.sh .venv/bin/vos-train --config=giel_small:tiny --workdir=runs/a '
+        '--config.data.crop="(48,64)" '
         '--config.training.steps=2 --compilation_cache=cache && .venv/bin/vos-status runs/a'
     )
     done = subprocess.run(
