@@ -5,6 +5,8 @@ RUN is its folder, local or gs://. Prints step, speed, loss, J&F, remaining time
 
 import time
 
+from absl import flags as absl_flags
+
 from vos_jax.errors import InputError, run_main
 
 
@@ -46,16 +48,25 @@ def describe(workdir, now_s):
     return [*lines, f'checkpoints: {found or "none"}']
 
 
+def define_flags():
+    """How often it is printed."""
+    absl_flags.DEFINE_float('every', None, 'again after so many seconds; default: once', 1)
+
+
 def main(argv):
     """Prints how the run that the argument names is doing."""
     if len(argv) != 2:
         raise InputError('name one run: vos-status RUN')
-    print('\n'.join(describe(argv[1], time.time())))
+    every_s = absl_flags.FLAGS.every
+    print('\n'.join(describe(argv[1], time.time())), flush=True)
+    while every_s:
+        time.sleep(every_s)
+        print('\n'.join(['', *describe(argv[1], time.time())]), flush=True)
 
 
 def run():
     """The command."""
-    run_main(main)
+    run_main(main, define_flags)
 
 
 if __name__ == '__main__':

@@ -269,16 +269,21 @@ def _clean(workdir):
     _remove_unfinished(workdir)
     for kind in files.KINDS:
         for path, reason in files.find_strays(workdir, kind):
-            if is_bucket(path):
-                if reason == files.UNFINISHED:
-                    path.rmtree()
-                logging.error('%s: %s, no checkpoint', path, reason)
-            elif path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-                logging.error('%s was removed: %s, no checkpoint', path, reason)
-            else:
-                _set_aside(path)
-                logging.error('%s was renamed to %s.damaged: %s', path, path.name, reason)
+            logging.error('%s %s: %s', path, _clear(path, reason), reason)
+
+
+def _clear(path, reason):
+    """Clears away what is no checkpoint; says how."""
+    if is_bucket(path):
+        if reason != files.UNFINISHED:
+            return 'is left out'
+        path.rmtree()
+        return 'was removed'
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+        return 'was removed'
+    _set_aside(path)
+    return f'was renamed to {path.name}.damaged'
 
 
 def _remove_unfinished(workdir):
