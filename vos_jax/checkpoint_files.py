@@ -81,29 +81,28 @@ def find_strays(workdir, kind):
     A folder that a copy left empty, a file, a name that is no step. Neither what Orbax has not
     finished nor what was set aside as STEP.damaged.
     """
-    root = path_of(workdir) / 'checkpoints' / kind
-    strays = []
-    for path in sorted(root.glob('*')):
-        if path.name.endswith('.damaged') or '.orbax-checkpoint-tmp' in path.name:
-            continue
-        if not path.is_dir():
-            strays.append((path, 'a file instead of a folder'))
-        elif not path.name.isdecimal() or str(int(path.name)) != path.name:
-            strays.append((path, 'its name is not a step'))
-        elif not any(path.iterdir()):
-            strays.append((path, 'an empty folder'))
-        elif is_bucket(path) and not (path / FINISHED).exists():
-            is_damaged = (path / SET_ASIDE).exists()
-            strays.append((path, 'damaged, and set aside' if is_damaged else UNFINISHED))
-    return strays
+    return [(path, reason) for path, reason in _entries(workdir, kind) if reason]
 
 
 def _steps(workdir, kind):
-    root = path_of(workdir) / 'checkpoints' / kind
-    strays = {path for path, _ in find_strays(workdir, kind)}
-    return [
-        int(path.name) for path in root.glob('*') if path.name.isdecimal() and path not in strays
-    ]
+    return [int(path.name) for path, reason in _entries(workdir, kind) if not reason]
+
+
+def _entries(workdir, kind):
+    """What is among the checkpoints, with the reason why it is none, or ''."""
+    for path in sorted((path_of(workdir) / 'checkpoints' / kind).glob('*')):
+        if path.name.endswith('.damaged') or '.orbax-checkpoint-tmp' in path.name:
+            continue
+        reason = ''
+        if not path.is_dir():
+            reason = 'a file instead of a folder'
+        elif not path.name.isdecimal() or str(int(path.name)) != path.name:
+            reason = 'its name is not a step'
+        elif not any(path.iterdir()):
+            reason = 'an empty folder'
+        elif is_bucket(path) and not (path / FINISHED).exists():
+            reason = 'damaged, and set aside' if (path / SET_ASIDE).exists() else UNFINISHED
+        yield path, reason
 
 
 def _find(workdir, which):
