@@ -123,7 +123,8 @@ def test_a_bare_machine_installs_and_trains(tmp_path):
         '--num_train=2 --num_val=1 --frames=4 --size=96x64 && '
         'launch/restart.sh .venv/bin/vos-train --config=giel_small:tiny --workdir=runs/a '
         '--config.data.crop="(48,64)" '
-        '--config.training.steps=2 --compilation_cache=cache && .venv/bin/vos-status runs/a'
+        '--config.training.steps=2 --config.optimizer.warmup=1 --compilation_cache=cache && '
+        '.venv/bin/vos-status runs/a'
     )
     done = subprocess.run(
         ['bash', '-c', program], cwd=checkout, env=bare, capture_output=True, text=True
