@@ -7,7 +7,6 @@ temporary name and renames; what it does not see, a damaged, renamed or half-cop
 record does.
 """
 
-import json
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,6 @@ KINDS = ('latest', 'best')
 # was found damaged has the second instead.
 FINISHED, SET_ASIDE = 'commit_success.txt', 'damaged.txt'
 UNFINISHED = 'its upload was not finished'
-_SUM = 'checksum'
 _VARIABLES = ('params', 'batch_stats', 'ema')
 _PART_BYTES = 256 * 2**20  # of a checkpoint that `verify_files` holds at a time
 
@@ -168,8 +166,7 @@ def make_record(step, leaves, extra=None):
         name: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype), 'sum': sums[name]}
         for name, leaf in leaves.items()
     }
-    record = {**(extra or {}), 'step': int(step), 'leaves': described_leaves}
-    return {**record, _SUM: _record_sum(record)}
+    return checksum.seal({**(extra or {}), 'step': int(step), 'leaves': described_leaves})
 
 
 def read_record(folder):
@@ -182,17 +179,11 @@ def read_record(folder):
     record = ocp.JsonCheckpointHandler().restore(
         absolute(folder) / 'record', args=ocp.args.JsonRestore()
     )
-    # Records of earlier runs have no checksum.
-    if record.get(_SUM, _record_sum(record)) != _record_sum(record):
+    if not checksum.is_whole(record):
         raise ValueError('the record differs from its checksum')
     if str(record['step']) != folder.name:
         raise ValueError(f'the record is that of step {record["step"]}')
     return record
-
-
-def _record_sum(record):
-    content = {name: value for name, value in record.items() if name != _SUM}
-    return checksum.of_bytes(json.dumps(content, sort_keys=True).encode())
 
 
 def described(record):

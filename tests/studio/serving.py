@@ -45,7 +45,9 @@ class Served:
 
     def ask(self, method, path, body=None, **headers):
         """(status, JSON or bytes) of a request."""
-        data = json.dumps(body).encode() if isinstance(body, dict) else body
+        data = body
+        if isinstance(body, dict):
+            data, headers = json.dumps(body).encode(), {'Content-Type': 'application/json', **headers}
         request = urllib.request.Request(self.address + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
@@ -54,6 +56,12 @@ class Served:
             status, content, kind = error.code, error.read(), error.headers
         is_json = 'json' in kind.get('content-type', '')
         return status, json.loads(content) if is_json else content
+
+    def paint(self, number, labels):
+        """Sends the mask of a frame, on whatever there is."""
+        with urllib.request.urlopen(f'{self.address}api/masks/{number}') as response:
+            seen = response.headers['ETag']
+        return self.ask('PUT', f'api/masks/{number}', labels.tobytes(), **{'If-Match': seen})
 
     def wait(self, condition, limit_s=200):
         """The first status that meets a condition."""

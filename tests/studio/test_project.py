@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.video import samples
 from vos_jax.data import masks
@@ -13,6 +14,7 @@ from vos_jax.inference.segmenter import Segmenter
 from vos_jax.studio.app import ranges
 from vos_jax.studio.library import Library
 from vos_jax.studio.project import Project, new_object
+from vos_jax.studio.requests import Refused
 from vos_jax.studio.saving import save_results
 from vos_jax.studio.tracking import Tracking
 from vos_jax.video.reader import open_video
@@ -224,17 +226,18 @@ def test_the_library_opens_nothing_outside(tmp_path, video):
     (library.folder / 'link.mp4').symlink_to(outside)
     for path in ('../secret.mp4', str(outside), 'link.mp4', 'videos/../../secret.mp4'):
         with pytest.raises(InputError, match='outside of'):
-            library.open_video(path)
+            library.find_video(path)
     for name in ('..', '../..', '/etc', '../videos'):
         with pytest.raises(InputError, match=r'outside of|no such project'):
-            library.open_project(name)
+            library.find_project(name)
     library.trust(outside)
-    one = library.open_video(str(outside))
-    assert one.folder == library.folder / 'projects' / 'secret'
-    again = library.open_video(str(outside))
-    assert again.folder == one.folder
+    folder, video = library.find_video(str(outside))
+    assert (folder, video) == (library.folder / 'projects' / 'secret', outside)
+    Project(folder, video).close()
+    assert library.find_video(str(outside)) == library.find_project('secret') == (folder, outside)
     assert library.listing()['projects'] == ['secret']
-    assert Library(library.folder, 1).listing()['videos'] == ['link.mp4']
+    assert library.listing()['videos'] == ['link.mp4']
+    library.close()
 
 
 @pytest.mark.parametrize(
@@ -253,12 +256,128 @@ def test_uploads_get_a_plain_free_name(tmp_path, name, wanted):
     assert library.upload_path(name) == library.folder / 'videos' / wanted
     with pytest.raises(InputError, match='no video; known are mp4'):
         library.upload_path('page.html')
+    library.close()
 
 
-def test_a_damaged_project_file_is_told(tmp_path, project, video):
+def test_a_damaged_project_file_is_told(project, video):
+    project.close()
     (project.folder / 'project.json').write_text('{"format": 1, "video"')
     with pytest.raises(InputError, match=r'project\.json: .*; open the video anew'):
         Project(project.folder, video)
+
+
+def test_a_changed_byte_is_refused_and_never_used(project, video):
+    project.paint(0, ONE)
+    project.close()
+    image = project.frames.image(0, project.size)
+    seed = np.random.default_rng(3)
+    for name in ('project.json', 'masks/00000.png', 'frames/index.json', 'frames/00000.jpg'):
+        path = project.folder / name
+        whole = path.read_bytes()
+        for at in seed.choice(len(whole), 12, replace=False):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << int(at) % 8]) + whole[at + 1 :])
+            try:
+                again = Project(project.folder, video)
+            except InputError:
+                continue
+            try:
+                again.frames.wait_for(NUM_FRAMES - 1)
+                assert (again.objects, again.given) == (project.objects, project.given)
+                np.testing.assert_array_equal(again.mask(0), ONE)
+                np.testing.assert_array_equal(again.frames.image(0, again.size), image)
+            except InputError as error:
+                assert '\n' not in str(error)
+            finally:
+                again.close()
+        path.write_bytes(whole)
+
+
+def test_a_project_of_before_has_no_checksum(project, video):
+    project.close()
+    path = project.folder / 'project.json'
+    stored = json.loads(path.read_text())
+    del stored['checksum'], stored['removed']
+    path.write_text(json.dumps(stored | {'format': 1}))
+    Project(project.folder, video).close()
+    path.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match='differs from its checksum'):
+        Project(project.folder, video)
+
+
+def test_the_later_of_two_writers_is_told(project):
+    seen = project.version_of(project.mask(0))
+    project.paint(0, ONE, seen)
+    with pytest.raises(Refused, match='changed meanwhile') as told:
+        project.paint(0, 0 * ONE, seen)
+    assert told.value.status == 409
+    with pytest.raises(Refused, match='changed meanwhile'):
+        project.forget(0, seen)
+    np.testing.assert_array_equal(project.mask(0), ONE)
+    project.forget(0, project.version_of(ONE))
+    assert project.mask(0) is None
+
+
+def test_a_stale_list_erases_no_object(project):
+    seen = project.version_of(project.objects)
+    project.set_objects([new_object(1), new_object(2)], seen)
+    project.paint(0, TWO)
+    with pytest.raises(Refused, match='list of objects was changed meanwhile'):
+        project.set_objects([new_object(1)], seen)
+    np.testing.assert_array_equal(project.mask(0), TWO)
+
+
+def test_what_is_painted_while_a_frame_is_followed_stays(project):
+    found = np.roll(ONE, 7, axis=1)
+    project.paint(1, ONE)
+    project.store(1, found)
+    np.testing.assert_array_equal(project.mask(1), ONE)
+
+
+def test_a_removal_that_was_killed_is_ended_at_the_next_opening(project, video):
+    project.set_objects([new_object(1), new_object(2)])
+    project.paint(0, TWO)
+    project.objects = [new_object(1)]
+    project.save(removed={2})  # killed here
+    project.close()
+    again = Project(project.folder, video)
+    assert not again.mask(0).any()
+    assert json.loads((project.folder / 'project.json').read_text())['removed'] == []
+    again.close()
+
+
+def test_a_project_is_open_once_and_closed_for_good(project, video):
+    with pytest.raises(InputError, match='in use by another process; close this project'):
+        Project(project.folder, video)
+    project.close()
+    with pytest.raises(Refused, match='is closed'):
+        project.paint(0, ONE)
+    (project.folder / 'project.json').write_text('damaged')
+    for _ in range(2):  # a refusal lets go of the folder
+        with pytest.raises(InputError, match='open the video anew'):
+            Project(project.folder, video)
+
+
+def test_frames_of_a_folder_are_upright_as_for_vos_segment(tmp_path):
+    folder = tmp_path / 'frames'
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it by a quarter
+    for number in range(2):
+        Image.fromarray(samples.draw(number)).save(folder / f'{number}.jpg', exif=exif, quality=95)
+    project = Project(tmp_path / 'project', folder)
+    project.frames.wait_for(1)
+    assert project.size == samples.SIZE[::-1]
+    shown = project.frames.image(1, project.size)
+    wanted = [frame.image for frame in open_video(folder).read()][1]  # what vos-segment reads
+    assert np.abs(shown.astype(int) - wanted).mean() < 4  # a JPEG of a JPEG
+    np.testing.assert_allclose(np.rot90(samples.draw(1), -1)[20, 30], shown[20, 30], atol=12)
+    upright = np.ascontiguousarray(np.rot90(ONE, -1))
+    project.paint(0, upright)
+    list(save_results(project, lambda: False))
+    np.testing.assert_array_equal(
+        masks.read_labels(project.folder / 'results' / 'masks' / '0.png'), upright
+    )
+    project.close()
 
 
 def test_ranges_name_each_frame_once():

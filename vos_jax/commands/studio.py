@@ -49,15 +49,14 @@ def _serve(wanted, path):
 
     from vos_jax.studio import app, guard
     from vos_jax.studio.library import Library
+    from vos_jax.studio.project import Project
     from vos_jax.studio.worker import Worker
 
     library = Library(wanted.folder, wanted.max_upload_mb)
-    opened = _open(library, path) if path else None
+    opened = Project(*_find(library, path)) if path else None
     listener = _listen(wanted.port)
     port, token = listener.getsockname()[1], guard.new_token()
-    studio = app.Studio(library, Worker(lambda: _open_segmenter(wanted)), wanted.size)
-    if opened is not None:
-        studio.open(lambda: opened)
+    studio = app.Studio(library, Worker(lambda: _open_segmenter(wanted)), wanted.size, opened)
     address = f'http://127.0.0.1:{port}/{token}/'
     print(f'studio: {address}\nprojects: {library.folder / "projects"}; Ctrl+C ends', flush=True)
     if wanted.browser:
@@ -78,18 +77,18 @@ def _serve(wanted, path):
     print('\nstudio: ended, all is saved')
 
 
-def _open(library, path):
-    """The project of a video, of a project folder or of its project.json."""
+def _find(library, path):
+    """(folder, video) of a video, of a project folder or of its project.json."""
     from vos_jax.studio import project
 
-    wanted = Path(path)
+    wanted = Path(path).resolve()
     folder = wanted.parent if wanted.name == project.FILE else wanted
     if (folder / project.FILE).is_file():
-        return project.Project(folder, project.read_file(folder)['video'])
+        return folder, project.read_file(folder)['video']
     if not wanted.exists():
         raise InputError(f'{path}: no such video; name a video file or a folder of frames')
     library.trust(wanted)
-    return library.open_video(wanted.resolve())
+    return library.find_video(wanted)
 
 
 def _listen(port):

@@ -1,5 +1,6 @@
 """Checksums: of files, and of arrays by name. CRC-32, against damage and mistakes, not malice."""
 
+import json
 import zlib
 from pathlib import Path
 
@@ -33,3 +34,18 @@ def of_file(path, before=0):
         while part := file.read(2**20):
             before = zlib.crc32(part, before)
     return before
+
+
+def seal(values):
+    """The values of a JSON file with their checksum, which `is_whole` compares.
+
+    >>> is_whole(seal({'step': 3})), is_whole(seal({'step': 3}) | {'step': 4})
+    (True, False)
+    """
+    return {**values, 'checksum': of_bytes(json.dumps(values, sort_keys=True).encode())}
+
+
+def is_whole(values):
+    """Whether values are as they were sealed; also where they never were, as in older files."""
+    content = {name: value for name, value in values.items() if name != 'checksum'}
+    return 'checksum' not in values or values == seal(content)

@@ -1,25 +1,32 @@
 """What the page asks for: the HTTP side of the studio."""
 
-import contextlib
 import gzip
+import json
+import math
 import threading
 from pathlib import Path
 
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from vos_jax.errors import InputError
-from vos_jax.storage.json_files import parse_json
+from vos_jax.errors import InputError, one_line
+from vos_jax.storage.atomic import temporary_path
 from vos_jax.storage.palette import COLOURS
-from vos_jax.studio import saving, worker
+from vos_jax.studio import requests, saving, worker
+from vos_jax.studio.outline import outline
+from vos_jax.studio.project import OBJECTS_FORM, Project
+from vos_jax.studio.requests import Refused
 from vos_jax.studio.tracking import Tracking, prepare
+from vos_jax.video import scaling
+from vos_jax.video.reader import open_video
 
 _PAGE = Path(__file__).parent / 'page'
-_MAX_JSON_BYTES = 1 << 20
 _NO_STORE = {'Cache-Control': 'no-store'}
 SIZES = (240, 360, 480, 720)
 
@@ -34,22 +41,32 @@ class Studio:
       project: project.Project or None.
     """
 
-    def __init__(self, library, model_worker, short_side):
+    def __init__(self, library, model_worker, short_side, project=None):
         self.library, self.worker, self.short_side = library, model_worker, short_side
         self.project = None
         self._lock = threading.Lock()
+        self._replace(project)
 
-    def open(self, make):
-        """Opens a project and closes the one before; `make` gives it."""
+    def open(self, folder, video):
+        """Opens a project, where it is not the one that is open, and closes the one before."""
         with self._lock:
-            project = make()
-            before, self.project = self.project, None
-            if before is not None:
-                self.worker.stop(wait=True)
-                before.close()
-            self.project = project
-        size = project.size
-        self.worker.prepare(lambda segmenter: prepare(segmenter, size, self.default_size()))
+            if self.project is None or self.project.folder != folder:
+                self._replace(Project(folder, video))
+
+    def close(self):
+        """Closes the project; its job is stopped first."""
+        with self._lock:
+            self._replace(None)
+
+    def _replace(self, project):
+        before, self.project = self.project, None
+        if before is not None:
+            self.worker.stop(wait=True)
+            before.close()
+        self.project = project
+        if project is not None:
+            size = project.size
+            self.worker.prepare(lambda segmenter: prepare(segmenter, size, self.default_size()))
 
     def default_size(self):
         """Short side at which the model works, where the page does not say: small on a CPU."""
@@ -57,18 +74,10 @@ class Studio:
             return self.short_side
         return 240 if 'cpu' in self.worker.device or not self.worker.device else 480
 
-    def close(self):
-        """Closes the project; its job is stopped first."""
-        with self._lock:
-            before, self.project = self.project, None
-            if before is not None:
-                self.worker.stop(wait=True)
-                before.close()
-
     def needed(self):
         """The open project."""
         if self.project is None:
-            raise InputError('no video is open')
+            raise InputError('no video is open: open one on the start page')
         return self.project
 
     def status(self):
@@ -78,7 +87,6 @@ class Studio:
         if project is not None:
             values['project'] = {
                 'name': project.folder.name,
-                'version': project.version,
                 'frames': project.frames.count,
                 'expected': project.frames.expected,
                 'reading': project.frames.is_reading,
@@ -91,6 +99,7 @@ class Studio:
     def describe(self):
         """Plain values of the open project."""
         project = self.needed()
+        objects = project.objects
         return {
             'name': project.folder.name,
             'folder': str(project.folder),
@@ -98,7 +107,8 @@ class Studio:
             'size': list(project.size),
             'video_size': list(project.video.size),
             'rate': float(project.video.rate),
-            'objects': project.objects,
+            'objects': objects,
+            'version': project.version_of(objects),
             'colours': COLOURS,
             'sizes': [s for s in SIZES if s < min(project.size)] + [0],
         }
@@ -122,29 +132,71 @@ def ranges(numbers):
 def build(studio):
     """The Starlette application."""
     routes = [
-        Route('/', _page),
+        Route('/', lambda request: FileResponse(_PAGE / 'index.html', headers=_NO_STORE)),
         Mount('/page', _Fresh(directory=_PAGE)),
-        Route('/api/library', _get(lambda s, r: s.library.listing())),
-        Route('/api/status', _get(lambda s, r: s.status())),
-        Route('/api/project', _get(lambda s, r: s.describe())),
+        _route('GET', 'library', lambda studio, values: studio.library.listing()),
+        _route('GET', 'status', lambda studio, values: studio.status()),
+        _route('GET', 'project', lambda studio, values: studio.describe()),
         Route('/api/upload/{name}', _upload, methods=['PUT']),
-        Route('/api/open', _post(_open), methods=['POST']),
-        Route('/api/close', _post(lambda s, values: s.close()), methods=['POST']),
-        Route('/api/objects', _post(_set_objects), methods=['PUT']),
-        Route('/api/frames/{number:int}', _frame),
-        Route('/api/masks/{number:int}', _mask),
-        Route('/api/masks/{number:int}', _paint, methods=['PUT']),
-        Route('/api/masks/{number:int}', _forget, methods=['DELETE']),
-        Route('/api/track', _post(_track), methods=['POST']),
-        Route('/api/save', _post(_save), methods=['POST']),
-        Route('/api/stop', _post(lambda s, values: s.worker.stop()), methods=['POST']),
-        Route('/api/results/{name}', _result),
+        _route('POST', 'open', _open, {'project?': str, 'video?': str}),
+        _route('POST', 'close', lambda studio, values: studio.close(), {}),
+        _route('PUT', 'objects', _set_objects, {'objects': OBJECTS_FORM}),
+        _route('GET', 'frames/{frame:frame}', _frame),
+        _route('GET', 'masks/{frame:frame}', _mask),
+        _route('PUT', 'masks/{frame:frame}', _paint, bytes),
+        _route('DELETE', 'masks/{frame:frame}', _forget),
+        _route('POST', 'outline', _outline, _OUTLINE),
+        _route('POST', 'track', _track, {'frame': int, 'backwards?': bool, 'size?': int}),
+        _route('POST', 'save', _save, {}),
+        _route('POST', 'stop', lambda studio, values: studio.worker.stop(), {}),
+        _route('GET', 'results/{name}', _result),
     ]
-    app = Starlette(
-        routes=routes, exception_handlers={InputError: _told, OSError: _told, KeyError: _told}
-    )
+    told = (InputError, OSError, HTTPException, ClientDisconnect)
+    app = Starlette(routes=routes, exception_handlers=dict.fromkeys(told, _told))
     app.state.studio = studio
     return app
+
+
+_POINT = (float, float)
+_OUTLINE = {
+    'frame': int,
+    'object': int,
+    'box?': _POINT * 2,
+    'scribbles?': [{'inside': bool, 'points': [_POINT]}],
+    'radius?': float,
+}
+
+
+def _route(method, path, function, form=None):
+    """A route to a function that is called in a thread of its own.
+
+    Args:
+      method: of HTTP. PUT and DELETE need the version that they change, in If-Match.
+      path: below /api.
+      function: of the studio and of `values`: parts of the path, the JSON of the body, or `body`
+        itself, `show` of the query, and `seen`, the version. Gives plain values or a response.
+      form: of the JSON in the body; bytes: a pixel of the open project's frames each; None: none.
+    """
+
+    async def endpoint(request):
+        studio = request.app.state.studio
+        values = {'show': 'show' in request.query_params, **request.path_params}
+        if method in ('PUT', 'DELETE'):
+            values['seen'] = requests.read_version(request)
+        if form is bytes:
+            values['body'] = await requests.read_body(request, math.prod(studio.needed().size))
+        elif form is not None:
+            values |= await requests.read_json(request, form)
+        result = await run_in_threadpool(function, studio, values)
+        return result if isinstance(result, Response) else _json(result or {})
+
+    return Route(f'/api/{path}', endpoint, methods=[method])
+
+
+def _json(values, status=200):
+    # ASCII: names of files need not be Unicode.
+    data = json.dumps(values).encode()
+    return Response(data, status, _NO_STORE, 'application/json')
 
 
 class _Fresh(StaticFiles):
@@ -159,127 +211,115 @@ class _Fresh(StaticFiles):
 async def _told(request, error):
     """Wrong input and a refusing disk become one line that the page shows."""
     if isinstance(error, InputError):
-        return JSONResponse({'error': ' '.join(str(error).split())}, 400, _NO_STORE)
+        return _json({'error': one_line(error)}, getattr(error, 'status', 400))
     if isinstance(error, OSError):
-        return JSONResponse({'error': worker.explain(error)}, 507, _NO_STORE)
-    return JSONResponse({'error': f'the request lacks {error}'}, 400, _NO_STORE)
-
-
-def _get(function):
-    def endpoint(request):
-        return JSONResponse(function(request.app.state.studio, request), headers=_NO_STORE)
-
-    return endpoint
-
-
-def _post(function):
-    """An endpoint that takes JSON: function(studio, values) in a thread of its own."""
-
-    async def endpoint(request):
-        body = await _read_body(request, _MAX_JSON_BYTES)
-        values = parse_json(body or b'{}', 'the request', dict, 'reload the page')
-        result = await run_in_threadpool(function, request.app.state.studio, values)
-        return JSONResponse(result or {}, headers=_NO_STORE)
-
-    return endpoint
-
-
-async def _read_body(request, limit):
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise InputError(f'the request has more than {limit} bytes')
-        parts.append(part)
-    return b''.join(parts)
-
-
-def _page(request):
-    return FileResponse(_PAGE / 'index.html', headers=_NO_STORE)
-
-
-def _check_upload(size, limit):
-    if size > limit:
-        raise InputError(
-            f'larger than {limit >> 20} MB; start the studio with the file, or --max_upload_mb'
-        )
+        return _json({'error': worker.explain(error)}, 507)
+    if isinstance(error, HTTPException):
+        return _json({'error': error.detail}, error.status_code)
+    return _json({'error': 'the request was cut off'}, 400)  # nobody hears it
 
 
 async def _upload(request):
-    """Takes a video in pieces; one that is too large or cut off leaves nothing."""
+    """Takes a video in pieces; one that is too large, cut off or no video leaves nothing."""
     library = request.app.state.studio.library
-    path = library.upload_path(request.path_params['name'])
-    limit = library.max_upload_bytes
-    _check_upload(int(request.headers.get('content-length') or 0), limit)
-    part = path.with_name(f'.{path.name}.part')
+    name, limit = request.path_params['name'], library.max_upload_bytes
+    temporary = temporary_path(library.upload_path(name))
     try:
-        with open(part, 'wb') as file:
+        with open(temporary, 'wb') as file:
             async for piece in request.stream():
-                _check_upload(file.tell() + len(piece), limit)
+                if file.tell() + len(piece) > limit:
+                    raise Refused(
+                        413,
+                        f'larger than {limit >> 20} MB; start the studio with the file, or '
+                        '--max_upload_mb',
+                    )
                 file.write(piece)
-        part.replace(path)
+        await run_in_threadpool(_check_video, temporary, name)
+        path = library.upload_path(name)  # still free: nothing waits from here to the renaming
+        temporary.replace(path)
     finally:
-        part.unlink(missing_ok=True)
-    return JSONResponse({'video': str(path.relative_to(library.folder))}, headers=_NO_STORE)
+        temporary.unlink(missing_ok=True)
+    return _json({'video': str(path.relative_to(library.folder))})
+
+
+def _check_video(path, name):
+    try:
+        open_video(path)
+    except InputError as error:
+        raise InputError(str(error).replace(str(path), name)) from None
 
 
 def _open(studio, values):
     if 'project' in values:
-        studio.open(lambda: studio.library.open_project(str(values['project'])))
-        return
-    try:
-        studio.open(lambda: studio.library.open_video(str(values['video'])))
-    except InputError:
-        if values.get('uploaded'):  # of no use to anyone
-            with contextlib.suppress(InputError, OSError):
-                studio.library.video(str(values['video'])).unlink()
-        raise
+        studio.open(*studio.library.find_project(values['project']))
+    elif 'video' in values:
+        studio.open(*studio.library.find_video(values['video']))
+    else:
+        raise InputError('the request names neither a project nor a video; reload the page')
 
 
 def _set_objects(studio, values):
-    objects = values['objects']
-    if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
-        raise InputError('objects: needed: a list of id, name and colour')
-    studio.needed().set_objects(objects)
+    return {'version': studio.needed().set_objects(values['objects'], values['seen'])}
 
 
-def _frame(request):
-    frames, number = request.app.state.studio.needed().frames, request.path_params['number']
+def _frame(studio, values):
+    frames, number = studio.needed().frames, values['frame']
     if number >= frames.count:
-        return JSONResponse({'error': 'not read yet'}, 404, _NO_STORE)
+        raise Refused(404, 'not read yet')
     # Frames of a project never change; another project is at the same address.
-    return FileResponse(frames.jpeg(number), headers={'Cache-Control': 'no-cache'})
+    return Response(frames.data(number), 200, {'Cache-Control': 'no-cache'}, 'image/jpeg')
 
 
-def _mask(request):
+def _mask(studio, values):
     """u8[H, W] as it lies in memory, packed for the way; empty where there is none."""
-    labels = request.app.state.studio.needed().mask(request.path_params['number'])
+    project = studio.needed()
+    labels = project.mask(values['frame'])
+    headers = {'ETag': f'"{project.version_of(labels)}"', **_NO_STORE}
     if labels is None:
-        return Response(status_code=204, headers=_NO_STORE)
-    headers = {'Content-Encoding': 'gzip', **_NO_STORE}
-    data = gzip.compress(labels.tobytes(), 1)
-    return Response(data, media_type='application/octet-stream', headers=headers)
+        return Response(None, 204, headers)
+    headers['Content-Encoding'] = 'gzip'
+    return Response(gzip.compress(labels, 1), 200, headers, 'application/octet-stream')
 
 
-async def _paint(request):
-    project = request.app.state.studio.needed()
+def _paint(studio, values):
+    project, body = studio.needed(), values['body']
     height, width = project.size
-    body = await _read_body(request, height * width)
     if len(body) != height * width:
         raise InputError(f'mask of {len(body)} bytes, the frame has {width}x{height} pixels')
     labels = np.frombuffer(body, np.uint8).reshape(height, width)
-    await run_in_threadpool(project.paint, request.path_params['number'], labels)
-    return JSONResponse({'version': project.version}, headers=_NO_STORE)
+    project.paint(values['frame'], labels, values['seen'])
+    return {'version': project.version_of(labels)}
 
 
-def _forget(request):
-    request.app.state.studio.needed().forget(request.path_params['number'])
-    return JSONResponse({}, headers=_NO_STORE)
+def _forget(studio, values):
+    studio.needed().forget(values['frame'], values['seen'])
+
+
+def _outline(studio, values):
+    """Pixels of an object, as `_mask` gives them: 1 inside of what was drawn around or on it."""
+    project, number, wanted = studio.needed(), values['frame'], values['object']
+    project.check_frame(number)
+    if wanted not in project.ids():
+        raise InputError(f'object {wanted} is none here: {project.ids()} are')
+    labels = project.mask(number)
+    found = outline(
+        project.frames.image(number, project.size),
+        np.zeros(project.size, np.uint8) if labels is None else labels,
+        wanted,
+        box=values.get('box'),
+        scribbles=values.get('scribbles', ()),
+        radius=values.get('radius', 3),
+    )
+    headers = {'Content-Encoding': 'gzip', **_NO_STORE}
+    data = gzip.compress(found.astype(np.uint8), 1)
+    return Response(data, 200, headers, 'application/octet-stream')
 
 
 def _track(studio, values):
     project, direction = studio.needed(), -1 if values.get('backwards') else 1
-    start, short_side = int(values['frame']), int(values.get('size', studio.default_size()))
+    start, short_side = values['frame'], values.get('size', studio.default_size())
+    project.check_frame(start)
+    scaling.working_size(project.size, short_side)
     labels = project.mask(start)
     if labels is None or not labels.any():
         raise InputError(f'frame {start} shows no object: mark one in it first')
@@ -305,13 +345,15 @@ def _save(studio, values):
     )
 
 
-def _result(request):
-    name = request.path_params['name']
-    path = request.app.state.studio.needed().folder / 'results' / name
+def _result(studio, values):
+    name, project = values['name'], studio.needed()
+    path = project.folder / 'results' / name
     if name not in saving.FILES or not path.is_file():
-        return JSONResponse({'error': 'not saved yet'}, 404, _NO_STORE)
-    project = request.app.state.studio.project.folder.name
-    kind = 'inline' if 'show' in request.query_params else 'attachment'
+        raise Refused(404, 'not saved yet')
+    kind = 'inline' if values['show'] else 'attachment'
     return FileResponse(
-        path, filename=f'{project}-{name}', content_disposition_type=kind, headers=_NO_STORE
+        path,
+        filename=f'{project.folder.name}-{name}',
+        content_disposition_type=kind,
+        headers=_NO_STORE,
     )

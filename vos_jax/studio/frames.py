@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vos_jax.data import jpeg
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import read_json, write_json
@@ -18,6 +19,8 @@ _INDEX = {
     'size': (int, int),
     'names': [str],
     'times_s': [str],
+    'sums': [int],
+    'checksum': int,
     'damage': str | None,
 }
 
@@ -33,8 +36,8 @@ class FrameStore:
         self._folder, self._video = Path(folder), video
         height, width = video.size
         scale = min(1, LONGEST_PX / max(height, width))
-        self.size = (round(height * scale), round(width * scale))
-        self.names, self.times_s, self.damage = [], [], None
+        self.size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        self.names, self.times_s, self.damage, self._sums = [], [], None, []
         self._stop, self._lock = threading.Event(), threading.Condition()
         self._thread = threading.Thread(target=self._read, name='frames', daemon=True)
         self._is_reading = not self._restore()
@@ -55,13 +58,22 @@ class FrameStore:
         """Frames that there will be, as far as the video says."""
         return self.count if not self._is_reading else self._video.num_frames
 
-    def jpeg(self, number):
-        """Path of a frame that is there."""
-        return self._folder / f'{number:05d}.jpg'
+    def data(self, number):
+        """JPEG bytes of a frame that is there.
+
+        Raises:
+          InputError: where they are not those that were written.
+        """
+        path = self._path(number)
+        with reading(path, 'a frame', f'remove {self._folder} and open the project again'):
+            data = path.read_bytes()
+            if checksum.of_bytes(data) != self._sums[number]:
+                raise ValueError('it differs from its checksum')
+        return data
 
     def image(self, number, size):
         """u8[h, w, 3] of a frame at (height, width)."""
-        image = jpeg.decode_jpeg(self.jpeg(number).read_bytes())
+        image = jpeg.decode_jpeg(self.data(number))
         return scaling.shrink_image(image, tuple(size))
 
     def wait_for(self, number, should_stop=lambda: False):
@@ -77,6 +89,9 @@ class FrameStore:
         if self._thread.is_alive():
             self._thread.join()
 
+    def _path(self, number):
+        return self._folder / f'{number:05d}.jpg'
+
     def _restore(self):
         """Takes up what an earlier session has read to the end."""
         index = self._folder / 'index.json'
@@ -86,14 +101,17 @@ class FrameStore:
             stored = read_json(index, _INDEX)
             with reading(index, 'an index'):
                 times_s = [Fraction(time) for time in stored['times_s']]
+                if not checksum.is_whole(stored):
+                    raise ValueError('it differs from its checksum')
         except InputError:
             return False  # it is made again
         if stored['identity'] != self._video.identity or tuple(stored['size']) != self.size:
             return False
-        if not self.jpeg(len(stored['names']) - 1).is_file():
+        if not self._path(len(stored['names']) - 1).is_file():
             return False
         self.names, self.damage, self.times_s = stored['names'], stored['damage'], times_s
-        return len(times_s) == len(stored['names'])
+        self._sums = stored['sums']
+        return True
 
     def _read(self):
         try:
@@ -102,10 +120,11 @@ class FrameStore:
                     return
                 image = scaling.shrink_image(frame.image, self.size)
                 data = jpeg.encode_jpeg(image, _QUALITY)
-                write_bytes(self.jpeg(frame.number), data, sync=False)
+                write_bytes(self._path(frame.number), data, sync=False)
                 with self._lock:
-                    self.names.append(frame.name)
+                    self._sums.append(checksum.of_bytes(data))
                     self.times_s.append(frame.time_s)
+                    self.names.append(frame.name)  # now it is there
                     self._lock.notify_all()
         except InputError as error:
             self.damage = str(error)
@@ -121,4 +140,5 @@ class FrameStore:
     def _remember(self):
         index = {'identity': self._video.identity, 'size': self.size, 'names': self.names}
         index |= {'times_s': [str(time) for time in self.times_s], 'damage': self.damage}
+        index = checksum.seal(index | {'sums': self._sums})
         write_json(self._folder / 'index.json', index, indent=None)

@@ -1,11 +1,15 @@
 """The folder of the studio: uploaded videos and projects. Nothing outside of it is opened."""
 
 import contextlib
+import itertools
 import os
 import re
 from pathlib import Path
 
 from vos_jax.errors import InputError
+from vos_jax.storage.atomic import remove_leftovers
+from vos_jax.storage.damage import reading
+from vos_jax.storage.lock import FolderLock
 from vos_jax.studio import project as projects
 
 VIDEO_SUFFIXES = (
@@ -15,7 +19,7 @@ VIDEO_SUFFIXES = (
 
 
 class Library:
-    """Videos and projects below one folder.
+    """Videos and projects below one folder, in which no other studio works at the same time.
 
     Attributes:
       folder: `videos/` holds uploads, `projects/NAME/` a project each; videos may also be in the
@@ -28,8 +32,14 @@ class Library:
         self._trusted = set()
         for name in ('videos', 'projects'):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        for left in (self.folder / 'videos').glob('.*.part'):  # of an upload that was cut off
-            left.unlink()
+        self._lock = FolderLock(
+            self.folder, 'end the studio that is open there, or name another --folder'
+        )
+        remove_leftovers(self.folder / 'videos')  # of uploads that were cut off
+
+    def close(self):
+        """Lets another studio in."""
+        self._lock.close()
 
     def trust(self, path):
         """Allows a video outside, as named on the command line."""
@@ -48,66 +58,66 @@ class Library:
             'suffixes': VIDEO_SUFFIXES,
         }
 
-    def open_project(self, name):
-        """The project of this name."""
-        folder = self._inside(Path('projects') / name)
+    def find_project(self, name):
+        """(folder, path of its video) of a project of this name."""
+        folder = self._project(name)
         if not (folder / projects.FILE).is_file():
             raise InputError(f'{name}: no such project')
-        video = projects.read_file(folder)['video']
-        return projects.Project(folder, self.video(video))
+        return folder, self._video(projects.read_file(folder)['video'])
 
-    def open_video(self, path):
-        """The project of a video: the one there is, or a new one."""
-        video = self.video(path)
+    def find_video(self, path):
+        """(folder, path) of a video: the folder of its project, or one for a new project."""
+        video = self._video(path)
         for name in self._projects():
             with contextlib.suppress(InputError):
-                folder = self.folder / 'projects' / name
+                folder = self._project(name)
                 if Path(projects.read_file(folder)['video']) == video:
-                    return projects.Project(folder, video)
-        return projects.Project(self._free_folder(video.stem), video)
-
-    def video(self, path):
-        """Path of a video that may be opened."""
-        wanted = (self.folder / path).resolve()
-        if wanted in self._trusted or wanted.is_relative_to(self.folder):
-            return wanted
-        raise InputError(
-            f'{path}: outside of {self.folder}; upload it, or start with it: '
-            f'python -m vos_jax.commands.studio {path}'
-        )
+                    return folder, video
+        return _free(self.folder / 'projects' / _plain(video.stem)), video
 
     def upload_path(self, name):
         """Where an upload of this name is kept: a name that is free, inside the folder."""
-        stem, suffix = os.path.splitext(_plain(name))
-        if suffix.lower() not in VIDEO_SUFFIXES:
+        name = _plain(name)
+        if not name.lower().endswith(VIDEO_SUFFIXES):
             known = ' '.join(one[1:] for one in VIDEO_SUFFIXES)
             raise InputError(f'{name}: no video; known are {known}')
-        path, count = self.folder / 'videos' / f'{stem}{suffix}', 1
-        while path.exists():
-            count += 1
-            path = path.with_name(f'{stem}-{count}{suffix}')
-        return path
+        return _free(self.folder / 'videos' / name)
 
     def _projects(self):
         files = (self.folder / 'projects').glob(f'*/{projects.FILE}')
         newest = sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
         return [path.parent.name for path in newest]
 
-    def _free_folder(self, stem):
-        folder, count = self.folder / 'projects' / _plain(stem), 1
-        while folder.exists():
-            count += 1
-            folder = folder.with_name(f'{_plain(stem)}-{count}')
+    def _project(self, name):
+        folder = self._resolved(Path('projects') / name)
+        if not folder.is_relative_to(self.folder / 'projects'):
+            raise InputError(f'{name}: outside of {self.folder}')
         return folder
 
-    def _inside(self, path):
-        path = (self.folder / path).resolve()
-        if not path.is_relative_to(self.folder / 'projects'):
-            raise InputError(f'{path}: outside of {self.folder}')
-        return path
+    def _video(self, path):
+        video = self._resolved(path)
+        if video not in self._trusted and not video.is_relative_to(self.folder):
+            raise InputError(
+                f'{path}: outside of {self.folder}; upload it, or start with it: vos-studio {path}'
+            )
+        return video
+
+    def _resolved(self, path):
+        with reading(path, 'a path'):
+            return (self.folder / path).resolve()
 
 
 def _plain(name):
     """A file name without folders and without anything a shell or a page might take amiss."""
     name = re.sub(r'[^\w.-]+', '_', name.replace('\\', '/').rpartition('/')[2]).lstrip('.')
-    return name[-80:] or 'video'
+    # Room for a number and for the name of a temporary file, within 255 bytes.
+    return name.encode()[-80:].decode(errors='ignore') or 'video'
+
+
+def _free(path):
+    """A path beside, with a number, where there is something at this one."""
+    stem, suffix = os.path.splitext(path.name)
+    numbers = itertools.count(2)
+    while path.exists():
+        path = path.with_name(f'{stem}-{next(numbers)}{suffix}')
+    return path

@@ -1,5 +1,7 @@
 """One video with its objects and masks, those painted and those found. All of it on disk."""
 
+import contextlib
+import re
 import threading
 from pathlib import Path
 
@@ -7,16 +9,28 @@ import numpy as np
 
 from vos_jax.data import masks as mask_files
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
+from vos_jax.storage.atomic import remove_leftovers
 from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import read_json, write_json
+from vos_jax.storage.lock import FolderLock
 from vos_jax.storage.palette import COLOURS, VOID
 from vos_jax.studio.frames import FrameStore
+from vos_jax.studio.requests import Refused
 from vos_jax.video.reader import open_video
 
 FILE = 'project.json'
 MAX_OBJECTS = 60  # a mask with more values than masks.MAX_VALUES is taken for an anti-aliased one
-_FORMAT = 1
-_FILE_FORM = {'format': int, 'video': str, 'objects': [dict], 'given': {str: [int]}}
+OBJECTS_FORM = [{'id': int, 'name': str, 'colour': str}]
+_FORMAT = 2  # 1 had no checksum
+_FILE_FORM = {
+    'format': int,
+    'video': str,
+    'objects': OBJECTS_FORM,
+    'given': {str: [int]},
+    'removed?': [int],
+    'checksum?': int,
+}
 
 
 class Project:
@@ -24,7 +38,10 @@ class Project:
 
     Masks are u8[H, W] ids in the size of the stored frames. A painted mask says the whole truth
     about the objects it is about (`given`): those that were there when it was painted, or are now.
-    Others, which come to that frame later, stay.
+    Others, which come to that frame later, stay. One process at a time has a project open.
+
+    Who changes a mask or the objects may say which version has been seen: where it is no longer
+    the present one, the change is refused (409) and nothing is lost.
     """
 
     def __init__(self, folder, video):
@@ -34,48 +51,91 @@ class Project:
           video: path of the video.
         """
         self.folder = Path(folder)
+        self._origin = checksum.of_bytes(str(self.folder).encode())
         self._lock = threading.RLock()
         self.video = open_video(video)
+        self.frames = None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._held = FolderLock(self.folder, 'close this project in the other studio first')
+        try:
+            self._restore()
+        except (InputError, OSError):
+            self.close()
+            raise
+
+    def _restore(self):
+        """Takes up what an earlier session has stored."""
+        for part in ('', 'given', 'masks', 'frames', 'results', 'results/masks'):
+            remove_leftovers(self.folder / part)
         stored = read_file(self.folder) if (self.folder / FILE).is_file() else {}
         self.objects = stored.get('objects') or [new_object(1)]
         self.given = {int(n): ids for n, ids in stored.get('given', {}).items()}
         self.frames = FrameStore(self.folder / 'frames', self.video)
         self.size = self.frames.size
-        self.masked = {int(path.stem) for path in self._masks().glob('[0-9]*.png')}
-        self.version = 0
+        masks = (path.stem for path in self._masks().glob('*.png'))
+        self.masked = {int(stem) for stem in masks if re.fullmatch('[0-9]{5,7}', stem)}
+        self._clear(set(stored.get('removed', ())))
         self.save()
 
     def close(self):
-        self.frames.close()
-
-    def save(self):
-        """Writes project.json."""
+        """Ends the reading; nothing is written any more, and others may open the folder."""
+        if self.frames is not None:
+            self.frames.close()
         with self._lock:
+            if self._held is not None:
+                self._held.close()
+            self._held = None
+
+    def save(self, removed=()):
+        """Writes project.json, with the ids that are still to be removed from masks."""
+        with self._writing():
             values = {
                 'format': _FORMAT,
                 'video': str(self.video.path.resolve()),
                 'objects': self.objects,
                 'given': {str(number): ids for number, ids in sorted(self.given.items())},
+                'removed': sorted(removed),
             }
-            write_json(self.folder / FILE, values)
-            self.version += 1
+            write_json(self.folder / FILE, checksum.seal(values))
+
+    def version_of(self, state):
+        """Names a state, in a few characters: of a mask as `mask` gives it, or of `objects`."""
+        data = repr(state).encode() if isinstance(state, list) else state
+        return f'{checksum.of_bytes(b"" if data is None else data, self._origin):08x}'
+
+    def check_frame(self, number):
+        """Refuses the number of a frame that is not there."""
+        if not 0 <= number < self.frames.count:
+            raise InputError(f'frame {number}: the video has {self.frames.count} frames so far')
 
     def ids(self):
         """Ids of all objects."""
         return [one['id'] for one in self.objects]
 
-    def set_objects(self, objects):
-        """Takes names, colours, new and removed objects; masks of removed ones are cleared."""
+    def set_objects(self, objects, seen=None):
+        """Takes names, colours, new and removed objects; masks of removed ones are cleared.
+
+        Args:
+          objects: the whole list.
+          seen: version of the list that it was made from, or None: whatever there is.
+
+        Returns:
+          Its version.
+        """
         objects = [_checked_object(one) for one in objects]
         ids = [one['id'] for one in objects]
-        if len(set(ids)) < len(ids) or len(ids) > MAX_OBJECTS:
-            raise InputError(f'objects: at most {MAX_OBJECTS}, each with an id of its own')
-        with self._lock:
+        if not ids or len(set(ids)) < len(ids) or len(ids) > MAX_OBJECTS:
+            raise InputError(f'objects: 1 to {MAX_OBJECTS}, each with an id of its own')
+        with self._writing():
+            self._check_seen(seen, self.objects, 'the list of objects')
             removed = set(self.ids()) - set(ids)
             self.objects = objects
+            self.given = {n: [i for i in g if i not in removed] for n, g in self.given.items()}
+            self.save(removed)  # where this is killed before the end, opening goes on with it
             if removed:
                 self._clear(removed)
-            self.save()
+                self.save()
+            return self.version_of(objects)
 
     def mask(self, number):
         """u8[H, W] of a frame, or None."""
@@ -91,62 +151,77 @@ class Project:
             labels = mask_files.read_labels(self._path(number, 'given'), self.size)
             return labels, list(self.given[number])
 
-    def paint(self, number, labels):
-        """Takes a mask that a person painted."""
-        if not 0 <= number < self.frames.count:
-            raise InputError(f'frame {number}: the video has {self.frames.count} frames so far')
+    def paint(self, number, labels, seen=None):
+        """Takes a mask that a person painted.
+
+        Args:
+          number: of the frame.
+          labels: u8[H, W].
+          seen: version of the mask that was painted on, or None: whatever there is.
+        """
+        self.check_frame(number)
         ids = set(mask_files.object_ids(labels).tolist())
-        unknown = ids - set(self.ids())
-        if unknown or np.any(labels == VOID):
-            raise InputError(f'mask with ids {sorted(unknown) or [255]}, which are no objects here')
-        with self._lock:
+        with self._writing():
             before = self.mask(number)
+            self._check_seen(seen, before, f'the mask of frame {number}')
+            unknown = ids - set(self.ids())
+            if unknown or np.any(labels == VOID):
+                wrong = sorted(unknown) or [VOID]
+                raise InputError(f'mask with ids {wrong}, which are no objects here')
             if before is not None:
                 ids |= set(mask_files.object_ids(before).tolist())
             ids |= set(self.given.get(number, []))
             mask_files.write_labels(self._path(number, 'given'), labels)
             self.given[number] = sorted(ids & set(self.ids()))
-            self.store(number, labels)
+            self._write(number, labels)
             self.save()
 
-    def forget(self, number):
-        """Removes what was painted in a frame, and its mask."""
-        with self._lock:
+    def forget(self, number, seen=None):
+        """Removes what was painted in a frame, and its mask; `seen` as for `paint`."""
+        with self._writing():
+            self._check_seen(seen, self.mask(number), f'the mask of frame {number}')
             self.given.pop(number, None)
             self.masked.discard(number)
             self.save()
             for kind in ('given', 'masks'):
                 self._path(number, kind).unlink(missing_ok=True)
 
-    def store(self, number, labels):
-        """Keeps a mask that was found; of objects that were removed meanwhile nothing is left."""
+    def store(self, number, found):
+        """Keeps a mask that was found, u8[H, W]; what was painted there stays."""
+        with self._writing():
+            painted = self.given_mask(number)
+            if painted is not None:
+                labels, about = painted
+                found = np.where((labels > 0) | np.isin(found, about), labels, found)
+            self._write(number, found)
+
+    def _write(self, number, labels):
+        """Writes a mask; of objects that were removed meanwhile nothing is left."""
         known = np.zeros(256, np.uint8)
+        known[self.ids()] = self.ids()
+        mask_files.write_labels(self._path(number), known[labels])
+        self.masked.add(number)
+
+    @contextlib.contextmanager
+    def _writing(self):
+        """One change at a time, and none once another process may have the folder."""
         with self._lock:
-            known[self.ids()] = self.ids()
-            labels = known[labels]
-            mask_files.write_labels(self._path(number), labels)
-            self.masked.add(number)
-            self.version += 1
+            if self._held is None:
+                raise Refused(409, f'{self.folder.name} is closed: open it again')
+            yield
 
-    def corrected(self, number, found):
-        """What holds in a frame for which labels were found: painted parts come first.
-
-        Args:
-          number: of the frame.
-          found: u8[H, W].
-
-        Returns:
-          u8[H, W]; `found` itself where nothing was painted.
-        """
-        painted = self.given_mask(number)
-        if painted is None:
-            return found
-        labels, about = painted
-        return np.where((labels > 0) | np.isin(found, about), labels, found).astype(np.uint8)
+    def _check_seen(self, seen, now, what):
+        if seen is not None and seen != self.version_of(now):
+            raise Refused(
+                409,
+                f'{what} was changed meanwhile, in another tab or by following: look at it as it '
+                'is now, and change it again',
+            )
 
     def _clear(self, removed):
-        self.given = {n: [i for i in ids if i not in removed] for n, ids in self.given.items()}
-        for path in [*self._masks().glob('*.png'), *self._masks('given').glob('*.png')]:
+        """Takes ids out of all masks."""
+        files = [*self._masks().glob('*.png'), *self._masks('given').glob('*.png')]
+        for path in files if removed else ():
             labels = mask_files.read_labels(path, self.size)
             is_removed = np.isin(labels, list(removed))
             if is_removed.any():
@@ -169,8 +244,10 @@ def read_file(folder):
     remedy = 'open the video anew'
     values = read_json(path, _FILE_FORM, remedy)
     with reading(path, 'a project file of the studio', remedy):
-        if values['format'] != _FORMAT:
+        if values['format'] not in (1, _FORMAT):
             raise ValueError(f'format {values["format"]}')
+        if (values['format'] == _FORMAT) != ('checksum' in values) or not checksum.is_whole(values):
+            raise ValueError('it differs from its checksum')
         values['objects'] = [_checked_object(one) for one in values['objects']]
         values['given'] = {str(int(n)): list(map(int, ids)) for n, ids in values['given'].items()}
     return values
@@ -184,7 +261,6 @@ def new_object(number):
 
 def _checked_object(one):
     number, name, colour = one['id'], one['name'], one['colour']
-    is_colour = len(colour) == 7 and colour[0] == '#' and int(colour[1:], 16) >= 0
-    if not (isinstance(number, int) and 1 <= number <= 254 and is_colour):
-        raise InputError(f'object {one}: needed: an id 1..254 and a colour as #ff5252')
-    return {'id': number, 'name': str(name)[:60], 'colour': colour.lower()}
+    if not (1 <= number <= 254 and re.fullmatch('#[0-9a-fA-F]{6}', colour)):
+        raise InputError(f'object {name[:60]}: needed: an id 1..254 and a colour as #ff5252')
+    return {'id': number, 'name': name[:60], 'colour': colour.lower()}

@@ -115,10 +115,8 @@ class Tracking:
 
         def finish():
             if is_scaled:
-                labels = scaling.enlarge(np.asarray(maps), ids, project.size)
-            else:
-                labels = np.asarray(found)
-            return labels if painted is None else project.corrected(number, labels)
+                return scaling.enlarge(np.asarray(maps), ids, project.size)
+            return np.asarray(found)
 
         return finish
 

@@ -45,6 +45,7 @@ class Worker:
         self._open = open_segmenter
         self._jobs = queue.Queue()
         self._stop = threading.Event()
+        self._lock = threading.Lock()
         self._job, self._last, self._count = None, None, 0
         self._model = {'state': 'loading', 'message': ''}
         self.device = ''
@@ -64,11 +65,13 @@ class Worker:
         Raises:
           InputError: where there is a job already.
         """
-        if self._job is not None:
-            raise InputError(f'still busy: {self._job["kind"]}; wait for it, or stop it')
-        self._count += 1
-        self._stop.clear()
-        self._job = {'kind': kind, 'number': self._count, 'frame': None, 'done': 0, **about}
+        with self._lock:
+            busy = self._job
+            if busy is not None:
+                raise InputError(f'still busy: {busy["kind"]}; wait for it, or stop it')
+            self._count += 1
+            self._stop.clear()
+            self._job = {'kind': kind, 'number': self._count, 'frame': None, 'done': 0, **about}
         self._jobs.put(_Job(begin, needs_model, total or (lambda: None)))
 
     def prepare(self, function):
