@@ -5,6 +5,7 @@ packages chromium and chromium-driver), and takes a picture of the page.
 """
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -60,12 +61,25 @@ def _prepare(address, first):
                                {"id": 2, "name": "Rider", "colour": "#3ddc84"}]}"""
     for path, body in (('objects', objects), ('masks/0', first.tobytes())):
         while True:
-            request = urllib.request.Request(f'{address}api/{path}', body, method='PUT')
             try:
-                urllib.request.urlopen(request).close()
+                _put(f'{address}api/{path}', body, _seen(address, path))
                 break
             except urllib.error.HTTPError:  # the frame is not read yet
                 time.sleep(0.2)
+
+
+def _seen(address, path):
+    """The version of what is to be changed."""
+    if path == 'objects':
+        with urllib.request.urlopen(f'{address}api/project') as response:
+            return json.load(response)['version']
+    with urllib.request.urlopen(f'{address}api/{path}') as response:
+        return response.headers['ETag']
+
+
+def _put(url, body, seen):
+    headers = {'Content-Type': 'application/json', 'If-Match': seen}
+    urllib.request.urlopen(urllib.request.Request(url, body, headers, method='PUT')).close()
 
 
 def _take(address):

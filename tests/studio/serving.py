@@ -47,7 +47,10 @@ class Served:
         """(status, JSON or bytes) of a request."""
         data = body
         if isinstance(body, dict):
-            data, headers = json.dumps(body).encode(), {'Content-Type': 'application/json', **headers}
+            data, headers = (
+                json.dumps(body).encode(),
+                {'Content-Type': 'application/json', **headers},
+            )
         request = urllib.request.Request(self.address + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as response:

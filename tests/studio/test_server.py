@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -44,56 +45,46 @@ def opened(served, video):
     data = video.read_bytes()
     status, answer = served.ask('PUT', 'api/upload/clip.mp4', data)
     assert status == 200
-    assert served.ask('POST', 'api/open', {**answer, 'uploaded': True})[0] == 200
+    assert served.ask('POST', 'api/open', answer)[0] == 200
     served.wait(lambda status: not status['project']['reading'])
     return served
 
 
 def test_masks_go_in_and_out_exactly(opened):
     assert opened.ask('GET', 'api/masks/3') == (204, b'')
-    assert opened.ask('PUT', 'api/masks/3', ONE.tobytes())[0] == 200
+    assert opened.paint(3, ONE)[0] == 200
     status, content = opened.ask('GET', 'api/masks/3')
     assert status == 200
     found = np.frombuffer(gzip.decompress(content), np.uint8).reshape(samples.SIZE)
     np.testing.assert_array_equal(found, ONE)
     assert opened.ask('GET', 'api/status')[1]['project']['given'] == [3]
-    assert opened.ask('DELETE', 'api/masks/3')[0] == 200
+    seen = f'{zlib.crc32(ONE.tobytes(), zlib.crc32(project_folder(opened).encode())):08x}'
+    assert opened.ask('DELETE', 'api/masks/3', **{'If-Match': seen})[0] == 200
     assert opened.ask('GET', 'api/masks/3') == (204, b'')
 
 
 REFUSED = {
-    'a mask of another size': ('PUT', 'api/masks/0', bytes(100), 'mask of 100 bytes, the frame'),
-    'a mask too large': ('PUT', 'api/masks/0', bytes(4000), 'more than 3300 bytes'),
-    'an unknown object': ('PUT', 'api/masks/0', bytes(3299) + b'\7', r'ids [7], which are no'),
-    'following nothing': ('POST', 'api/track', {'frame': 0}, 'shows no object'),
-    'saving nothing': ('POST', 'api/track', {}, "lacks 'frame'"),
-    'a video outside': ('POST', 'api/open', {'video': '/etc/passwd'}, 'outside of'),
-    'a project outside': ('POST', 'api/open', {'project': '../..'}, 'outside of'),
-    'no JSON': ('POST', 'api/open', b'{', 'not a whole JSON file'),
-    'no object': ('POST', 'api/open', b'[]', 'holds [], needed: dict'),
-    'an endless request': ('POST', 'api/open', bytes(2 << 20), 'more than 1048576 bytes'),
-    'a page as video': ('PUT', 'api/upload/a.html', b'<script>', 'no video'),
-    'a video too large': ('PUT', 'api/upload/a.mp4', bytes(2 << 20), 'larger than 1 MB'),
-    'wrong objects': ('PUT', 'api/objects', {'objects': 'x'}, 'a list of id'),
+    'a mask of another size': ('PUT', 'api/masks/0', bytes(100), 400, 'mask of 100 bytes'),
+    'a mask too large': ('PUT', 'api/masks/0', bytes(4000), 413, 'more than 3300 bytes'),
+    'following nothing': ('POST', 'api/track', {'frame': 0}, 400, 'shows no object'),
+    'saving nothing': ('POST', 'api/track', {}, 400, "'frame' is missing"),
+    'a video outside': ('POST', 'api/open', {'video': '/etc/passwd'}, 400, 'outside of'),
+    'a project outside': ('POST', 'api/open', {'project': '../..'}, 400, 'outside of'),
+    'a page as video': ('PUT', 'api/upload/a.html', b'<script>', 400, 'no video'),
+    'no video': ('PUT', 'api/upload/a.mp4', b'no video at all', 400, 'a.mp4: not a video'),
+    'a video too large': ('PUT', 'api/upload/a.mp4', bytes(2 << 20), 413, 'larger than 1 MB'),
 }
 
 
-@pytest.mark.parametrize(('method', 'path', 'body', 'line'), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_wrong_is_told_in_one_line(opened, method, path, body, line):
-    status, answer = opened.ask(method, path, body)
-    assert status == 400
+@pytest.mark.parametrize('case', REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_wrong_is_told_in_one_line(opened, folder, case):
+    method, path, body, wanted, line = case
+    before = sorted((folder / 'videos').iterdir())
+    status, answer = opened.ask(method, path, body, **{'If-Match': '0'})
+    assert status == wanted
     assert line in answer['error']
     assert '\n' not in answer['error']
-
-
-def test_an_upload_that_is_no_video_leaves_nothing(opened, folder):
-    before = sorted(folder.glob('**/*'))
-    status, answer = opened.ask('PUT', 'api/upload/a.mp4', b'no video at all')
-    assert status == 200
-    status, answer = opened.ask('POST', 'api/open', {**answer, 'uploaded': True})
-    assert status == 400
-    assert 'not a video' in answer['error']
-    assert sorted(folder.glob('**/*')) == before
+    assert sorted((folder / 'videos').iterdir()) == before
     # What was open stays open.
     assert opened.ask('GET', 'api/project')[1]['name'].startswith('clip')
 
@@ -122,7 +113,7 @@ def test_wrong_hosts_and_origins_are_refused(served):
 @pytest.mark.slow
 def test_a_killed_studio_goes_on_with_all_that_was_done(video, weights, tmp_path):
     first = Served(tmp_path, weights, video)
-    first.ask('PUT', 'api/masks/0', ONE.tobytes())
+    first.paint(0, ONE)
     assert first.ask('POST', 'api/track', {'frame': 0})[0] == 200
     assert first.ask('POST', 'api/track', {'frame': 0})[1]['error'].startswith('still busy')
     first.wait(lambda status: status['job'] and status['job']['done'] > 3)
@@ -139,25 +130,33 @@ def test_a_killed_studio_goes_on_with_all_that_was_done(video, weights, tmp_path
     assert 'Traceback' not in second.end()
 
 
+def command(folder, *arguments):
+    """What a studio that ends at once has returned and written."""
+    module = [sys.executable, '-m', 'vos_jax.commands.studio', f'--folder={folder}', '--nobrowser']
+    ended = subprocess.run(
+        [*module, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
+    )
+    return ended.returncode, ended.stderr
+
+
 def test_a_wrong_video_ends_with_one_line_and_code_2(tmp_path):
     (tmp_path / 'x.mp4').write_bytes(b'nothing')
-    command = [
-        sys.executable,
-        '-m',
-        'vos_jax.commands.studio',
-        str(tmp_path / 'x.mp4'),
-        '--nobrowser',
-    ]
-    ended = subprocess.run(
-        [*command, '--nobrowser', f'--folder={tmp_path / "studio"}'],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert ended.returncode == 2
-    assert 'not a video' in ended.stderr
-    assert ended.stderr.count('\n') == 1
+    code, told = command(tmp_path / 'studio', str(tmp_path / 'x.mp4'))
+    assert (code, told.count('\n')) == (2, 1)
+    assert 'not a video' in told
+
+
+def test_a_folder_that_is_open_is_refused_to_another_studio(opened, folder, tmp_path):
+    code, told = command(folder)
+    assert (code, told.count('\n')) == (2, 1)
+    assert 'in use by another process; end the studio that is open there, or name another' in told
+    code, told = command(tmp_path / 'studio', project_folder(opened))
+    assert (code, told.count('\n')) == (2, 1)
+    assert 'in use by another process; close this project in the other studio first' in told
+
+
+def project_folder(studio):
+    return studio.ask('GET', 'api/project')[1]['folder']
 
 
 def test_the_project_file_is_plain(opened, folder):

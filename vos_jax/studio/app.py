@@ -271,14 +271,18 @@ def _frame(studio, values):
 
 
 def _mask(studio, values):
-    """u8[H, W] as it lies in memory, packed for the way; empty where there is none."""
+    """Ids of a frame; empty where there is none."""
     project = studio.needed()
     labels = project.mask(values['frame'])
     headers = {'ETag': f'"{project.version_of(labels)}"', **_NO_STORE}
-    if labels is None:
-        return Response(None, 204, headers)
-    headers['Content-Encoding'] = 'gzip'
-    return Response(gzip.compress(labels, 1), 200, headers, 'application/octet-stream')
+    return Response(None, 204, headers) if labels is None else _packed(labels, headers)
+
+
+def _packed(labels, headers):
+    """u8[H, W] as it lies in memory, packed for the way."""
+    headers = {'Content-Encoding': 'gzip', **headers}
+    data = gzip.compress(labels.tobytes(), 1)
+    return Response(data, 200, headers, 'application/octet-stream')
 
 
 def _paint(studio, values):
@@ -296,7 +300,7 @@ def _forget(studio, values):
 
 
 def _outline(studio, values):
-    """Pixels of an object, as `_mask` gives them: 1 inside of what was drawn around or on it."""
+    """The mask of an object that is drawn around, or on: 1 inside. The page paints it."""
     project, number, wanted = studio.needed(), values['frame'], values['object']
     project.check_frame(number)
     if wanted not in project.ids():
@@ -310,9 +314,7 @@ def _outline(studio, values):
         scribbles=values.get('scribbles', ()),
         radius=values.get('radius', 3),
     )
-    headers = {'Content-Encoding': 'gzip', **_NO_STORE}
-    data = gzip.compress(found.astype(np.uint8), 1)
-    return Response(data, 200, headers, 'application/octet-stream')
+    return _packed(found, _NO_STORE)
 
 
 def _track(studio, values):

@@ -104,7 +104,9 @@ class Library:
 
     def _resolved(self, path):
         with reading(path, 'a path'):
-            return (self.folder / path).resolve()
+            path = (self.folder / path).resolve()
+            path.exists()  # raises for a name that no file can have
+            return path
 
 
 def _plain(name):
