@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,18 @@ def video(tmp_path):
 @pytest.fixture
 def weights(tmp_path):
     return samples.write_weights(tmp_path / 'tiny.npz')
+
+
+CONTRAST = (Path(__file__).parent / 'contrast.js').read_text()
+
+
+# All parts of the editor at once, those that can be used now and those that cannot.
+SHOW_ALL = """
+for (const one of document.querySelectorAll('#editor [hidden], #alert')) one.hidden = false;
+for (const one of document.querySelectorAll(':disabled')) one.disabled = false;
+document.querySelector('#alert span').textContent = 'wrong';
+document.getElementById('results').innerHTML = '<li><a href="x">a</a></li>';
+"""
 
 
 class Page:
@@ -61,6 +74,7 @@ class Page:
 
     def press_with(self, modifier, key):
         held = getattr(self._keys, modifier)
+        key = getattr(self._keys, key, key)
         self._chain().key_down(held).send_keys(key).key_up(held).perform()
 
     def drag(self, *points):
@@ -83,6 +97,21 @@ class Page:
         y = round((point[1] / height - 0.5) * canvas.size['height'])
         return chain.move_to_element_with_offset(canvas, x, y)
 
+    def focus_frame(self):
+        """By Tab, as one without a mouse; each stop on the way must be seen."""
+        for _ in range(20):
+            self.press('TAB')
+            ring = self.browser.execute_script(f'{CONTRAST} return focusRing()')
+            assert ring['contrast'] >= 3, ring
+            if ring['id'] == 'drawing':
+                return
+        raise AssertionError('Tab does not reach the frame')
+
+    def contrasts(self):
+        found = self.browser.execute_script(f'{CONTRAST} return contrasts()')
+        assert len(found) > 5
+        return found
+
     def show(self, number):
         self.browser.execute_script(
             "const slider = document.getElementById('scrub'); slider.value = arguments[0];"
@@ -94,7 +123,7 @@ class Page:
     def ready(self):
         """Waits until a frame can be painted."""
         self.wait("document.getElementById('drawing').dataset.frame !== undefined")
-        assert 'Paint over Object 1' in self.text('hint')
+        assert 'Draw a box around Object 1' in self.text('hint')
 
     def saved(self):
         self.wait("document.getElementById('saved').textContent.includes('All saved')")
@@ -198,10 +227,8 @@ def test_everything_can_be_done_by_keys(open_browser, video, weights, tmp_path):
     studio = Served(tmp_path / 'studio', weights, video)
     page = Page(open_browser((1366, 768)), studio.address)
     page.ready()
-    for _ in range(20):
-        page.press('TAB')
-        if page.browser.execute_script('return document.activeElement.id') == 'drawing':
-            break
+    page.press('b')
+    page.focus_frame()
     page.press('ENTER', 'ARROW_RIGHT', 'ARROW_RIGHT', 'ENTER')  # pen down, a line, pen up
     page.press('ARROW_DOWN', 'ARROW_DOWN')
     page.saved()
@@ -227,6 +254,95 @@ def test_everything_can_be_done_by_keys(open_browser, video, weights, tmp_path):
     assert page.browser.execute_script(f'return {fits}')
     page.check_console()
     assert json.loads(json.dumps(studio.ask('GET', 'api/status')[1]))['last'] is None
+    studio.end()
+
+
+def test_an_object_in_a_box_is_found_corrected_and_followed_by_keys_alone(
+    open_browser, video, weights, tmp_path
+):
+    studio = Served(tmp_path / 'studio', weights, video)
+    page = Page(open_browser((1366, 768)), studio.address)
+    page.ready()
+    folder = tmp_path / 'studio' / 'projects' / 'clip'
+    truth = samples.first_mask(SIZE) == 1
+
+    def overlap():
+        found = read_mask(folder, 0) == 1
+        return np.count_nonzero(found & truth) / np.count_nonzero(found | truth)
+
+    page.focus_frame()
+    page.press('r', *['ARROW_LEFT'] * 10, *['ARROW_UP'] * 7, 'ENTER')
+    page.press(*['ARROW_RIGHT'] * 4, *['ARROW_DOWN'] * 4, 'ENTER')
+    page.wait("document.getElementById('said').textContent.includes('pixels in frame 0')")
+    page.saved()
+    assert overlap() > 0.9
+    page.press_with('CONTROL', 'z')
+    page.saved()
+    assert page.text('said') == 'Undone'
+    assert not read_mask(folder, 0).any()
+    page.press_with('CONTROL', 'y')
+    page.saved()
+    assert overlap() > 0.9
+
+    # A blot of the brush, and a scribble that says what is not the object.
+    page.press('b', *['ARROW_RIGHT'] * 3, 'ENTER', 'ENTER')
+    page.saved()
+    assert overlap() < 0.9
+    page.press('c')
+    page.press_with('SHIFT', 'ENTER')
+    page.press('ARROW_RIGHT', 'ARROW_LEFT', 'ARROW_UP', 'ENTER')
+    page.wait("document.getElementById('said').textContent.includes('pixels in frame 0')")
+    page.saved()
+    assert overlap() > 0.9
+
+    page.press('t')
+    page.wait("document.getElementById('hint').textContent.includes('Every frame has masks')")
+    assert studio.ask('GET', 'api/status')[1]['project']['masked'] == [[0, NUM_FRAMES - 1]]
+    page.check_console()
+    assert 'Traceback' not in studio.end()
+
+
+def test_text_and_controls_stand_out_from_their_ground(open_browser, video, weights, tmp_path):
+    studio = Served(tmp_path / 'studio', weights)
+    page = Page(open_browser((1366, 768)), studio.address)
+    page.wait("!document.getElementById('start').hidden")
+    scheme = page.browser.execute_script('return getComputedStyle(document.body).colorScheme')
+    assert scheme == 'dark'  # a second one would have to be looked at too
+    found = page.contrasts()
+    page.find('file').send_keys(str(video))
+    page.ready()
+    page.browser.execute_script(SHOW_ALL)
+    found += page.contrasts()
+    page.browser.execute_script("document.getElementById('keys').showModal()")
+    found += page.contrasts()
+    assert [one for one in found if one[1] < one[2]] == []
+    studio.end()
+
+
+def test_the_later_of_two_tabs_is_told_and_loses_nothing(open_browser, video, weights, tmp_path):
+    studio = Served(tmp_path / 'studio', weights, video)
+    one, two = (Page(open_browser((1366, 768)), studio.address) for _ in range(2))
+    one.ready()
+    two.ready()
+    folder = tmp_path / 'studio' / 'projects' / 'clip'
+    one.press('n', 'b')
+    one.drag((20, 60), (60, 60))
+    one.saved()
+    first = read_mask(folder, 0)
+    assert first[60, 40] == 2
+    two.press('b')
+    two.drag((100, 20), (140, 20))
+    two.wait("document.getElementById('alert').textContent.includes('changed meanwhile')")
+    np.testing.assert_array_equal(read_mask(folder, 0), first)
+    two.press_with('CONTROL', 'z')
+    two.saved()
+    mine = read_mask(folder, 0)
+    assert (mine[20, 120], mine[60, 40]) == (1, 0)
+    # A list of objects that does not know of the second one does not remove it.
+    two.press('n')
+    two.wait("document.getElementById('alert').textContent.includes('list of objects was changed')")
+    two.wait("document.querySelectorAll('#objects li').length == 2")
+    assert len(studio.ask('GET', 'api/project')[1]['objects']) == 2
     studio.end()
 
 

@@ -13,6 +13,7 @@ from vos_jax.video.scaling import shrink_image, shrink_labels
 _WORK_PX = 40_000  # pixels that are cut: half a second
 _MARGIN = 0.5  # of a box, or of scribbles: how far around them the cut looks
 _CORE = 0.2  # of a box: its middle is the object, else one that looks like its ground is lost whole
+_GROUND = 2  # a colour is the object's where its share in the box is more than so many times higher
 _FEWEST_PX = 8  # OpenCV needs a pixel for each of its five Gaussians
 _ROUNDS = 3
 _MOST_POINTS = 10_000
@@ -51,6 +52,8 @@ def outline(image, labels, number, *, box=None, scribbles=(), radius=3):
         hints[around] = cv2.GC_PR_BGD if box is None else cv2.GC_BGD
         hints[_slices(drawn, labels.shape, 0)] = cv2.GC_PR_FGD
     if box is not None:
+        like_ground = _is_like_ground(image[around], hints[around] == cv2.GC_PR_FGD)
+        hints[around] = np.where(like_ground, cv2.GC_PR_BGD, hints[around])
         hints[_is_core(drawn, labels.shape)] = cv2.GC_FGD
     if not np.any(hints == cv2.GC_BGD):  # something must be outside
         rim = 1 + min(labels.shape) // 50
@@ -95,6 +98,17 @@ def _slices(box, shape, margin):
     rows = np.clip([np.floor(top - y), np.ceil(bottom + y)], 0, shape[0])
     columns = np.clip([np.floor(left - x), np.ceil(right + x)], 0, shape[1])
     return slice(*rows.astype(int)), slice(*columns.astype(int))
+
+
+def _is_like_ground(image, inside):
+    """bool[h, w]: pixels inside of colours that are about as frequent outside.
+
+    Else a wide box on an even ground, which then looks like the object, is taken whole.
+    """
+    colours = (image >> 5) @ np.array([64, 8, 1])
+    counts = [np.bincount(colours[where], minlength=512) for where in (inside, ~inside)]
+    shares = [count / max(1, count.sum()) for count in counts]
+    return inside & (_GROUND * shares[1] >= shares[0])[colours]
 
 
 def _is_core(box, shape):

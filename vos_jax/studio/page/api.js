@@ -23,16 +23,26 @@ async function request(method, path, body, headers) {
 
 export const get = async (path) => (await request('GET', path)).json();
 
-export const send = async (method, path, values = {}) =>
-  (await request(method, path, JSON.stringify(values), { 'Content-Type': 'application/json' })).json();
+// `seen` is the version of what is changed: where it is no longer that, the server refuses (409).
+export const send = async (method, path, values = {}, seen = null) => {
+  const headers = { 'Content-Type': 'application/json', ...(seen && { 'If-Match': seen }) };
+  return (await request(method, path, JSON.stringify(values), headers)).json();
+};
 
-// Labels of a frame: Uint8Array with an id for each pixel, or null where the frame has none.
+const bytes = async (response) => new Uint8Array(await response.arrayBuffer());
+
+// Labels of a frame, Uint8Array with an id for each pixel or null where it has none, and their version.
 export async function mask(number) {
   const response = await request('GET', `masks/${number}`);
-  return response.status === 204 ? null : new Uint8Array(await response.arrayBuffer());
+  return { labels: response.status === 204 ? null : await bytes(response), version: response.headers.get('ETag') };
 }
 
-export const putMask = (number, labels) => request('PUT', `masks/${number}`, labels);
+export const putMask = async (number, { labels, version }) =>
+  (await (await request('PUT', `masks/${number}`, labels, { 'If-Match': version })).json()).version;
+
+// Uint8Array with a 1 for each pixel of the object that a box is around, or scribbles are on.
+export const outline = async (values) =>
+  bytes(await request('POST', 'outline', JSON.stringify(values), { 'Content-Type': 'application/json' }));
 
 export async function picture(number) {
   return createImageBitmap(await (await request('GET', `frames/${number}`)).blob());

@@ -10,7 +10,7 @@ import { buildToolbar, showShortcuts } from './toolbar.js';
 const $ = (id) => document.getElementById(id);
 
 let project = null, status = null, frame = 0, asked = 0, playing = null, following = false, seen = null, ended = 0;
-let timer = 0, isLost = false, polling = null;
+let timer = 0, isLost = false, polling = null, isLooking = false;
 
 // ---- messages
 
@@ -38,26 +38,74 @@ function showSaving(count, error) {
   if (error) complain(error);
 }
 
+// For those who hear the page.
+function say(text) { $('said').textContent = text; }
+
 window.addEventListener('beforeunload', (event) => { if (store.waiting.size) event.preventDefault(); });
 
 // ---- parts
 
-const store = new Store(showSaving);
+let listed = Promise.resolve();  // changes of the list of objects, one after the other
+const store = new Store(showSaving, (number, mine) => keepStale(number, mine), () => listed);
 const painter = new Painter(
   { pictures: $('pictures'), stage: $('stage'), picture: $('picture'), mask: $('mask'), drawing: $('drawing') },
-  (number, labels) => {
-    store.change(number, labels);
+  (number, held) => {
+    store.change(number, held);
     $('results').hidden = true;  // they are of an earlier state
     following = false;
     pause();
     hint();
   },
+  (values) => find(values),
 );
 const timeline = new Timeline($('marks'), $('scrub'), $('number'));
-const objects = new Objects(painter, () => project && send(() => api.send('PUT', 'objects', { objects: objects.list })), reload);
+const objects = new Objects(painter, saveObjects, reload);
 const start = new Start(openProject, complain);
 const toolbar = buildToolbar(painter);
-const send = doing(async (work) => { await work(); });
+
+function saveObjects() {
+  if (!project) return undefined;
+  listed = listed.then(doing(async () => {
+    try {
+      project.version = (await api.send('PUT', 'objects', { objects: objects.list }, project.version)).version;
+    } catch (error) {
+      if (error.status === 409) {
+        project = await api.get('project');
+        objects.take(project.objects, project.colours);
+        await reload();
+      }
+      throw error;
+    }
+  }));
+  return listed;
+}
+
+// Somebody else was faster: theirs is shown, mine is one undo away.
+const keepStale = doing(async (number, mine) => {
+  const { labels } = await store.masks.get(number);
+  painter.keep(number, mine, labels);
+  if (number === frame) await show(frame);
+  throw new Error(`Frame ${number} was changed meanwhile, in another tab or by following, and is shown as it is now. `
+    + 'Undo in that frame (Ctrl Z) brings back what you painted.');
+});
+
+// Paints what the server finds from a box or from scribbles.
+const find = doing(async (values) => {
+  const number = frame, { id } = painter;
+  isLooking = true;
+  hint();
+  try {
+    await listed;
+    await store.settle();
+    const found = await api.outline({ frame: number, object: id, ...values });
+    if (number !== painter.number) return;
+    const count = painter.takeMask(found, id);
+    say(`${objects.chosen().name} has ${count} pixels in frame ${number}. Scribble, brush and eraser correct it; Control Z undoes it.`);
+  } finally {
+    isLooking = false;
+    hint();
+  }
+});
 
 async function openProject() {
   project = await api.get('project');
@@ -93,7 +141,12 @@ async function openProject() {
 
 $('leave').onclick = doing(async () => {
   await store.settle();
+  project = null;
   await api.send('POST', 'close');
+  await leave();
+});
+
+async function leave() {
   pause();
   project = null;
   $('editor').hidden = true;
@@ -101,7 +154,7 @@ $('leave').onclick = doing(async () => {
   $('title').textContent = $('saved').textContent = '';
   document.title = 'vos_jax studio';
   await start.show();
-});
+}
 
 // ---- frames
 
@@ -113,9 +166,9 @@ async function show(number) {
   $('waiting').hidden = count > 0;
   if (!count) return;
   try {
-    const [bitmap, labels] = await Promise.all([store.pictures.get(frame), store.masks.get(frame)]);
+    const [bitmap, held] = await Promise.all([store.pictures.get(frame), store.masks.get(frame)]);
     if (ticket !== asked) return;
-    painter.load(frame, bitmap, labels);
+    painter.load(frame, bitmap, held);
     objects.showCounts();
   } catch (error) {
     if (ticket === asked && error.status !== 404) complain(error);
@@ -198,7 +251,12 @@ function take(now) {
   showModel(now);
   // How fine depends on the device, which is known once the model is loaded.
   if (project && !$('size').dataset.chosen) $('size').value = project.sizes.includes(now.short_side) ? now.short_side : 0;
-  if (!project || !now.project) return;
+  if (project && now.project?.name !== project.name) {
+    complain(new Error('The video was closed in another tab.'));
+    doing(now.project ? openProject : leave)();
+    return;
+  }
+  if (!project) return;
   const { job, last } = now;
   timeline.update(now.project, job);
   timeline.show(frame);
@@ -273,13 +331,24 @@ function showResults() {
   $('results').lastElementChild.scrollIntoView({ block: 'nearest' });
 }
 
+// How an object is marked, by tool.
+const FIRST = {
+  box: (name) => `Draw a box around ${name}; it is found by itself. Then correct it by scribbles or brush.`,
+  scribble: (name) => `Scribble on ${name}; with Shift or the right button on what it is not.`,
+  brush: (name) => `Paint over ${name} in this frame; a box (R) around it is quicker.`,
+  eraser: (name) => `Erase what is not ${name}.`,
+  polygon: (name) => `Click around ${name}, corner by corner.`,
+  fill: (name) => `Click into a closed outline to make it ${name}.`,
+};
+
 // What to do next, in one line, and the step it belongs to.
 function hint() {
   if (!project || !status?.project) return;
   const { reading, frames, expected, masked, given } = status.project, job = status.job;
   const name = objects.chosen()?.name ?? 'the object';
-  let step = 1, text = `<b>Paint over ${escape(name)}</b> in this frame. Outline it with the polygon, or fill a closed outline.`;
-  if (painter.points.length) text = 'Click around the object; <b>click the first point, or Enter</b>, to close. Backspace takes a point back.';
+  let step = 1, text = FIRST[painter.tool](`<b>${escape(name)}</b>`);
+  if (isLooking) text = 'Looking for the outline…';
+  else if (painter.points.length) text = 'Click around the object; <b>click the first point, or Enter</b>, to close. Backspace takes a point back.';
   else if (job?.kind === 'track') { step = 2; text = 'Following… <b>Stop</b> (Esc) where it goes wrong, correct that frame, and follow again.'; }
   else if (job?.kind === 'save') { step = 4; text = 'Saving masks and video…'; }
   else if (!$('results').hidden) { step = 4; text = '<b>Saved.</b> Watch or download it at the right; what you paint from now on is in the next one.'; }
@@ -322,7 +391,7 @@ const save = doing(async () => {
 
 const wipe = doing(async () => {
   await store.settle();
-  await fetch(`api/masks/${frame}`, { method: 'DELETE' });
+  await api.send('DELETE', `masks/${frame}`, {}, (await store.masks.get(frame)).version);
   store.masks.forget(frame);
   painter.forgetSteps(frame);
   await poll();
@@ -347,6 +416,7 @@ const showHelp = () => { $('keys').showModal(); $('keys').scrollTop = 0; };
 $('help').onclick = showHelp;
 
 const tool = (name) => () => { painter.setTool(name); toolbar.update(); hint(); };
+const replay = (way) => () => { painter[way](); say(way === 'undo' ? 'Undone' : 'Redone'); };
 const radius = (factor) => () => { painter.setRadius(Math.max(painter.radius + Math.sign(factor - 1), Math.round(painter.radius * factor))); toolbar.update(); };
 
 function toggleMasks() {
@@ -357,15 +427,16 @@ function toggleMasks() {
 }
 
 const KEYS = [
+  ['r', 'R', 'box around an object', tool('box')], ['c', 'C', 'scribble on it (Shift: beside it)', tool('scribble')],
   ['b', 'B', 'brush', tool('brush')], ['e', 'E', 'eraser (or right mouse button)', tool('eraser')],
   ['p', 'P', 'polygon', tool('polygon')], ['f', 'F', 'fill', tool('fill')],
   ['[', '[', 'smaller brush', radius(1 / 1.25)], [']', ']', 'larger brush', radius(1.25)],
-  ['ctrl+z', 'Ctrl Z', 'undo', () => painter.undo()], ['ctrl+shift+z', 'Ctrl Shift Z', 'redo', () => painter.redo()],
-  ['ctrl+y', null, '', () => painter.redo()],
+  ['ctrl+z', 'Ctrl Z', 'undo', replay('undo')], ['ctrl+shift+z', 'Ctrl Shift Z', 'redo', replay('redo')],
+  ['ctrl+y', null, '', replay('redo')],
   ['Enter', 'Enter', 'close the polygon', () => painter.closePolygon()], ['Backspace', 'Backspace', 'take a point back', () => painter.points.length && painter.undo()],
   ['n', 'N', 'new object', () => objects.add()], ['1', '1 … 9', 'choose an object', null],
   ['t', 'T', 'follow forwards', () => track(false)], ['shift+t', 'Shift T', 'follow backwards', () => track(true)],
-  ['Escape', 'Esc', 'stop; drop the polygon', () => { if (!painter.cancel() && status?.job) stop(); hint(); }],
+  ['Escape', 'Esc', 'stop; drop box or polygon', () => { if (!painter.cancel() && status?.job) stop(); hint(); }],
   ['s', 'S', 'save masks and video', save],
   [' ', 'Space', 'play, pause', play], ['ArrowLeft', '← or ,', 'frame before', () => move(-1)], ['ArrowRight', '→ or .', 'next frame', () => move(1)],
   [',', null, '', () => move(-1)], ['.', null, '', () => move(1)],
@@ -383,7 +454,11 @@ document.addEventListener('keydown', (event) => {
   const isButton = event.target.closest?.('button, a, select, input');
   if (isButton && [' ', 'Enter'].includes(event.key)) return undefined;
   if (event.target.closest?.('select, input') && /^(Arrow|Home|End|Page)/.test(event.key)) return undefined;
-  if (/^[1-9]$/.test(event.key) && !event.ctrlKey && !event.metaKey) return objects.chooseAt(Number(event.key) - 1);
+  if (/^[1-9]$/.test(event.key) && !event.ctrlKey && !event.metaKey) {
+    objects.chooseAt(Number(event.key) - 1);
+    hint();
+    return say(`${objects.chosen()?.name} is chosen`);
+  }
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const shifted = event.shiftKey && (event.key.length > 1 || /[a-z]/.test(key));
   const name = `${event.ctrlKey || event.metaKey ? 'ctrl+' : ''}${shifted ? 'shift+' : ''}${key}`;

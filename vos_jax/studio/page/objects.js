@@ -16,7 +16,7 @@ export class Objects {
     this.list = list;
     this.colours = colours;
     this.painter.setColours(list);
-    this.choose(list[0]?.id ?? 1);
+    this.choose(list.some((one) => one.id === this.painter.id) ? this.painter.id : list[0]?.id ?? 1);
   }
 
   chosen() { return this.list.find((one) => one.id === this.painter.id); }

@@ -4,11 +4,16 @@ import * as draw from './labels.js';
 const UNDO = 60;
 
 export class Painter {
-  // `onChange(number, labels)` is called after each change that a person made.
-  constructor(elements, onChange) {
+  // `onChange(number, held)` is called after each change that a person made; `onHint(values)` with a box or with
+  // scribbles, for which the server finds the object.
+  constructor(elements, onChange, onHint) {
     Object.assign(this, elements);  // pictures, stage, picture, mask, drawing
     this.onChange = onChange;
-    this.tool = 'brush';
+    this.onHint = onHint;
+    this.tool = 'box';
+    this.corner = null;
+    this.lines = [];
+    this.lineDown = false;
     this.radius = 10;
     this.id = 1;
     this.opacity = 0.5;
@@ -21,6 +26,7 @@ export class Painter {
     this.steps = new Map();
     this.solid = new Uint32Array(256);
     this.table = new Uint32Array(256);
+    this.drawing.className = this.tool;
     this.listen();
     new ResizeObserver(() => this.fit()).observe(this.stage);
   }
@@ -35,7 +41,8 @@ export class Painter {
     this.labels = new Uint8Array(width * height);
     this.steps.clear();
     this.number = null;
-    this.points = [];
+    this.id = 0;
+    this.drop();
     this.zoom = 1;
     this.radius = Math.max(3, Math.round(Math.min(height, width) / 24));
     this.fit();
@@ -56,12 +63,11 @@ export class Painter {
     if (this.number !== null) this.render();
   }
 
-  // Shows a frame; labels are copied.
-  load(number, bitmap, labels) {
-    if (number !== this.number) {
-      this.points = [];
-      this.penDown = false;
-    }
+  // Shows a frame; the labels of `held` are copied.
+  load(number, bitmap, held) {
+    if (number !== this.number) this.drop();
+    const { labels } = held;
+    this.held = held;
     this.number = number;
     this.drawing.dataset.frame = number;
     this.labels = labels ? labels.slice() : new Uint8Array(this.width * this.height);
@@ -71,6 +77,12 @@ export class Painter {
   }
 
   forgetSteps(number) { this.steps.delete(number); }
+
+  // What was painted on a mask that is no longer there: one undo away.
+  keep(number, mine, theirs) {
+    const now = theirs ?? new Uint8Array(mine.length), area = [0, 0, this.width, this.height];
+    this.steps.set(number, { undo: [{ area, old: mine, now }], redo: [] });
+  }
 
   render(rectangle = [0, 0, this.width, this.height]) {
     const [left, top, right, bottom] = rectangle;  // contours change one pixel further out
@@ -104,8 +116,7 @@ export class Painter {
 
   setTool(tool) {
     this.tool = tool;
-    this.points = [];
-    this.penDown = false;
+    this.drop();
     this.drawing.className = tool;
     this.sketch();
   }
@@ -130,8 +141,32 @@ export class Painter {
     steps.undo.push({ area, old, now });
     if (steps.undo.length > UNDO) steps.undo.shift();
     steps.redo = [];
+    this.changed(area);
+  }
+
+  changed(area) {
     this.render(area);
-    this.onChange(this.number, this.labels.slice());
+    this.held.labels = this.labels.slice();
+    this.onChange(this.number, this.held);
+  }
+
+  // Paints an object's mask, found[i] = 1 inside; pixels of other objects stay. Gives the pixels it has now.
+  takeMask(found, id) {
+    let count = 0;
+    this.change(() => {
+      let [left, top, right, bottom] = [this.width, this.height, 0, 0];
+      for (let y = 0, i = 0; y < this.height; y++) {
+        for (let x = 0; x < this.width; x++, i++) {
+          const old = this.labels[i], now = old && old !== id ? old : found[i] * id;
+          count += now === id;
+          if (now === old) continue;
+          this.labels[i] = now;
+          [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x + 1), y + 1];
+        }
+      }
+      return left < right && [left, top, right, bottom];
+    });
+    return count;
   }
 
   stepsOf(number) {
@@ -144,6 +179,7 @@ export class Painter {
   redo() { this.replay('redo', 'undo', 'now'); }
 
   replay(from, to, part) {
+    this.lines = [];
     if (from === 'undo' && this.points.length) {
       this.points.pop();
       this.sketch();
@@ -153,8 +189,7 @@ export class Painter {
     if (!step) return;
     draw.paste(this.labels, this.width, step.area, step[part]);
     steps[to].push(step);
-    this.render(step.area);
-    this.onChange(this.number, this.labels.slice());
+    this.changed(step.area);
   }
 
   closePolygon() {
@@ -165,12 +200,43 @@ export class Painter {
   }
 
   cancel() {
-    const had = this.points.length > 0 || this.penDown;
-    this.points = [];
-    this.penDown = false;
+    const had = this.points.length > 0 || this.penDown || this.lineDown || this.corner !== null;
+    this.drop();
     this.sketch();
     return had;
   }
+
+  // Forgets what is not yet drawn.
+  drop() {
+    this.points = [];
+    this.corner = null;
+    this.lines = [];
+    this.penDown = this.lineDown = false;
+  }
+
+  closeBox(to) {
+    const [left, top] = this.corner, [right, bottom] = to;
+    this.corner = null;
+    this.lines = [];
+    if (Math.min(Math.abs(right - left), Math.abs(bottom - top)) >= 2) this.onHint({ box: [left, top, right, bottom] });
+    this.sketch();
+  }
+
+  // A scribble is sent with those before it: what one of them says stays said.
+  beginLine(at, inside) {
+    if (this.lineId !== this.id) this.lines = [];
+    this.lineId = this.id;
+    this.lines.push({ inside, points: [at] });
+    this.lineDown = true;
+  }
+
+  endLine() {
+    this.lineDown = false;
+    this.onHint({ scribbles: this.lines, radius: this.lineRadius() });
+    this.sketch();
+  }
+
+  lineRadius() { return Math.max(1, this.radius / 5); }
 
   // ---- pointer
 
@@ -182,9 +248,12 @@ export class Painter {
   listen() {
     const canvas = this.drawing;
     let before = null, area = null, last = null, id = 0;
-    const end = () => {
+    const end = (event) => {
       if (before) this.finish(before, area);
       before = null;
+      if (this.byKeys) return;
+      if (this.corner) this.closeBox(this.place(event));
+      if (this.lineDown) this.endLine();
     };
     canvas.addEventListener('pointerdown', (event) => {
       if (this.number === null || event.button === 1) return;
@@ -193,6 +262,11 @@ export class Painter {
       if (this.tool === 'fill' && !erase) return this.change(() => draw.fill(this.labels, this.width, this.height, at, this.id));
       if (this.tool === 'polygon' && !erase) return this.addPoint(at);
       canvas.setPointerCapture(event.pointerId);
+      if (this.tool === 'box' && !erase) {
+        this.corner = at;
+        return undefined;
+      }
+      if (this.tool === 'scribble') return this.beginLine(at, !erase && !event.shiftKey);
       before = this.labels.slice();
       id = erase ? 0 : this.id;
       last = at;
@@ -202,6 +276,7 @@ export class Painter {
     });
     canvas.addEventListener('pointermove', (event) => {
       this.pointer = this.place(event);
+      if (this.lineDown && !this.byKeys) this.lines.at(-1).points.push(this.pointer);
       if (before) {
         for (const one of event.getCoalescedEvents?.() ?? [event]) {
           const at = this.place(one);
@@ -231,8 +306,11 @@ export class Painter {
       this.sketch();
     });
     canvas.addEventListener('blur', () => {
-      if (this.byKeys) this.pointer = null;
-      this.byKeys = this.penDown = false;
+      if (this.byKeys) {
+        this.pointer = null;
+        this.cancel();
+      }
+      this.byKeys = false;
       this.sketch();
     });
   }
@@ -253,6 +331,7 @@ export class Painter {
       const step = (event.shiftKey ? 1 : 8) / Math.min(1, this.scale), [dx, dy] = moves[event.key], from = this.pointer;
       this.pointer = [Math.min(this.width, Math.max(0, from[0] + step * dx)), Math.min(this.height, Math.max(0, from[1] + step * dy))];
       if (this.penDown) this.dab(from, this.pointer);
+      if (this.lineDown) this.lines.at(-1).points.push(this.pointer);
       this.sketch();
       return true;
     }
@@ -262,6 +341,12 @@ export class Painter {
     else if (this.tool === 'polygon') {
       if (last && last[0] === this.pointer[0] && last[1] === this.pointer[1]) this.closePolygon();
       else this.addPoint([...this.pointer]);
+    } else if (this.tool === 'box') {
+      if (this.corner) this.closeBox(this.pointer);
+      else this.corner = this.pointer;
+    } else if (this.tool === 'scribble') {
+      if (this.lineDown) this.endLine();
+      else this.beginLine(this.pointer, !event.shiftKey);
     } else {
       this.penDown = !this.penDown;
       if (this.penDown) this.dab(this.pointer, this.pointer);
@@ -291,20 +376,29 @@ export class Painter {
         context.stroke();
       }
     }
-    if (!this.points.length) return;
-    const path = [...this.points, ...(this.pointer ? [this.pointer] : [])];
-    for (const [colour, width] of [['#000', 3 * line], ['#fff', 1.4 * line]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.beginPath();
-      path.forEach(([x, y], index) => (index ? context.lineTo(x, y) : context.moveTo(x, y)));
-      context.stroke();
+    if (this.corner && this.pointer) {
+      const [[x0, y0], [x1, y1]] = [this.corner, this.pointer];
+      this.trace(context, [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]], line);
     }
+    for (const { inside, points } of this.lines) this.trace(context, points, line * 1.5, inside ? '#fff' : '#ff5252');
+    if (!this.points.length) return;
+    this.trace(context, [...this.points, ...(this.pointer ? [this.pointer] : [])], line);
     context.fillStyle = '#fff';
     this.points.forEach(([x, y], index) => {
       context.beginPath();
       context.arc(x, y, (index ? 3 : 5) * line, 0, 2 * Math.PI);
       context.fill();
     });
+  }
+
+  // A line that is seen on any ground.
+  trace(context, path, line, inner = '#fff') {
+    for (const [colour, width] of [['#000', 3 * line], [inner, 1.4 * line]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = width;
+      context.beginPath();
+      path.forEach(([x, y], index) => (index ? context.lineTo(x, y) : context.moveTo(x, y)));
+      context.stroke();
+    }
   }
 }

@@ -58,7 +58,7 @@ export class Start {
   async take(file) {
     if (this.isBusy) return;
     if (file.size > this.library.max_upload_bytes) {
-      this.onError(new Error(`${file.name}: larger than ${size(this.library.max_upload_bytes)}; start the studio with it: python -m vos_jax.studio VIDEO`));
+      this.onError(new Error(`${file.name}: larger than ${size(this.library.max_upload_bytes)}; start the studio with it: vos-studio VIDEO`));
       return;
     }
     const bar = $('upload');
@@ -76,7 +76,7 @@ export class Start {
       $('file').value = '';
       this.isBusy = false;
     }
-    await this.open({ video, uploaded: true });
+    await this.open({ video });
   }
 }
 

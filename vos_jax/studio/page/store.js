@@ -30,9 +30,10 @@ class Cache {
 }
 
 export class Store {
-  // `onSaving(count, error)` tells how many changed masks are not with the server yet.
-  constructor(onSaving) {
-    this.onSaving = onSaving;
+  // `onSaving(count, error)` tells how many changed masks are not with the server yet; `onStale(number, labels)`
+  // gets a mask that was painted on one that is no longer there; `ready()` resolves when masks may be sent.
+  constructor(onSaving, onStale, ready) {
+    Object.assign(this, { onSaving, onStale, ready });
     this.waiting = new Map();
     this.sending = null;
     this.clear(0);
@@ -46,10 +47,10 @@ export class Store {
     this.masks = new Cache(api.mask, 4 * room);
   }
 
-  // Takes a changed mask; the newest of each frame is sent, one at a time.
-  change(number, labels) {
-    this.masks.set(number, labels);
-    this.waiting.set(number, labels);
+  // Takes a changed mask, { labels, version }; the newest of each frame is sent, one at a time.
+  change(number, held) {
+    this.masks.set(number, held);
+    this.waiting.set(number, held);
     this.sending ??= this.send();
     this.onSaving(this.waiting.size);
   }
@@ -61,12 +62,20 @@ export class Store {
 
   async send() {
     while (this.waiting.size) {
-      const [number, labels] = this.waiting.entries().next().value;
+      await this.ready();
+      const [number, held] = this.waiting.entries().next().value, { labels } = held;
       try {
-        await api.putMask(number, labels);
-        if (this.waiting.get(number) === labels) this.waiting.delete(number);
+        held.version = await api.putMask(number, held);
+        if (held.labels === labels && this.waiting.get(number) === held) this.waiting.delete(number);
         this.onSaving(this.waiting.size);
       } catch (error) {
+        if (error.status === 409) {
+          this.waiting.delete(number);
+          this.masks.forget(number);
+          this.onSaving(this.waiting.size);
+          this.onStale(number, held.labels);
+          continue;
+        }
         this.onSaving(this.waiting.size, error);
         if (!(error instanceof api.Lost) && error.status !== 507) {  // it will not be taken later either
           this.waiting.delete(number);

@@ -1,6 +1,6 @@
 // The line of frames: where masks are, where one was painted, how far the work is.
 
-const COLOURS = { none: '#39444f', found: '#2e9e62', painted: '#ffd43b', now: '#ffffff' };
+const COLOURS = { none: '#39444f', found: '#36b870', painted: '#ffd43b', now: '#ffffff' };
 
 export class Timeline {
   constructor(canvas, slider, output) {

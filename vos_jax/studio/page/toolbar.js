@@ -1,6 +1,8 @@
 // The buttons of the tools, and the list of keys.
 
 const TOOLS = [
+  ['box', 'Box', 'R', 'M4 6h16v12H4zM4 6h.01M20 6h.01M20 18h.01M4 18h.01'],
+  ['scribble', 'Scribble', 'C', 'M4 17c3-9 5-12 7-11s-4 9-2 10 6-8 8-7-3 6-1 7 3-1 4-3'],
   ['brush', 'Brush', 'B', 'M14 6l4 4-7 7-4-4zM7 13c-3 0-3 3-3 5 2 0 6 0 7-1M15 5l2-2 4 4-2 2'],
   ['eraser', 'Eraser', 'E', 'M4 15l9-9 7 7-7 7H8zM9 10l7 7M8 20h12'],
   ['polygon', 'Polygon', 'P', 'M5 8l8-4 7 7-3 8-10 1zM5 8h.01M13 4h.01M20 11h.01M17 19h.01M7 20h.01'],
