@@ -72,7 +72,7 @@ REFUSED = {
     'a project outside': ('POST', 'api/open', {'project': '../..'}, 400, 'outside of'),
     'a page as video': ('PUT', 'api/upload/a.html', b'<script>', 400, 'no video'),
     'no video': ('PUT', 'api/upload/a.mp4', b'no video at all', 400, 'a.mp4: not a video'),
-    'a video too large': ('PUT', 'api/upload/a.mp4', bytes(2 << 20), 413, 'larger than 1 MB'),
+    'a video too large': ('PUT', 'api/upload/a.mp4', bytes(2 << 20), 413, 'or --max_upload_mb'),
 }
 
 

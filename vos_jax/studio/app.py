@@ -180,13 +180,14 @@ def _route(method, path, function, form=None):
 
     async def endpoint(request):
         studio = request.app.state.studio
-        values = {'show': 'show' in request.query_params, **request.path_params}
-        if method in ('PUT', 'DELETE'):
-            values['seen'] = requests.read_version(request)
+        values = {}
         if form is bytes:
             values['body'] = await requests.read_body(request, math.prod(studio.needed().size))
         elif form is not None:
-            values |= await requests.read_json(request, form)
+            values = await requests.read_json(request, form)
+        values |= {'show': 'show' in request.query_params, **request.path_params}
+        if method in ('PUT', 'DELETE'):
+            values['seen'] = requests.read_version(request)
         result = await run_in_threadpool(function, studio, values)
         return result if isinstance(result, Response) else _json(result or {})
 
@@ -224,16 +225,11 @@ async def _upload(request):
     library = request.app.state.studio.library
     name, limit = request.path_params['name'], library.max_upload_bytes
     temporary = temporary_path(library.upload_path(name))
+    remedy = 'start the studio with the file, or --max_upload_mb'
     try:
         with open(temporary, 'wb') as file:
-            async for piece in request.stream():
-                if file.tell() + len(piece) > limit:
-                    raise Refused(
-                        413,
-                        f'larger than {limit >> 20} MB; start the studio with the file, or '
-                        '--max_upload_mb',
-                    )
-                file.write(piece)
+            async for part in requests.read_parts(request, limit, remedy):
+                file.write(part)
         await run_in_threadpool(_check_video, temporary, name)
         path = library.upload_path(name)  # still free: nothing waits from here to the renaming
         temporary.replace(path)

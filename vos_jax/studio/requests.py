@@ -42,13 +42,17 @@ async def read_json(request, form):
 
 async def read_body(request, limit):
     """The body, of up to so many bytes."""
-    parts, size = [], 0
+    return b''.join([part async for part in read_parts(request, limit)])
+
+
+async def read_parts(request, limit, remedy=_REMEDY):
+    """Yields the body as it comes."""
+    size = 0
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise Refused(413, f'the request has more than {limit} bytes')
-        parts.append(part)
-    return b''.join(parts)
+            raise Refused(413, f'the request has more than {limit} bytes; {remedy}')
+        yield part
 
 
 def read_version(request):
