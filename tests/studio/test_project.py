@@ -3,6 +3,7 @@
 import contextlib
 import json
 import zipfile
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -310,6 +311,22 @@ def test_the_later_of_two_writers_is_told(project):
     np.testing.assert_array_equal(project.mask(0), ONE)
     project.forget(0, project.version_of(ONE))
     assert project.mask(0) is None
+
+
+def test_of_writers_at_the_same_time_one_wins(project):
+    project.set_objects([new_object(n) for n in range(1, 9)])
+    seen = project.version_of(project.mask(0))
+
+    def write(number):
+        try:
+            return project.paint(0, number * ONE, seen) or number
+        except Refused:
+            return None
+
+    with futures.ThreadPoolExecutor(8) as threads:
+        (won,) = filter(None, threads.map(write, range(1, 9)))
+    np.testing.assert_array_equal(project.mask(0), won * ONE)
+    assert project.given == {0: [won]}
 
 
 def test_a_stale_list_erases_no_object(project):

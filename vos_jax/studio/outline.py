@@ -45,16 +45,17 @@ def outline(image, labels, number, *, box=None, scribbles=(), radius=3):
     around = _slices(drawn, labels.shape, _MARGIN)
     hints = np.full(labels.shape, cv2.GC_BGD, np.uint8)
     is_object = labels == number
-    if box is None and is_object.any():
-        hints[is_object] = cv2.GC_FGD
-        hints[around] = np.where(is_object[around], cv2.GC_PR_FGD, cv2.GC_PR_BGD)
-    else:
-        hints[around] = cv2.GC_PR_BGD if box is None else cv2.GC_BGD
-        hints[_slices(drawn, labels.shape, 0)] = cv2.GC_PR_FGD
     if box is not None:
+        hints[_slices(drawn, labels.shape, 0)] = cv2.GC_PR_FGD
         like_ground = _is_like_ground(image[around], hints[around] == cv2.GC_PR_FGD)
         hints[around] = np.where(like_ground, cv2.GC_PR_BGD, hints[around])
         hints[_is_core(drawn, labels.shape)] = cv2.GC_FGD
+    elif is_object.any():
+        hints[is_object] = cv2.GC_FGD
+        hints[around] = np.where(is_object[around], cv2.GC_PR_FGD, cv2.GC_PR_BGD)
+    else:
+        hints[around] = cv2.GC_PR_BGD
+        hints[_slices(drawn, labels.shape, 0)] = cv2.GC_PR_FGD
     if not np.any(hints == cv2.GC_BGD):  # something must be outside
         rim = 1 + min(labels.shape) // 50
         hints[:rim] = hints[-rim:] = hints[:, :rim] = hints[:, -rim:] = cv2.GC_BGD

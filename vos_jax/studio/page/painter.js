@@ -76,12 +76,12 @@ export class Painter {
     this.sketch();
   }
 
-  forgetSteps(number) { this.steps.delete(number); }
+  forgetSteps(number) { if (!this.steps.get(number)?.isKept) this.steps.delete(number); }
 
   // What was painted on a mask that is no longer there: one undo away.
   keep(number, mine, theirs) {
     const now = theirs ?? new Uint8Array(mine.length), area = [0, 0, this.width, this.height];
-    this.steps.set(number, { undo: [{ area, old: mine, now }], redo: [] });
+    this.steps.set(number, { undo: [{ area, old: mine, now }], redo: [], isKept: true });
   }
 
   render(rectangle = [0, 0, this.width, this.height]) {
