@@ -7,7 +7,6 @@ temporary name and renames; what it does not see, a damaged, renamed or half-cop
 record does.
 """
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
