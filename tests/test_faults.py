@@ -181,7 +181,9 @@ OUTPUTS = {
 }
 
 
-@pytest.mark.parametrize('kind', named(OUTPUTS, slow=('a link to itself', 'below proc')))
+@pytest.mark.parametrize(
+    'kind', named(OUTPUTS, slow=('a link to itself', 'a long name', 'below proc'))
+)
 @pytest.mark.parametrize('name', named(COMMANDS))
 def test_an_output_that_cannot_be_written_is_one_line(inputs, tmp_path, name, kind):
     (tmp_path / 'file').write_text('of the user')

@@ -161,3 +161,21 @@ def _nested(depth):
     for _ in range(depth):
         value = [value]
     return value
+
+
+@st.composite
+def damaged_files(draw, files):
+    """Files, {name: bytes}, of which one is damaged, lost, empty or in the place of another."""
+    names, files = sorted(files), dict(files)
+    name = draw(st.sampled_from(names))
+    what = draw(st.sampled_from(('bytes', 'bytes', 'bytes', 'drop', 'empty', 'swap')))
+    if what == 'bytes':
+        files[name] = draw(damaged(files[name]))
+    elif what == 'drop':
+        del files[name]
+    elif what == 'empty':
+        files[name] = b''
+    else:
+        other = draw(st.sampled_from(names))
+        files[name], files[other] = files[other], files[name]
+    return files
