@@ -86,6 +86,31 @@ def test_shards_in_a_bucket_equal_local_ones_and_are_trained_from(davis, davis_p
         prepared.read_index(f'{place.url}/none')
 
 
+@pytest.mark.parametrize('of', ['folder', pytest.param('bucket', marks=pytest.mark.slow)])
+def test_staged_shards_are_copied_once_and_read(davis, davis_prepared, tmp_path, request, of):
+    root = davis_prepared
+    if of == 'bucket':
+        place = request.getfixturevalue('gcs')()
+        root, _ = prepare('davis2017', [davis], place.url)
+    settings = {'batch_size': 3, 'crop': (24, 32), 'min_pixels': 5}
+    settings |= {'sources': [{'root': str(root)}]}
+    stage = tmp_path / 'stage'
+    staged = read(DataSpec, settings | {'stage': str(stage)})
+    wanted = pipeline.BatchMaker(read(DataSpec, settings), seed=4)(0)
+    found = pipeline.BatchMaker(staged, seed=4)(0)
+    for name in wanted:
+        np.testing.assert_array_equal(found[name], wanted[name])
+    copies = sorted(stage.glob('davis2017-*/*train*'))
+    assert len(copies) == 3  # and nothing of val
+    times = [path.stat().st_mtime_ns for path in copies]
+    copies[0].write_bytes(copies[0].read_bytes()[:-1])
+    pipeline.BatchMaker(staged, seed=4)
+    assert copies[0].stat().st_mtime_ns > times[0]  # was cut
+    assert [path.stat().st_mtime_ns for path in copies[1:]] == times[1:]
+    maker = pipeline.BatchMaker(staged, seed=4)
+    assert {video.shard.parent for video in maker._sources.sequences[0]} == {copies[0].parent}
+
+
 class Copying:
     """A segmenter that gives each frame the masks of the first."""
 

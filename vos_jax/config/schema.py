@@ -125,6 +125,7 @@ class DataSpec(Spec):
     num_threads: Annotated[int, Range(1, 1024)] = 2  # per process
     prefetch: Annotated[int, Range(1, 1024)] = 4  # batches held ready per process
     cache_mb: Annotated[int, Range(0, 10**7)] = 0  # decoded frames and masks, per process
+    stage: str = ''  # local folder to which each host copies prepared shards first; '': none
     skip_broken: bool = False  # leave broken videos out, with a warning that counts them
 
     def check(self):

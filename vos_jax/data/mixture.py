@@ -11,7 +11,7 @@ from absl import logging
 from vos_jax.config.schema import value_at
 from vos_jax.data import layouts
 from vos_jax.data.roots import find_root
-from vos_jax.data.shards import prepared
+from vos_jax.data.shards import prepared, staging
 from vos_jax.errors import InputError
 from vos_jax.storage.paths import is_bucket
 
@@ -29,12 +29,13 @@ class Sources:
       seed: int, 0 or more.
       batch_size: elements of a step; counts only where weights change with the step.
       skip_broken: leaves out videos whose files do not fit together, and says how many.
+      stage: local folder to which prepared shards are copied first; '': none.
     """
 
-    def __init__(self, sources, seed, *, batch_size=1, skip_broken=False):
+    def __init__(self, sources, seed, *, batch_size=1, skip_broken=False, stage=''):
         self.names = tuple(source.name or source.root for source in sources)
         self.strides = tuple(source.stride for source in sources)
-        self.sequences = tuple(list_usable(source, skip_broken) for source in sources)
+        self.sequences = tuple(list_usable(source, skip_broken, stage) for source in sources)
         self._seed = seed
         self._phases = _phases(sources, batch_size)
         self._starts = [phase.start for phase in self._phases]
@@ -97,16 +98,17 @@ def _phases(sources, batch_size):
     return phases
 
 
-def list_usable(source, skip_broken=False):
+def list_usable(source, skip_broken=False, stage=''):
     """The videos of a data set of which every frame has a mask, as a tuple.
 
     Args:
       source: schema.Source.
       skip_broken: leaves out videos whose files do not fit together, and says how many.
+      stage: as for `Sources`.
     """
     broken = []
     on_broken = broken.append if skip_broken else None
-    found = layouts.require_masks(_list(source, on_broken), on_broken)
+    found = layouts.require_masks(_list(source, on_broken, stage), on_broken)
     name = source.name or source.root
     if broken:
         total = len(found) + len(broken)
@@ -116,11 +118,12 @@ def list_usable(source, skip_broken=False):
     return tuple(found)
 
 
-def _list(source, on_broken):
+def _list(source, on_broken, stage):
     source = dataclasses.replace(source, root=str(find_root(source.root)))
     # No layout holds an index of ours, so any config reads a prepared set by its root alone.
     if source.kind == 'prepared' or is_bucket(source.root) or prepared.is_prepared(source.root):
-        return prepared.prepared(source.root, source.split)
+        copy = functools.partial(staging.stage, target=stage) if stage else None
+        return prepared.prepared(source.root, source.split, copy)
     if source.kind == 'davis':
         return layouts.davis(
             source.root,

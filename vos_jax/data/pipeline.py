@@ -107,6 +107,7 @@ class BatchMaker:
             seed,
             batch_size=settings.batch_size,
             skip_broken=settings.skip_broken,
+            stage=settings.stage,
         )
         self._reader = Reader(settings.cache_mb)
         self._broken = set()

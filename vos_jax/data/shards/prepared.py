@@ -94,12 +94,14 @@ class PreparedSequence:
         return mask_files.decode_labels(data, self.mask_name(stem), self.size)
 
 
-def prepared(root, split):
+def prepared(root, split, stage=None):
     """Lists a split of a prepared data set. That its shards are whole is seen by their sizes.
 
     Args:
       root: folder that holds videos.json, or one above it where there is only one.
       split: such as 'train'.
+      stage: function of the folder, its index and the split that gives the folder of other copies
+        of the shards to read.
 
     Returns:
       PreparedSequences, in the order of their names.
@@ -108,6 +110,8 @@ def prepared(root, split):
     if split not in index['splits']:
         there = ', '.join(sorted(index['splits']))
         raise InputError(f"{folder}: no split '{split}' in it; splits there: {there}")
+    if stage:
+        folder = stage(folder, index, split)
     for shard in index['splits'][split]['shards']:
         check_shard_size(folder / shard['file'], shard['bytes'])
     return [_sequence(folder, video) for video in index['splits'][split]['videos']]
