@@ -1,11 +1,9 @@
 """DAVIS 2016 and 2017, as published (docs/data.md, "Trees")."""
 
-import dataclasses
 import functools
 
-from data_prep.builders.videos import DataSet, Video, settle_orientation
+from data_prep.builders.videos import DataSet, Video, settle_form, settle_orientation
 from vos_jax.data import lists
-from vos_jax.data import masks as mask_files
 from vos_jax.data.layouts import choose_resolution
 from vos_jax.data.listing import by_stem
 from vos_jax.errors import InputError
@@ -34,9 +32,10 @@ def list_split(tree, split, options, *, year):
             continue
         needs = tuple(frames)[:1] if split.startswith('test') else tuple(frames)
         videos.append(Video(video, frames, masks, needs=needs))
-    form, told = _form_of(videos, year)
-    videos = [dataclasses.replace(video, form=form) for video in videos]
-    problems += told
+    if year == '2016':  # one object: all ids are merged
+        videos = settle_form(videos, problems, of_ids='merged')
+    else:
+        videos = settle_form(videos, problems, '1 in place of 255, or take it as davis2016')
     return settle_orientation(videos, problems, tree, [(images, annotations)]), problems
 
 
@@ -60,27 +59,6 @@ def _find_resolution(tree, images):
         f'{", ".join(tree.sources)}: {images} has {", ".join(names) or "no folders"}; '
         'needed: 480p or one folder of frames, or name one as --resolution'
     )
-
-
-def _form_of(videos, year):
-    """(form of all masks, problems): 255 in the first release of 2016, ids in later ones.
-
-    The task of 2016 has one object, so that all ids are merged.
-    """
-    firsts = [next(iter(video.masks.values())) for video in videos if video.masks]
-    others = (file for video in videos for file in video.masks.values())
-    try:
-        is_binary = mask_files.is_binary(firsts, others)
-    except InputError as error:
-        return 'merged' if year == '2016' else 'ids', [str(error)]
-    if year == '2016':
-        return 'binary' if is_binary else 'merged', []
-    if is_binary:
-        return 'ids', [
-            f'{firsts[0]}: only 0 and 255 here and in all first masks, need object ids; write 1 in '
-            'place of 255, or take it as davis2016'
-        ]
-    return 'ids', []
 
 
 DAVIS2016 = DataSet(

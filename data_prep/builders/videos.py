@@ -140,6 +140,31 @@ def size_of(video):
     return frame_files.decode_size(file.read(), file, upright=video.upright)
 
 
+def settle_form(videos, problems, wanted='', of_ids='ids'):
+    """Videos of which each says the form of all masks of the set, 'binary' or `of_ids`.
+
+    Args:
+      videos: listed Videos.
+      problems: list of texts, to which what is wrong is added.
+      wanted: what must be written where the masks are binary; '': they may be.
+      of_ids: the form of masks of ids.
+    """
+    firsts = [next(iter(video.masks.values())) for video in videos if video.masks]
+    others = (file for video in videos for file in video.masks.values())
+    is_binary = False
+    try:
+        is_binary = mask_files.is_binary(firsts, others)
+    except InputError as error:
+        problems.append(str(error))
+    if is_binary and wanted:
+        problems.append(
+            f'{firsts[0]}: only 0 and 255 here and in all first masks, need object ids; write '
+            f'{wanted}'
+        )
+    form = 'binary' if is_binary and not wanted else of_ids
+    return [dataclasses.replace(video, form=form) for video in videos]
+
+
 def settle_orientation(videos, problems, tree=None, folders=()):
     """Videos of which each says whether its frames are turned; see layouts.settle_orientation.
 

@@ -1,6 +1,6 @@
 """YouTube-VOS 2018 and 2019, as published (docs/data.md, "Trees")."""
 
-from data_prep.builders.videos import DataSet, Object, Video, settle_orientation
+from data_prep.builders.videos import DataSet, Object, Video, settle_form, settle_orientation
 from vos_jax.data import layouts, lists
 from vos_jax.data.listing import by_stem
 from vos_jax.errors import InputError
@@ -39,6 +39,7 @@ def list_split(tree, split, options):
     problems += [
         f'{start}JPEGImages/{name}: not in meta.json' for name in sorted(listed - set(meta))
     ]
+    videos = settle_form(videos, problems, 'ids in place of 255')
     roots = [f'{one}/' if one else '' for one in tree.with_file('meta.json')]
     folders = [(f'{one}JPEGImages', f'{one}Annotations') for one in roots]
     return settle_orientation(videos, problems, tree, folders), problems

@@ -1,6 +1,7 @@
 """Data sets and results as people have them: what is scored is what they mean, or refused."""
 
 import csv
+import functools
 import json
 import shutil
 import zipfile
@@ -326,6 +327,26 @@ def test_one_mask_for_two_objects_is_refused(make_davis, draw, save_masks, tmp_p
     save_masks(tmp_path / 'out/dog', draw(5) * 255)
     with pytest.raises(InputError, match='shows one object, dog has 2; write ids'):
         score(protocol, tmp_path / 'out', form='binary')
+    with pytest.raises(InputError, match=r'value 255 is no object .*; write ids instead of it'):
+        score(protocol, tmp_path / 'out')
+
+
+@pytest.mark.parametrize('need_frames', [True, False])
+def test_youtube_vos_needs_ids_and_all_masks_that_are_scored(make_youtube, draw, need_frames):
+    root = make_youtube({'a': (draw(5), {1: 0})}, split='train', given_only=False)
+    paths = sorted((root / 'train/Annotations/a').iterdir())
+    load = functools.partial(protocols.load, 'youtube_vos_local', root, need_frames=need_frames)
+    if not need_frames:
+        shutil.rmtree(root / 'train/JPEGImages')
+    assert len(load().tasks[0].scored) == 4
+    mask = paths[3].read_bytes()
+    paths[3].unlink()
+    with pytest.raises(InputError, match=r'a/00015\.png: this annotation is missing'):
+        load()
+    paths[3].write_bytes(mask)
+    convert(paths, lambda mask: mask * 255)
+    with pytest.raises(InputError, match=r'a/00000\.png: only 0 and 255 here.*write ids instead'):
+        load()
 
 
 def test_one_mask_for_one_object_of_any_id(make_youtube, draw, save_masks, tmp_path):

@@ -154,6 +154,7 @@ def youtube_vos(root, split, *, all_frames=False, on_broken=None):
         sorted(videos),
         on_broken,
     )
+    found = settle_form(found, binary=False, remedy='write ids instead of 255')
     splits = [root / name for name in listing.folders_in(root)]
     others = folder_fits([(one / 'JPEGImages', one / 'Annotations') for one in splits])
     return settle_orientation(found, others, on_broken=on_broken)
@@ -228,7 +229,7 @@ def settle_form(found, binary, remedy='ask for binary masks, or write 1 instead 
       binary: it was asked for.
       remedy: what to do where it was not.
     """
-    first_masks = [sequence.masks[sequence.given[0]] for sequence in found]
+    first_masks = [sequence.masks[stem] for sequence in found for stem in sequence.given[:1]]
     others = (path for sequence in found for path in sequence.masks.values())
     if not mask_files.is_binary(first_masks, others):
         return found

@@ -37,7 +37,8 @@ def list_youtube(root: Path, split: str) -> list[layouts.Sequence]:
     """Lists a split of YouTube-VOS by its annotations and meta.json; frames are every fifth."""
     videos = lists.read_meta(root / split / 'meta.json')
     folder = root / split / 'Annotations'
-    return [_list_video(name, below(folder, name), videos[name]) for name in sorted(videos)]
+    found = [_list_video(name, below(folder, name), videos[name]) for name in sorted(videos)]
+    return layouts.settle_form(found, binary=False, remedy='write ids instead of 255')
 
 
 def hint_near(root: Path, content: str) -> str:

@@ -169,11 +169,10 @@ def _refuse_extra(labels, task, path):
         return
     ids = f'objects of {task.name}: {", ".join(map(str, task.ids)) or "none"}'
     if extra[0] == VOID:
-        has_ids = np.any((labels > 0) & (labels < VOID))
-        raise InputError(
-            f'{path}: value 255 is no object ({ids}); '
-            + ('leave it out with --extra-ids=drop' if has_ids else 'read it with --form=binary')
-        )
+        remedy = 'read it with --form=binary' if len(task.ids) == 1 else 'write ids instead of it'
+        if np.any((labels > 0) & (labels < VOID)):
+            remedy = 'leave it out with --extra-ids=drop'
+        raise InputError(f'{path}: value 255 is no object ({ids}); {remedy}')
     raise InputError(
         f'{path}: id {extra[0]} is no object ({ids}); correct it or leave it out with '
         '--extra-ids=drop'

@@ -270,7 +270,13 @@ def _local_task(sequence, categories, unseen):
     scored = {}
     for stem in sequence.required:
         present = tuple(i for i in ids if first[i] < order[stem])
-        if present and stem in sequence.masks:
+        if present and stem not in sequence.masks:
+            raise InputError(
+                f'{_mask_folder(sequence) / stem}.png: this annotation is missing, of a frame that '
+                f'meta.json names; without it {sequence.name} cannot be scored, copy the data set '
+                'again or leave it out with --videos'
+            )
+        if present:
             scored[stem] = present
     groups = None
     if unseen is not None:
