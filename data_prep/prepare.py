@@ -74,7 +74,8 @@ def find_data_set(name):
 def open_sources(data_set, sources, scratch):
     """Trees of files: one of all sources, or for still images one for each."""
     if data_set.name == 'static_images':
-        return [FileTree([source], scratch / str(i)) for i, source in enumerate(sources)]
+        scratches = [scratch and scratch / str(number) for number in range(len(sources))]
+        return [FileTree([source], own) for source, own in zip(sources, scratches)]
     return [FileTree(sources, scratch)]
 
 

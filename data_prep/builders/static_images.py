@@ -26,7 +26,10 @@ _by_stem = functools.partial(listing.by_stem, timed=False)
 def list_split(tree, split, options):
     """Photographs of one source; see DataSet."""
     del split, options
-    found = next(filter(None, (kind(tree) for kind in (_coco, _voc, _sbd, _pairs))), None)
+    try:
+        found = next(filter(None, (kind(tree) for kind in (_coco, _voc, _sbd, _pairs))), None)
+    except InputError as error:
+        return [], [str(error)]
     if found is None:
         raise InputError(
             f'{tree.sources[0]}: neither COCO (instances_*.json), VOC (SegmentationObject), SBD '

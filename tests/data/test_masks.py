@@ -153,6 +153,8 @@ def test_a_mask_of_another_size_names_both(tmp_path, draw):
     masks.write_labels(tmp_path / 'mask.png', draw('.1.', '.1.'))
     with pytest.raises(InputError, match=r'mask\.png: mask of size 3x2, its frame is 4x2'):
         masks.read_labels(tmp_path / 'mask.png', size=(2, 4))
+    with pytest.raises(InputError, match=r'its frame is 2x3; turn the mask'):
+        masks.read_labels(tmp_path / 'mask.png', size=(3, 2))
 
 
 def test_a_cut_file_is_named(tmp_path, rng):

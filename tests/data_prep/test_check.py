@@ -26,6 +26,14 @@ def test_nothing_is_wrong_with_whole_sets(davis, youtube_vos):
     assert problems_of('youtube_vos2018', youtube_vos) == []
 
 
+def test_photographs_are_checked(write_image):
+    for name in 'ab':
+        frame = write_image(f'ECSSD/images/{name}.png', np.zeros((16, 24, 3), np.uint8))
+        write_image(f'ECSSD/mask/{name}.png', np.full((16, 24), 255 * (name == 'a'), np.uint8))
+    (problem,) = problems_of('static_images', frame.parents[1])
+    assert 'ECSSD-b: no object in any of its 1 masks' in problem
+
+
 def test_numbers_are_compared_with_the_published_ones(davis):
     found = check.check(DAVIS, [str(davis)])
     lines, problems = check.format_table(DAVIS, found)

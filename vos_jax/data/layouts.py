@@ -168,6 +168,11 @@ def still_images(root, *, binary=False):
       binary: the masks hold only 0 and 255, as in most sets of salient objects; 255 is id 1.
     """
     images, annotations = Path(root) / 'images', Path(root) / 'masks'
+    if listing.is_folder(images) and (inner := listing.folders_in(images)):
+        raise InputError(
+            f'{images / inner[0]}: a folder among the images, which would be left out; move its '
+            'files up, or take `vos-prepare static_images`'
+        )
     masks = _list_files(annotations, ('.png',), timed=False)
     frames = _list_files(images, frame_files.SUFFIXES, timed=False)
     check_pairs(masks, frames, images)
@@ -390,8 +395,10 @@ def _find_resolution(images):
 def _list_files(folder, suffixes, timed=True):
     files = listing.list_files(folder, suffixes, timed=timed)
     if not files:
+        others = sorted(path.name for path in folder.iterdir() if not listing.is_hidden(path.name))
         raise InputError(
-            f'{folder}: no {" or ".join(suffixes)} files in it; copy this sequence again'
+            f'{folder}: no {" or ".join(suffixes)} files in it (found '
+            f'{", ".join(others[:2]) or "nothing"}); copy this sequence again'
         )
     return files
 

@@ -296,9 +296,10 @@ def _ids_of_colours(palette):
 
 def _check_size(labels, size, name):
     if labels.shape != tuple(size):
+        is_turned = labels.shape == tuple(size)[::-1]
+        remedy = 'turn the mask as its frame is' if is_turned else 'resize it by nearest neighbour'
         raise InputError(
-            f'{name}: mask of size {times(labels.shape)}, its frame is {times(size)}; '
-            'resize the mask by nearest neighbour'
+            f'{name}: mask of size {times(labels.shape)}, its frame is {times(size)}; {remedy}'
         )
 
 
