@@ -83,7 +83,11 @@ def _find_id_problems(video, labels, seen, has_ordered_ids):
     if not seen:
         return [f'{video.name}: no object in any of its {len(labels)} masks']
     ids = [item.id for item in seen]
-    problems = []
+    problems = [
+        f'{video.masks[stem]}: only 0 and 255 (void) in it, but ids in other masks of {video.name}'
+        for stem, mask in labels.items()
+        if mask.max() == VOID and not len(object_ids(mask))
+    ]
     if has_ordered_ids and ids != list(range(1, len(ids) + 1)):
         problems.append(f'{video.name}: ids out of order: {ids}, must be 1 to {len(ids)}')
     if video.objects is None:

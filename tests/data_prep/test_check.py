@@ -86,6 +86,11 @@ def smooth_a_mask(root):
     write_labels(root / 'Annotations/480p/a/00001.png', ramp.astype(np.uint8))
 
 
+def make_a_mask_void(root):
+    path = root / 'Annotations/480p/a/00001.png'
+    write_labels(path, np.where(read_labels(path) > 0, np.uint8(255), 0))
+
+
 def empty_all_masks(root):
     for path in (root / 'Annotations/480p/a').iterdir():
         write_labels(path, np.zeros((32, 48), np.uint8))
@@ -103,6 +108,7 @@ def empty_all_masks(root):
         (lose_all_frames, 'a: no frames'),
         (leave_out_an_id, 'a: ids out of order: [1, 3], must be 1 to 2'),
         (smooth_a_mask, 'a/00001.png: 200 different values'),
+        (make_a_mask_void, 'a/00001.png: only 0 and 255 (void) in it, but ids in other masks of a'),
         (empty_all_masks, 'a: no object in any of its 3 masks'),
     ],
 )
