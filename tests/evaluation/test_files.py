@@ -80,8 +80,9 @@ def test_numbers_that_mean_other_ids_than_their_colours_are_refused(
     save_masks(tmp_path / 'out/dog', draw(5, ids=(1, 2)))
     last = Image.open(tmp_path / 'out/dog/00003.png').convert('RGB')
     last.quantize(colors=3, dither=Image.Dither.NONE).save(tmp_path / 'out/dog/00003.png')
-    with pytest.raises(InputError, match=r'00003\.png: its palette is sorted anew'):
+    with pytest.raises(InputError, match=r'00003\.png: its palette is sorted anew.*--form=rgb'):
         score(protocol, tmp_path / 'out')
+    assert score(protocol, tmp_path / 'out', form='rgb') == {'dog': 1}
     convert([tmp_path / 'out/dog/00003.png'], lambda mask: white_first(mask == mask[0, 0]))
     with pytest.raises(InputError, match=r'00003\.png: black is not 0 .*--form=binary'):
         score(protocol, tmp_path / 'out')
@@ -232,6 +233,16 @@ def test_a_lost_mask_of_an_object_is_never_an_absent_object(make_davis, draw, tm
         score(protocol, tmp_path / 'out', form='objects')
 
 
+def test_the_folder_of_an_object_must_be_there(make_davis, draw, tmp_path):
+    labels = draw(5, ids=(1, 3))  # and none for 2, which is no object
+    protocol = protocols.load('davis2017', make_davis({'dog': labels}))
+    save_objects(tmp_path / 'out/dog', labels, (1, 3))
+    assert score(protocol, tmp_path / 'out', form='objects')
+    shutil.rmtree(tmp_path / 'out/dog/3')
+    with pytest.raises(InputError, match=r'dog/3: the folder of this object is missing'):
+        score(protocol, tmp_path / 'out', form='objects')
+
+
 def test_an_object_needs_no_mask_before_it_is_there(make_youtube, draw, tmp_path):
     labels = draw(5, ids=(1, 2))
     labels[:2] = np.where(labels[:2] == 2, 0, labels[:2])
@@ -297,10 +308,13 @@ def test_white_on_black_in_colour_is_scored_by_the_form_that_is_named(
 def test_masks_of_0_and_255_are_never_dropped_as_other_ids(make_davis, draw, save_masks, tmp_path):
     protocol = protocols.load('davis2017', make_davis({'dog': draw(5)}))
     save_masks(tmp_path / 'out/dog', draw(5) * 255)
-    with pytest.raises(InputError, match='would leave nothing; read them with --form=binary'):
+    with pytest.raises(InputError, match=r'drop leaves nothing .*; read them with --form=binary'):
         score(protocol, tmp_path / 'out', extra_ids='drop')
     with pytest.raises(InputError, match=r'value 255 is no object .*; read it with --form=binary'):
         score(protocol, tmp_path / 'out')
+    save_masks(tmp_path / 'out/dog', draw(5) * 100)
+    with pytest.raises(InputError, match=r'only the values 100 here.*; correct the ids'):
+        score(protocol, tmp_path / 'out', extra_ids='drop')
     np.save(tmp_path / 'dog.npy', draw(5) * 255)
     with pytest.raises(InputError, match='only 0 and 255 in it, need ids; write 1'):
         score(protocol, tmp_path, form='arrays', extra_ids='drop')
@@ -320,6 +334,13 @@ def test_results_that_are_numbered_from_another_frame_on_are_refused(
         path.rename(path.with_name(f'{int(path.stem) + first}.png'))
     with pytest.raises(InputError, match=r'out/dog: 5 masks from .* name each mask as its frame'):
         score(protocol, tmp_path / 'out')
+    names = [str(number + first) for number in range(5)]
+    np.savez(tmp_path / 'dog.npz', masks=draw(5), frames=names)
+    with pytest.raises(InputError, match=r'dog\.npz: 5 masks from .* name each mask as its frame'):
+        score(protocol, tmp_path, form='arrays')
+    np.save(tmp_path / 'dog.npy', draw(5))
+    with pytest.raises(InputError, match=r'dog\.npz: dog\.npy is there too; remove one'):
+        score(protocol, tmp_path, form='arrays')
 
 
 def test_one_mask_for_two_objects_is_refused(make_davis, draw, save_masks, tmp_path):

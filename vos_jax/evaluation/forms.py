@@ -6,13 +6,14 @@ what is not exactly of the named form is refused.
 
 import functools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vos_jax.data import listing, masks, pictures
 from vos_jax.errors import InputError
+from vos_jax.storage.names import as_number
 from vos_jax.storage.npz_files import read_npy, read_npz
 from vos_jax.storage.palette import PALETTE, VOID
 
@@ -84,6 +85,7 @@ def read_array(path: Path, stem: str, stems: tuple[str, ...], size: tuple[int, i
             f'{path}: {len(labels)} masks for {len(names)} frames; '
             'add their names as the array `frames` of an npz'
         )
+    check_shift(path, stems, names)
     found = listing.find_stem(stem, dict.fromkeys(names))
     if found is None:
         raise InputError(f'{path}: no mask named {stem}; add it')
@@ -94,10 +96,24 @@ def read_array(path: Path, stem: str, stems: tuple[str, ...], size: tuple[int, i
     return frame.astype(np.uint8)
 
 
+def check_shift(folder: Path, stems: Sequence[str], found: Sequence[str]) -> None:
+    """Refuses as many masks as frames that are numbered from another first frame on."""
+    frames, masks_of = ([as_number(stem) for stem in names] for names in (stems, found))
+    if len(frames) != len(masks_of) or None in frames + masks_of or frames[0] == masks_of[0]:
+        return
+    if frames[0] in masks_of or masks_of[0] in frames:
+        raise InputError(
+            f'{folder}: {len(found)} masks from {found[0]} to {found[-1]} for frames from '
+            f'{stems[0]} to {stems[-1]}; name each mask as its frame'
+        )
+
+
 def find_array(root: Path, name: str) -> Path:
-    """Gives the file of a sequence: `<name>.npz`, or `<name>.npy` where that is not there."""
-    path = root / f'{name}.npz'
-    return path if path.is_file() else root / f'{name}.npy'
+    """Gives the file of a sequence: `<name>.npz` or `<name>.npy`, which may not both be there."""
+    packed, plain = root / f'{name}.npz', root / f'{name}.npy'
+    if packed.is_file() and plain.is_file():
+        raise InputError(f'{packed}: {plain.name} is there too; remove one of them')
+    return packed if packed.is_file() else plain
 
 
 def _open_colours(path):
@@ -109,6 +125,8 @@ def _open_colours(path):
         )
     with pictures.opened(data, path, 'mask') as image:
         if image.mode == 'RGBA' and image.getextrema()[3] == (255, 255):
+            image = image.convert('RGB')
+        if image.mode == 'P':
             image = image.convert('RGB')
         if image.mode != 'RGB':
             raise InputError(

@@ -10,7 +10,6 @@ from vos_jax.data import listing, masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import forms
 from vos_jax.evaluation.protocols import Protocol, Task
-from vos_jax.storage.names import as_number
 from vos_jax.storage.palette import VOID
 
 FORMS = ('ids', 'binary', 'rgb', 'objects', 'arrays')
@@ -95,14 +94,14 @@ class Predictions:
                 f'others of {len(names)}); add its masks, each sequence of the split counts'
             )
         self._check_form(protocol)
-        if self.form == 'arrays':
-            return  # checked as they are read
         for task in protocol.tasks:
-            stems = task.scored if protocol.is_scored else task.sequence.required
+            stems = tuple(task.scored if protocol.is_scored else task.sequence.required)
             if self.form == 'objects':
                 self._check_objects(task, stems)
-            else:
+            elif self.form != 'arrays':  # these are checked as they are read
                 self._check_frames(task, stems)
+            if self.extra_ids == 'drop' and not task.merged:
+                self._check_drop(task, stems)
 
     def _check_form(self, protocol):
         """Refuses forms that could not show the objects, which would be scored as lost."""
@@ -113,14 +112,23 @@ class Predictions:
                 f'{len(several[0].ids)}; write ids, or a folder of masks for each object '
                 '(--form=objects)'
             )
-        if self.form == 'ids' and self.extra_ids == 'drop':
-            files = [self.files(task.name) for task in protocol.tasks]
-            firsts = [paths[0] for paths in files if paths]
-            if masks.is_binary(firsts, (path for paths in files for path in paths)):
-                raise InputError(
-                    f'{firsts[0]}: only 0 and 255 here and in all first masks, of which '
-                    '--extra-ids=drop would leave nothing; read them with --form=binary'
-                )
+
+    def _check_drop(self, task, stems):
+        """Refuses masks of which --extra-ids=drop leaves nothing; mostly it reads one of them."""
+        found = set()
+        for stem in stems:
+            labels = self._read_form(self.path(task.name, stem), task, stem)
+            found.update(np.unique(labels[labels > 0]).tolist())
+            if found & set(task.ids):
+                return
+        if found:
+            few = ', '.join(map(str, sorted(found)[:3]))
+            remedy = 'read them with --form=binary' if found == {VOID} else 'correct the ids'
+            raise InputError(
+                f'{self.path(task.name, stems[0])}: only the values {few} here and in the masks '
+                f'after it, of which --extra-ids=drop leaves nothing (objects of {task.name}: '
+                f'{", ".join(map(str, task.ids))}); {remedy}'
+            )
 
     def _has(self, name):
         if self.form == 'arrays':
@@ -128,10 +136,15 @@ class Predictions:
         return listing.is_folder(listing.below(self.root, name))
 
     def _check_objects(self, task, stems):
-        for object_id, (folder, files) in forms.list_objects(
-            listing.below(self.root, task.name)
-        ).items():
-            _check_shift(folder, task.sequence.stems, tuple(files))
+        found = forms.list_objects(listing.below(self.root, task.name))
+        for object_id in () if task.merged else task.shown_ids():
+            if object_id not in found:
+                raise InputError(
+                    f'{self.root / task.name / str(object_id)}: the folder of this object is '
+                    'missing; add its masks, empty ones where it is not seen'
+                )
+        for object_id, (folder, files) in found.items():
+            forms.check_shift(folder, task.sequence.stems, tuple(files))
             for stem in stems:
                 found = listing.find_stem(stem, files)
                 if found is None and object_id not in task.absent(stem):
@@ -139,7 +152,7 @@ class Predictions:
 
     def _check_frames(self, task, stems):
         files = _list_masks(listing.below(self.root, task.name))
-        _check_shift(self.root / task.name, task.sequence.stems, tuple(files))
+        forms.check_shift(self.root / task.name, task.sequence.stems, tuple(files))
         for stem in stems:
             path = self.path(task.name, stem)
             if listing.find_stem(stem, files) is None:
@@ -187,18 +200,6 @@ def _describe_foreign(root, protocol):
     )
 
 
-def _check_shift(folder, stems, found):
-    """Refuses as many masks as frames that are numbered from another first frame on."""
-    frames, masks_of = ([as_number(stem) for stem in names] for names in (stems, found))
-    if len(frames) != len(masks_of) or None in frames + masks_of or frames[0] == masks_of[0]:
-        return
-    if frames[0] in masks_of or masks_of[0] in frames:
-        raise InputError(
-            f'{folder}: {len(found)} masks from {found[0]} to {found[-1]} for frames from '
-            f'{stems[0]} to {stems[-1]}; name each mask as its frame'
-        )
-
-
 def _check_head(path, size, form):
     found = masks.read_size(path)
     if found != tuple(size):
@@ -206,9 +207,9 @@ def _check_head(path, size, form):
             f'{path}: mask of size {found[1]}x{found[0]}, its annotation is {size[1]}x{size[0]}; '
             'write masks in the size of the annotation'
         )
-    if form == 'ids' and masks.is_colour(path):
+    if form in ('ids', 'binary') and masks.is_colour(path):
         try:
-            masks.read_labels(path)
+            masks.read_labels(path, binary=form == 'binary')
         except InputError as error:
             if '--form' in str(error):  # white on black
                 raise

@@ -82,6 +82,13 @@ class Task:
             }
         return frozenset(range(256)) - present
 
+    def shown_ids(self) -> tuple[int, ...]:
+        """Ids of objects that are shown to a model: those of DAVIS may have gaps."""
+        if self.sequence.first_ids is not None:
+            return self.ids
+        shown = masks.object_ids(self.sequence.read_labels(self.sequence.given[0]))
+        return tuple(i for i in self.ids if i in shown)
+
     def read_given(self, stem: str) -> np.ndarray:
         """Reads what a model is shown at `stem`: u8[H, W], new ids."""
         return _merge(self.sequence.read_given(stem), self.merged)
