@@ -35,6 +35,7 @@ def test_frames_come_in_the_order_of_their_numbers(names):
         (['img7', 'img007'], 'img007 and img7 have the same number'),
         (['t1.25', 't1.5'], r't1\.5 and t1\.25 come in another order'),
         (['f_-1', 'f_0'], 'f_0 and f_-1 come in another order'),
+        (['08', '09', '0a', '10'], '0a and 08 come in another order as hexadecimal'),
         (['x', '1.25', '1.5'], r'1\.5 and 1\.25 come in another order'),
     ],
 )

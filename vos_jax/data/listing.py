@@ -17,6 +17,7 @@ from vos_jax.storage.names import as_number, encode_name, natural_key
 _LEFT_BEHIND = ('__MACOSX', '__pycache__', '@eaDir', 'lost+found', 'Thumbs.db', 'desktop.ini')
 # Numbers as decimals with a sign: a minus behind a letter or digit joins two parts of a name.
 _DECIMAL = re.compile(r'((?:(?<![^\W_])-)?\d+(?:\.\d+)?(?:e[-+]\d{1,3})?)')
+_HEXADECIMAL = re.compile('[0-9a-fA-F]+')
 _DIGITS = re.compile(r'(\d+)')
 
 
@@ -83,13 +84,20 @@ def in_time_order(stems, where):
     if all(as_number(stem) for stem in stems):
         return _sorted_by(stems, lambda stem: as_number(stem), where)
     ordered = _sorted_by(stems, lambda stem: _parts(stem, _DIGITS, int), where)
-    others = sorted(stems, key=lambda stem: _parts(stem, _DECIMAL, lambda text: as_number(text)[0]))
-    for one, other in zip(ordered, others):
-        if one != other:
-            raise InputError(
-                f'{where}: {one} and {other} come in another order as decimals or negative numbers '
-                'than as whole ones; rename all frames to numbers, as 00000, 00001'
-            )
+    keys = {
+        'decimals or negative numbers': lambda stem: _parts(
+            stem, _DECIMAL, lambda text: as_number(text)[0]
+        )
+    }
+    if all(_HEXADECIMAL.fullmatch(stem) for stem in stems):
+        keys['hexadecimal numbers'] = lambda stem: int(stem, 16)
+    for kind, key in keys.items():
+        for one, other in zip(ordered, sorted(stems, key=key)):
+            if one != other:
+                raise InputError(
+                    f'{where}: {one} and {other} come in another order as {kind} than as whole '
+                    'ones; rename all frames to numbers, as 00000, 00001'
+                )
     return ordered
 
 
