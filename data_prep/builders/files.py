@@ -119,11 +119,11 @@ class FileTree:
             self._add_folder(source)
         elif not source.exists():
             raise InputError(f'{source}: no such folder or archive; give the data set')
-        elif source.name.endswith('.zip'):
+        elif source.name.lower().endswith('.zip'):
             self._add_zip(source)
-        elif source.name.endswith('.tar'):
+        elif source.name.lower().endswith('.tar'):
             self._add_tar(source)
-        elif source.name.endswith(_PACKED_TARS):
+        elif source.name.lower().endswith(_PACKED_TARS):
             self._add_packed(source)
         else:
             raise InputError(f'{source}: neither a folder nor one of {", ".join(ARCHIVES)}')
@@ -159,7 +159,8 @@ class FileTree:
                     f'{path}: {info.filename} is encrypted or packed by an unknown method; unpack '
                     'the archive and give the folder'
                 )
-            self._put(info.filename, File(str(path), info.filename, size=info.file_size))
+            name = info.filename.replace('\\', '/')  # as some programs of Windows write it
+            self._put(name, File(str(path), info.filename, size=info.file_size))
 
     def _add_tar(self, path):
         with reading(path, 'a whole tar archive'):

@@ -290,6 +290,17 @@ def test_check_lists_what_is_wrong_with_names(tmp_path, unseen):
     assert 'owl: link to gone, which is missing' in problems
 
 
+def test_an_archive_of_another_system(tmp_path):
+    plant(tmp_path / 'set', TREE)
+    with zipfile.ZipFile(tmp_path / 'SET.ZIP', 'w') as archive:
+        for path in (p for p in (tmp_path / 'set').rglob('*') if p.is_file()):
+            info = zipfile.ZipInfo()
+            info.filename = str(path.relative_to(tmp_path)).replace('/', '\\')
+            archive.writestr(info, path.read_bytes())
+    made = [prepared('davis2017', tmp_path / name, 'train') for name in ('set', 'SET.ZIP')]
+    assert_same(*made)
+
+
 def test_links_in_archives_are_refused(tmp_path):
     with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
         info = tarfile.TarInfo('JPEGImages/480p/a/00000.jpg')
