@@ -82,6 +82,7 @@ class Predictions:
 
     def check(self, protocol: Protocol) -> None:
         """Finds missing sequences, missing frames and wrong sizes; reads heads of files only."""
+        listing.check_link(self.root)
         if not self.root.is_dir():
             raise InputError(f'{self.root}: no such folder; --results is a folder of masks')
         names = [task.name for task in protocol.tasks]

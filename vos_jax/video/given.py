@@ -101,6 +101,7 @@ def find_masks(path, video, chosen, *, binary=False):
     path = Path(path)
     if path.is_file():
         return GivenMasks({chosen.start: path}, tuple(video.size), binary, tuple(video.stored_size))
+    listing.check_link(path)
     if not path.is_dir():
         raise InputError(f'{path}: no such mask; --masks is a PNG or a folder of PNGs')
     numbered = {}

@@ -99,6 +99,7 @@ def open_video(path, rate=None):
     path = Path(path)
     if path.is_dir():
         return FrameFolder(path, _DEFAULT_RATE if rate is None else rate)
+    listing.check_link(path)
     if not path.is_file():
         raise InputError(f'{path}: no such video; name a video file or a folder of frames')
     if rate is not None:
@@ -307,9 +308,10 @@ class FrameFolder:
                 continue
             image = frame_files.read_frame(file)
             if image.shape[:2] != self.size:
+                is_turned = image.shape[1::-1] == self.size
                 raise InputError(
                     f'{file}: frame of {times(image.shape)}, the first is {times(self.size)}; '
-                    'scale the frames to one size'
+                    f'{"turn" if is_turned else "scale"} the frames to one size'
                 )
             yield Frame(number, file.stem, number / self.rate, image)
 
