@@ -25,20 +25,7 @@ from vos_jax.storage.names import parse_size
 
 CONFIGS = {'giel': 'configs/giel_resnet50.py', 'stm': 'configs/stm_resnet50.py'}
 SIZES = {'inference': '854x480', 'training': '384x384', 'cfbi_matching': '849x481'}
-COLUMNS = {
-    'part': ('part', ''),
-    'size': ('size', ''),
-    'objects': ('objects', 'd'),
-    'code': ('code', ''),
-    'ms': ('ms', '.1f'),
-    'best_ms': ('best', '.1f'),
-    'cpu_ms': ('CPU ms', '.1f'),
-    'first_s': ('first call s', '.1f'),
-    'peak_mb': ('peak MB', '.0f'),
-    'ratio': ('vos_jax is x as fast', '.2f'),
-    'cpu_ratio': ('by CPU time', '.2f'),
-    'difference': ('difference', ''),
-}
+COLUMNS = 'part size objects code ms best_ms cpu_ms first_s peak_mb ratio cpu_ratio difference'
 
 
 def alone(task, code, warm_up=1):

@@ -19,27 +19,8 @@ from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
 from vos_jax.storage.names import parse_size
 
-COLUMNS = {
-    'config': ('config', ''),
-    'dtype': ('dtype', ''),
-    'size': ('size', ''),
-    'objects': ('objects', 'd'),
-    'ms': ('ms/frame', '.1f'),
-    'best_ms': ('best', '.1f'),
-    'stream_ms': ('in segment()', '.1f'),
-    'cpu_ms': ('CPU ms', '.1f'),
-    'compile_s': ('compile s', '.1f'),
-    'peak_mb': ('peak MB', '.0f'),
-    'memory': ('memory', ''),
-}
-COMPARISON = {
-    **{key: COLUMNS[key] for key in ('config', 'dtype', 'size', 'objects', 'ms', 'cpu_ms')},
-    'rival': ('compared with', ''),
-    'rival_ms': ('ms/frame', '.1f'),
-    'rival_cpu_ms': ('CPU ms', '.1f'),
-    'ratio': ('ratio', '.2f'),
-    'cpu_ratio': ('CPU ratio', '.2f'),
-}
+COLUMNS = 'config dtype size objects ms best_ms stream_ms cpu_ms compile_s peak_mb memory'
+COMPARISON = 'config dtype size objects ms cpu_ms rival rival_ms rival_cpu_ms ratio cpu_ratio'
 
 
 # Frames that are read where the config sets no bound (STM), so that a memory can be full.
@@ -152,9 +133,7 @@ def main(argv):
                 function, wanted.config, wanted.dtype, size, num_objects, wanted.frames
             )
         )
-    print(measuring.describe(rows[0]['machine']))
-    measuring.print_table(rows, columns)
-    measuring.write_json(wanted.out, {'benchmark': 'inference', 'rows': rows})
+    measuring.report('inference', rows, columns, wanted.out)
 
 
 if __name__ == '__main__':

@@ -21,18 +21,7 @@ from vos_jax.ops import align, matching
 from vos_jax.storage.names import parse_size
 
 CHANNELS = 100
-COLUMNS = {
-    'code': ('code', ''),
-    'kind': ('matching', ''),
-    'dtype': ('dtype', ''),
-    'grid': ('grid', ''),
-    'objects': ('objects', 'd'),
-    'part': ('part', ''),
-    'ms': ('ms', '.1f'),
-    'best_ms': ('best', '.1f'),
-    'cpu_ms': ('CPU ms', '.1f'),
-    'added_mb': ('added MB', '.0f'),
-}
+COLUMNS = 'code kind dtype grid objects part ms best_ms cpu_ms added_mb'
 
 
 def make_inputs(kind, size, num_objects, seed=0):
@@ -130,9 +119,7 @@ def main(argv):
         settings = (kind, part, size, num_objects, wanted.runs)
         for function, more in codes:
             rows.append(measuring.in_own_process(function, *settings, *more))
-    print(measuring.describe(rows[0]['machine']))
-    measuring.print_table(rows, COLUMNS)
-    measuring.write_json(wanted.out, {'benchmark': 'matching', 'rows': rows})
+    measuring.report('matching', rows, COLUMNS, wanted.out)
 
 
 if __name__ == '__main__':

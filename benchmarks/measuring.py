@@ -133,25 +133,33 @@ def describe(figures):
     return text + ('' if load is None else f', load average {load:.1f}')
 
 
+def report(benchmark, rows, columns, out):
+    """Prints the machine and a table of rows, and writes them where a file is named."""
+    print(describe(rows[0]['machine']))
+    print_table(rows, columns)
+    write_json(out, {'benchmark': benchmark, 'rows': rows})
+
+
 def print_table(rows, columns):
-    """Prints rows of dicts.
+    """Prints some columns of rows.
 
     Args:
       rows: list of dicts; a missing value prints as '-'.
-      columns: dict of key -> (heading, format of its numbers).
+      columns: their names in one text, between spaces.
     """
-    cells = [[heading for heading, _ in columns.values()]]
-    for row in rows:
-        cells.append([_text(row.get(key), form) for key, (_, form) in columns.items()])
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    columns = columns.split()
+    cells = [[name.replace('_', ' ') for name in columns]]
+    cells += [[_text(name, row.get(name)) for name in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
     for line in cells:
         print('  '.join(cell.rjust(width) for cell, width in zip(line, widths)).rstrip())
 
 
-def _text(value, form):
-    if value is None:
-        return '-'
-    return format(value, form) if isinstance(value, (int, float)) else str(value)
+def _text(name, value):
+    if not isinstance(value, float):
+        return '-' if value is None else str(value)
+    digits = 0 if name.endswith('mb') else 1 if name.endswith(('ms', 'percent')) else 3
+    return f'{value:.{digits}f}'
 
 
 def write_json(path, figures):

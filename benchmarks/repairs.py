@@ -19,14 +19,7 @@ from vos_jax.storage.names import parse_size
 from vos_jax.training import step as steps
 from vos_jax.training.optimizer import make_optimizer
 
-COLUMNS = {
-    'config': ('config', ''),
-    'part': ('part', ''),
-    'repair': ('without', ''),
-    'ms': ('ms', '.1f'),
-    'cpu_ms': ('CPU ms', '.1f'),
-    'gain_percent': ('gain %', '.1f'),
-}
+COLUMNS = 'config part repair ms cpu_ms gain_percent'
 NUM_MEMORY = 5
 
 

@@ -23,16 +23,7 @@ from vos_jax.config.schema import Source
 from vos_jax.data.made_up import dataset
 from vos_jax.errors import InputError, run_main
 
-COLUMNS = {
-    'mesh': ('mesh', ''),
-    'batch': ('B', 'd'),
-    'steps_hz': ('steps/s', '.3f'),
-    'clips_hz': ('clips/s', '.2f'),
-    'efficiency': ('efficiency', '.2f'),
-    'stall': ('waits for data', '.1%'),
-    'cpu_s': ('CPU s/step', '.3f'),
-    'planned_mb': ('planned MB/device', '.0f'),
-}
+COLUMNS = 'mesh batch steps_hz clips_hz efficiency stall cpu_s planned_mb'
 
 
 def measure(spec, overrides, sizes, num_steps, per_device):
@@ -134,9 +125,7 @@ def main(argv):
         # Clips a second for each device, relative to the first row.
         row['efficiency'] = row['clips_hz'] / first['clips_hz'] * first['devices'] / count
         rows.append(row)
-    print(measuring.describe(rows[0]['machine']))
-    measuring.print_table(rows, COLUMNS)
-    measuring.write_json(wanted.out, {'benchmark': 'scaling', 'rows': rows})
+    measuring.report('scaling', rows, COLUMNS, wanted.out)
 
 
 if __name__ == '__main__':

@@ -25,17 +25,7 @@ from vos_jax.video.propagate import Propagation, segment_video
 from vos_jax.video.reader import Range, open_video
 from vos_jax.video.writer import VideoWriter
 
-COLUMNS = {
-    'video': ('video', ''),
-    'work': ('model at', ''),
-    'objects': ('objects', 'd'),
-    'model_fps': ('model FPS', '.2f'),
-    'fps': ('whole FPS', '.2f'),
-    'extra': ('extra %', '.1f'),
-    'cpu_extra': ('extra CPU %', '.1f'),
-    'peak_mb': ('peak MB', '.0f'),
-    'memory': ('memory', ''),
-}
+COLUMNS = 'video work objects model_fps fps extra cpu_extra peak_mb memory'
 
 
 def measure(weights, video_size, short_side, num_objects, num_frames, rounds):
@@ -122,9 +112,7 @@ def main(argv):
                 wanted.rounds,
             )
         )
-    print(measuring.describe(rows[0]['machine']))
-    measuring.print_table(rows, COLUMNS)
-    measuring.write_json(wanted.out, {'benchmark': 'segment', 'rows': rows})
+    measuring.report('segment', rows, COLUMNS, wanted.out)
 
 
 if __name__ == '__main__':

@@ -24,22 +24,10 @@ from vos_jax.training.optimizer import make_optimizer
 
 DTYPES = ('float32', 'bfloat16')
 
-COLUMNS = {
-    'config': ('config', ''),
-    'dtype': ('dtype', ''),
-    'batch': ('B', 'd'),
-    'frames': ('T', 'd'),
-    'size': ('size', ''),
-    'objects': ('objects', 'd'),
-    'remat': ('remat', ''),
-    'accumulate': ('parts', 'd'),
-    's': ('s/step', '.3f'),
-    'cpu_s': ('CPU s', '.3f'),
-    'compile_s': ('compile s', '.1f'),
-    'planned_mb': ('planned MB', '.0f'),
-    'peak_mb': ('peak MB', '.0f'),
-    'memory': ('memory', ''),
-}
+COLUMNS = (
+    'config dtype batch frames size objects remat accumulate s cpu_s compile_s planned_mb peak_mb '
+    'memory'
+)
 
 
 def measure(spec, dtype, remat, *, batch, size, slots, num_steps, accumulate=1):
@@ -135,9 +123,7 @@ def main(argv):
                 accumulate=wanted.accumulate,
             )
         )
-    print(measuring.describe(rows[0]['machine']))
-    measuring.print_table(rows, COLUMNS)
-    measuring.write_json(wanted.out, {'benchmark': 'train_step', 'rows': rows})
+    measuring.report('train_step', rows, COLUMNS, wanted.out)
 
 
 if __name__ == '__main__':

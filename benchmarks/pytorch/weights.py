@@ -55,22 +55,6 @@ def _load(module, state):
     module.load_state_dict(state, strict=True)
 
 
-def read_flax(tensors, like):
-    """Tensors by PyTorch's name as a tree of the form of `like`, as NumPy arrays.
-
-    Args:
-      tensors: dict of name -> tensor, a state_dict or gradients.
-      like: nested dict of Flax parameters or of their shapes.
-    """
-    flat = {}
-    for path, leaf in traverse_util.flatten_dict(like).items():
-        value = tensors[torch_name(path)].detach().cpu().numpy()
-        flat[path] = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
-        if flat[path].shape != leaf.shape:
-            raise ValueError(f'{"/".join(path)}: {flat[path].shape}, needed {leaf.shape}')
-    return traverse_util.unflatten_dict(flat)
-
-
 def torch_name(path):
     """('key', 'kernel') -> 'key.weight'."""
     return '.'.join([*path[:-1], NAMES.get(path[-1], path[-1])])

@@ -29,6 +29,5 @@ def test_peak_memory_sees_an_array_that_is_gone():
 
 
 def test_a_table_lines_up_and_marks_what_is_missing(capsys):
-    columns = {'name': ('name', ''), 'ms': ('ms', '.1f')}
-    measuring.print_table([{'name': 'a', 'ms': 12.34}, {'name': 'long'}], columns)
-    assert capsys.readouterr().out == 'name    ms\n   a  12.3\nlong     -\n'
+    measuring.print_table([{'name': 'a', 'cpu_ms': 12.34}, {'name': 'long'}], 'name cpu_ms')
+    assert capsys.readouterr().out == 'name  cpu ms\n   a    12.3\nlong       -\n'

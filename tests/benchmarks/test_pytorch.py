@@ -190,15 +190,6 @@ def test_twenty_steps_of_training_lower_the_loss_alike(trained):
     assert ours[-1] < 0.95 * ours[0]
 
 
-def test_weights_go_there_and_back():
-    model = MODELS['as giel_small']
-    variables = variables_of(model)
-    module = giel_twin.GIEL(model.spec)
-    weights.load_flax(module, variables)
-    back = weights.read_flax(module.state_dict(), variables['params'])
-    jax.tree.map(np.testing.assert_array_equal, back, variables['params'])
-
-
 def test_an_encoder_that_the_twin_lacks_is_refused():
     spec = giel(encoder=LiteSpec()).spec
     with pytest.raises(InputError, match=r"ResNet encoder alone, not 'efficientnet_lite0'"):

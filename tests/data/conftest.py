@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.squares import Square, draw_labels
 from vos_jax.data.made_up.dataset import write_lists
-from vos_jax.data.made_up.squares import Square, draw_labels
 from vos_jax.data.masks import write_labels
 
 

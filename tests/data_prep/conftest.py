@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.squares import Square, draw_labels
 from vos_jax.data.frames import write_frame
 from vos_jax.data.made_up.dataset import write_lists
-from vos_jax.data.made_up.squares import Square, draw_labels
 from vos_jax.data.masks import write_labels
 
 SIZE = (32, 48)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import squares
+from tests.squares import Square
 from vos_jax.data import frames, masks
-from vos_jax.data.made_up import dataset, squares
-from vos_jax.data.made_up.squares import Square
+from vos_jax.data.made_up import dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = (48, 64)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vos_jax.data.made_up.squares import Square, draw_labels
+from tests.squares import Square, draw_labels
 from vos_jax.models import protocol
 from vos_jax.models.giel.model import GIEL
 from vos_jax.models.giel.spec import GIELSpec

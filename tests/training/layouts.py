@@ -96,7 +96,8 @@ def gradient_on(name, mesh, state, batch):
     result = compiled(jax.device_put(state, in_state), sharding.to_devices(batch, in_batch))
     statistics, (loss, _, gradients) = result
     if mesh.shape['fsdp'] > 1:
-        sharding.check_spread(gradients, 4 * MIN_VALUES)
+        for leaf in jax.tree.leaves(gradients):
+            assert leaf.nbytes < 4 * MIN_VALUES or not leaf.is_fully_replicated
     found = jax.tree.map(np.asarray, (loss, gradients, statistics))
     return found, compiled.memory_analysis().temp_size_in_bytes
 

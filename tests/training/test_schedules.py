@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from vos_jax.config.schema import OptimizerSpec
-from vos_jax.errors import InputError
 from vos_jax.training import schedules
 
 
@@ -73,20 +72,3 @@ def test_piecewise_linear_meets_its_points_and_stays_outside():
 
 def test_piecewise_linear_of_one_point_is_constant():
     assert rates(schedules.piecewise_linear(((0, 2.0),)), [0, 7]) == [2.0, 2.0]
-
-
-@pytest.mark.parametrize(('optimizer', 'rate'), [('sgd', 0.04), ('adam', 0.02), ('adamw', 0.02)])
-def test_rate_scales_linearly_for_sgd_and_by_root_for_adam(optimizer, rate):
-    scaled = schedules.scaled_for_batch(0.01, 1000, 32, 8, optimizer)
-    assert scaled.rate == pytest.approx(rate)
-    assert scaled.steps == 250
-
-
-def test_a_smaller_batch_takes_more_and_smaller_steps():
-    scaled = schedules.scaled_for_batch(0.01, 1000, 4, 8, 'sgd')
-    assert (scaled.rate, scaled.steps) == (0.005, 2000)
-
-
-def test_scaling_for_an_unknown_optimizer_is_refused():
-    with pytest.raises(InputError, match="'lion' is not one of sgd, adam, adamw"):
-        schedules.scaled_for_batch(0.01, 1000, 4, 8, 'lion')

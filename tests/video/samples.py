@@ -20,8 +20,7 @@ def draw(number, size=SIZE):
     height, width = size
     image = np.full((height, width, 3), 60, np.uint8)
     image[::7] = image[:, ::7] = 90
-    left = 8 + 2 * number % (width // 2)
-    image[12:28, left : left + 16] = (220, 180, 40)
+    image[first_mask(size, number) == 1] = (220, 180, 40)
     return image
 
 

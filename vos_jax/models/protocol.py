@@ -74,8 +74,7 @@ class Memory(typing.Protocol):
 class Model(typing.Protocol):
     """A Flax module: its methods are called through `apply(variables, ..., method='encode')`.
 
-    Its constructor takes its spec, and the dtype to compute in. `__call__(frames, masks, objects)`
-    uses every parameter, for initialisation.
+    Its constructor takes its spec, and the dtype to compute in. `__call__` is `use_all`.
 
     Attributes:
       spec: frozen dataclass of its settings (`models/NAME/spec.py`).
@@ -147,6 +146,14 @@ class Scalable(typing.Protocol):
           scale: factor on the frame's size.
           max_edge: pixels at scale 1; None: as its spec says.
         """
+
+
+def use_all(model, frames, masks, objects):
+    """Uses every parameter, for initialisation: memorises and segments the same frames."""
+    time = jnp.zeros(frames.shape[:1], jnp.int32)
+    features = model.encode(frames)
+    memory = model.memorise(frames, features, given_masks(masks), objects, time)
+    return model.segment(features, memory, objects, time)
 
 
 def given_masks(objects):

@@ -1,15 +1,7 @@
-"""Schedules: functions of the global step, so a resumed run continues where it was.
-
-The learning rates of the recipes, values that grow with the training (curricula), and how rate and
-steps scale with the batch.
-"""
-
-from typing import NamedTuple
+"""Schedules: functions of the global step, so a resumed run continues where it was."""
 
 import jax.numpy as jnp
 import optax
-
-from vos_jax.errors import InputError
 
 
 def learning_rate(spec, steps):
@@ -59,46 +51,3 @@ def piecewise_linear(points):
     steps, values = zip(*points, strict=True)
     steps, values = jnp.array(steps, jnp.float32), jnp.array(values, jnp.float32)
     return lambda step: jnp.interp(step, steps, values)
-
-
-class Scaled(NamedTuple):
-    """A recipe's rate and steps at another batch, and the line that says so."""
-
-    rate: float
-    steps: int
-    text: str
-
-
-def scaled_for_batch(rate, steps, batch, reference_batch, optimizer):
-    """Scales a recipe to another global batch: as many clips in all, so fewer and larger steps.
-
-    The rate goes with the batch for SGD, with its square root for Adam. Never applied silently: the
-    caller prints `text`.
-
-    Args:
-      rate, steps: of the recipe, at `reference_batch` clips.
-      batch: clips per step of this run.
-      optimizer: 'sgd', 'adam' or 'adamw'.
-
-    Returns:
-      Scaled.
-
-    >>> print(scaled_for_batch(1e-5, 160_000, 64, 16, 'adam').text)
-    batch 64 instead of 16: learning rate 1e-05 -> 2e-05 (square root, adam), steps 160000 -> 40000
-    """
-    exponents = {
-        'sgd': (1.0, 'linear'),
-        'adam': (0.5, 'square root'),
-        'adamw': (0.5, 'square root'),
-    }
-    if optimizer not in exponents:
-        raise InputError(f"optimizer '{optimizer}' is not one of {', '.join(exponents)}")
-    exponent, rule = exponents[optimizer]
-    ratio = batch / reference_batch
-    scaled_rate, scaled_steps = rate * ratio**exponent, max(1, round(steps / ratio))
-    text = (
-        f'batch {batch} instead of {reference_batch}: '
-        f'learning rate {rate:.3g} -> {scaled_rate:.3g} ({rule}, {optimizer}), '
-        f'steps {steps} -> {scaled_steps}'
-    )
-    return Scaled(scaled_rate, scaled_steps, text)

@@ -175,25 +175,6 @@ def shard_state(shapes, mesh, min_values=MIN_VALUES):
     return jax.tree_util.tree_map_with_path(spec, shapes)
 
 
-def check_spread(tree, large_bytes=LARGE_BYTES):
-    """Raises InputError if a large array of a tree is whole on all devices of a `fsdp` mesh.
-
-    Args:
-      tree: pytree of jax.Array, as a compiled step returned it.
-      large_bytes: what is large.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        sharding = leaf.sharding
-        is_split = not isinstance(sharding, NamedSharding) or sharding.mesh.shape['fsdp'] == 1
-        if not is_split and leaf.nbytes >= large_bytes and leaf.is_fully_replicated:
-            name = jax.tree_util.keystr(path, simple=True, separator='/')
-            raise InputError(
-                f"'{name}' ({leaf.nbytes / 2**20:.1f} MiB) is whole on each of "
-                f'{len(sharding.device_set)} devices, though mesh.fsdp is '
-                f'{sharding.mesh.shape["fsdp"]}'
-            )
-
-
 class Constraints:
     """Constraints inside the train step, where XLA should not choose by itself.
 

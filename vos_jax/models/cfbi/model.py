@@ -60,7 +60,7 @@ class Memory:
 
 
 class CFBI(nn.Module):
-    """The model; see `protocol` for what its methods are for."""
+    """The model; its methods are those of `protocol.Model`."""
 
     spec: CFBISpec
     dtype: jnp.dtype | None = None
@@ -88,34 +88,14 @@ class CFBI(nn.Module):
             self.foreground_bias = self.param('foreground_bias', nn.initializers.zeros, ())
 
     def encode(self, frames, train=False):
-        """Embeds frames; they are resized to 16 k + 1 pixels (`spec.network_size`).
-
-        Args:
-          frames: u8[B, H, W, 3].
-          train: whether norms use batch statistics, and dropout is active.
-
-        Returns:
-          Features.
-        """
+        """Features of u8[B, H, W, 3], resized to 16 k + 1 pixels (`spec.network_size`)."""
         x, low = self.backbone(self._input(frames), train)
         x = nn.relu(self.embedding_norm1(self.embedding_depthwise(x)))
         x = self.embedding_pointwise(x).astype(jnp.float32)
         return Features(nn.relu(self.embedding_norm2(x)), low, size=frames.shape[1:3])
 
     def memorise(self, frames, features, masks, objects, time, train=False):
-        """Makes the memory entry of a frame.
-
-        Args:
-          frames: not used; the embedding is that of the frame as query.
-          features: Features of the frame.
-          masks: protocol.Masks, given or predicted; they become hard labels.
-          objects: bool[B, K].
-          time: i32[B], frame numbers.
-          train: not used.
-
-        Returns:
-          Memory with T = 1.
-        """
+        """Memory with T = 1: the embedding that the frame had as query, and hard labels."""
         del frames, train
         grid = features.embedding.shape[1:3]
         # First to the grid, then hard: the nearest rule takes pixels as they are.
@@ -131,23 +111,12 @@ class CFBI(nn.Module):
         return jax.tree.map(lambda a: a[:, None], entry)
 
     def widen(self, entry, num_slots):
-        """The entry of a frame for more object slots: labels need no room."""
+        """Labels need no room."""
         del num_slots
         return entry
 
     def segment(self, features, memory, objects, time, train=False):
-        """Segments a query frame.
-
-        Args:
-          features: Features of the query frame.
-          memory: Memory; at least one slot is in use and one of those is given.
-          objects: bool[B, K].
-          time: not used.
-          train: whether a gradient will be asked for.
-
-        Returns:
-          protocol.Prediction.
-        """
+        """At least one frame of the memory is given."""
         del time
         used = jnp.concatenate([jnp.ones_like(objects[:, :1]), objects], axis=1)  # [B, S]
         references = jnp.where(_over_pixels(memory.valid & memory.given), memory.labels, NONE)
@@ -173,12 +142,7 @@ class CFBI(nn.Module):
         max_edge = max_edge or self.spec.max_edge
         return self.clone(spec=dataclasses.replace(self.spec, scale=scale, max_edge=max_edge))
 
-    def __call__(self, frames, masks, objects):
-        """Uses every parameter, for initialisation: memorises and segments the same frames."""
-        time = jnp.zeros(frames.shape[:1], jnp.int32)
-        features = self.encode(frames)
-        memory = self.memorise(frames, features, protocol.given_masks(masks), objects, time)
-        return self.segment(features, memory, objects, time)
+    __call__ = protocol.use_all
 
     def _input(self, frames):
         spec = self.spec

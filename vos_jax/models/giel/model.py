@@ -44,7 +44,7 @@ class Memory:
 
 
 class GIEL(nn.Module):
-    """The model; see `protocol` for what its methods are for."""
+    """The model; its methods are those of `protocol.Model`."""
 
     spec: GIELSpec
     dtype: jnp.dtype | None = None
@@ -86,19 +86,10 @@ class GIEL(nn.Module):
 
     @property
     def stride(self):
-        """Pixels per memory cell and side."""
         return self.spec.encoder.stage_strides[-1]
 
     def encode(self, frames, train=False):
-        """Encodes frames as query.
-
-        Args:
-          frames: u8[B, H, W, 3].
-          train: whether norms use batch statistics.
-
-        Returns:
-          KeyValueFeatures.
-        """
+        """KeyValueFeatures of u8[B, H, W, 3]."""
         dtype = self.dtype or jnp.float32
         grid = self._grid(frames.shape[1:3])
         if self.memorises_features:
@@ -110,19 +101,7 @@ class GIEL(nn.Module):
         return KeyValueFeatures(r3, r2, self.key(r4), self.value(r4), size=frames.shape[1:3])
 
     def memorise(self, frames, features, masks, objects, time, train=False):
-        """Makes the memory entry of a frame.
-
-        Args:
-          frames: u8[B, H, W, 3].
-          features: of the same frames; used where `memorises_features`.
-          masks: protocol.Masks, given or predicted.
-          objects: bool[B, K].
-          time: i32[B], frame numbers.
-          train: whether norms use batch statistics.
-
-        Returns:
-          Memory with T = 1.
-        """
+        """Memory with T = 1; `features` are used where `memorises_features`."""
         spec = self.spec
         used = objects[:, :, None, None]
         object_masks = jnp.where(used, masks.objects, 0.0)
@@ -158,14 +137,7 @@ class GIEL(nn.Module):
         return jax.tree.map(lambda a: a[:, None], entry)
 
     def widen(self, entry, num_slots):
-        """The entry of a frame for more object slots: in that frame the new objects are absent.
-
-        Args:
-          entry: Memory with T = 1 and K slots.
-          num_slots: K' > K.
-
-        Returns:
-          Memory with T = 1 and K' slots.
+        """In the entry of that frame the new objects are absent.
 
         Raises:
           InputError: without the instance embedding, whose values follow from the masks alone.
@@ -185,18 +157,7 @@ class GIEL(nn.Module):
         return entry.replace(cells=cells[:, None], object_values=object_values[:, None])
 
     def segment(self, features, memory, objects, time, train=False):
-        """Segments a query frame.
-
-        Args:
-          features: of the query frame.
-          memory: Memory; slot 0 is the first frame, at least one slot is in use.
-          objects: bool[B, K].
-          time: i32[B], number of the query frame.
-          train: whether the affinity is needed whole; a large one is read in tiles otherwise.
-
-        Returns:
-          protocol.Prediction.
-        """
+        """Slot 0 of the memory is the first frame; a large affinity is whole with `train` alone."""
         spec = self.spec
         batch, height, width, _ = features.key.shape
         grid = self._grid(features.size)
@@ -220,12 +181,7 @@ class GIEL(nn.Module):
             aggregation.probabilities_of(logits), logits, global_logits, weights
         )
 
-    def __call__(self, frames, masks, objects):
-        """Uses every parameter, for initialisation: memorises and segments the same frames."""
-        time = jnp.zeros(frames.shape[:1], jnp.int32)
-        features = self.encode(frames)
-        memory = self.memorise(frames, features, protocol.given_masks(masks), objects, time)
-        return self.segment(features, memory, objects, time)
+    __call__ = protocol.use_all
 
     def _grid(self, size):
         return Grid(size, self.stride)

@@ -38,7 +38,7 @@ class Memory:
 
 
 class STM(nn.Module):
-    """The model; see `protocol` for what its methods are for."""
+    """The model; its methods are those of `protocol.Model`."""
 
     spec: STMSpec
     dtype: jnp.dtype | None = None
@@ -59,38 +59,17 @@ class STM(nn.Module):
 
     @property
     def stride(self):
-        """Pixels per memory cell and side."""
         return self.spec.encoder.stage_strides[-1]
 
     def encode(self, frames, train=False):
-        """Encodes frames as query.
-
-        Args:
-          frames: u8[B, H, W, 3].
-          train: whether norms use batch statistics.
-
-        Returns:
-          KeyValueFeatures.
-        """
+        """KeyValueFeatures of u8[B, H, W, 3]."""
         r2, r3, r4 = self.query_encoder(self._image(frames), train)
         return KeyValueFeatures(
             r3, r2, self.query_key(r4), self.query_value(r4), size=frames.shape[1:3]
         )
 
     def memorise(self, frames, features, masks, objects, time, train=False):
-        """Makes the memory entry of a frame.
-
-        Args:
-          frames: u8[B, H, W, 3].
-          features: of the same frames; not used by STM, whose memory encoder sees the masks.
-          masks: protocol.Masks, given or predicted.
-          objects: bool[B, K].
-          time: i32[B], frame numbers; not used.
-          train: whether norms use batch statistics.
-
-        Returns:
-          Memory with T = 1.
-        """
+        """Memory with T = 1; the memory encoder sees frame and masks itself."""
         del features, time
         own = jnp.where(objects[:, :, None, None], masks.objects, 0.0)
         if self.spec.memory_stop_gradient:
@@ -111,15 +90,7 @@ class STM(nn.Module):
         return Memory(keys, values, valid)
 
     def widen(self, entry, num_slots):
-        """The entry of a frame for more object slots, which do not read that frame.
-
-        Args:
-          entry: Memory with T = 1 and K slots.
-          num_slots: K' > K.
-
-        Returns:
-          Memory with T = 1 and K' slots.
-        """
+        """The new objects do not read that frame."""
         missing = num_slots - entry.valid.shape[2]
         return jax.tree.map(
             lambda a: jnp.pad(a, [(0, missing if axis == 2 else 0) for axis in range(a.ndim)]),
@@ -127,18 +98,7 @@ class STM(nn.Module):
         )
 
     def segment(self, features, memory, objects, time, train=False):
-        """Segments a query frame.
-
-        Args:
-          features: of the query frame.
-          memory: Memory; each object has at least one frame.
-          objects: bool[B, K].
-          time: i32[B], number of the query frame; not used.
-          train: unused; the read path has no batch statistics.
-
-        Returns:
-          protocol.Prediction; the objects' affinities are not kept.
-        """
+        """Each object reads its own memory, of at least one frame; no affinity is kept."""
         del time, train
         read = self.read(features, memory)
         decoded = self.decoder(features.value, read, features.r3, features.r2)
@@ -172,12 +132,7 @@ class STM(nn.Module):
         scale = 1.0 / np.sqrt(self.spec.key_channels)
         return memory_ops.affinity(memory_ops.dot_similarity(keys, query, scale), valid)
 
-    def __call__(self, frames, masks, objects):
-        """Uses every parameter, for initialisation: memorises and segments the same frames."""
-        time = jnp.zeros(frames.shape[:1], jnp.int32)
-        features = self.encode(frames)
-        memory = self.memorise(frames, features, protocol.given_masks(masks), objects, time)
-        return self.segment(features, memory, objects, time)
+    __call__ = protocol.use_all
 
     def _grid(self, size):
         return Grid(size, self.stride, centred=self.spec.compat == 'release')
