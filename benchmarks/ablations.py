@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measuring
-from vos_jax.config import recipe
+from vos_jax import recipe
 from vos_jax.data import roots
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation import compare, results

@@ -9,7 +9,7 @@ import types
 
 import jax
 
-from vos_jax.config import recipe
+from vos_jax import recipe
 
 
 def load_for_device(spec, dtype='', **training):

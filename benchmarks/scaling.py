@@ -18,7 +18,7 @@ import jax
 from absl import flags
 
 from benchmarks import inputs, measuring
-from vos_jax.config import recipe as configs
+from vos_jax import recipe as configs
 from vos_jax.config.schema import Source
 from vos_jax.data.made_up import dataset
 from vos_jax.errors import InputError, run_main

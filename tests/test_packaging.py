@@ -216,11 +216,11 @@ def call(installed, tmp_path):
 @pytest.mark.slow
 def test_the_wheel_has_weights_recipes_and_pages(call):
     code = (
-        'import vos_jax, vos_jax.config.recipes as recipes\n'
+        'import vos_jax, vos_jax.recipe\n'
         'from vos_jax.evaluation.report import pages\n'
         'from pathlib import Path\n'
         'root = Path(vos_jax.__file__).parent\n'
-        'print(root, recipes.find("giel_small"), vos_jax.open_model("giel_small").fingerprint)\n'
+        'print(root, vos_jax.recipe.find("giel_small"), vos_jax.open_model("giel_small").fingerprint)\n'
         'print(*(path.relative_to(root) for path in root.rglob("*") if path.is_file()))\n'
     )
     first, files = call('python', '-c', code).splitlines()

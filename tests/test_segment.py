@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.video import samples
-from vos_jax.config import recipe
+from vos_jax import recipe
 from vos_jax.data import frames, masks
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.training.checkpoints import Checkpoints

@@ -100,8 +100,7 @@ def open_run(workdir: str | Path, step: int | str = 'best') -> TrainedModel:
       InputError: where there is no such checkpoint, or it is damaged.
     """
     # Here: they need packages to train, which a file of weights does without.
-    from vos_jax import checkpoint_files
-    from vos_jax.config import recipe
+    from vos_jax import checkpoint_files, recipe
 
     config = recipe.stored(workdir)
     variables, record = checkpoint_files.read_variables(workdir, step)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import configs
-from vos_jax.config import plain, recipe
+from vos_jax import recipe
+from vos_jax.config import plain
 from vos_jax.errors import InputError
 
 SPECS = sorted(str(path) for path in Path('configs').glob('*.py'))

@@ -204,7 +204,7 @@ def test_a_config_needs_a_model_that_there_is():
 def test_reading_needs_neither_jax_nor_ml_collections(run_python):
     code = (
         'import sys\n'
-        'from vos_jax.config import recipe\n'
+        'from vos_jax import recipe\n'
         'from vos_jax.models.registry import MODELS, read_model\n'
         'for name in MODELS: read_model({"name": name})\n'
         'print({"jax", "flax", "ml_collections"} & set(sys.modules))\n'

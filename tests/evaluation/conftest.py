@@ -129,8 +129,7 @@ def tiny_weights(tmp_path_factory):
     """Path of a weights file of a tiny GIEL with random weights."""
     import jax
 
-    from vos_jax import weights
-    from vos_jax.config import recipe
+    from vos_jax import recipe, weights
     from vos_jax.models import registry
 
     settings = recipe.load('configs/giel_small.py:tiny', _TINY)

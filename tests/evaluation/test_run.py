@@ -265,8 +265,7 @@ def test_an_empty_first_mask_is_found_before_work_starts(
 @pytest.fixture
 def training_run(tiny_weights, tmp_path):
     """Workdir of a run with checkpoints of steps 10, 20 and 30, of which 20 is the best."""
-    from vos_jax import weights
-    from vos_jax.config import recipe
+    from vos_jax import recipe, weights
     from vos_jax.training import checkpoints
 
     loaded = weights.load_weights(tiny_weights)

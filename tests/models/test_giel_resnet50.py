@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.models.tiny import clip, variables_of
-from vos_jax.config import plain, recipe
+from vos_jax import recipe
+from vos_jax.config import plain
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
 from vos_jax.training import step as steps

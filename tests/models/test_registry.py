@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.models.tiny import SPEC
-from vos_jax.config import recipe
+from vos_jax import recipe
 from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.models.giel.model import GIEL

@@ -19,7 +19,7 @@ from tests.models.tiny import (
     object_probabilities,
     soft_masks,
 )
-from vos_jax.config import recipe as configs
+from vos_jax import recipe as configs
 from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.models.stm.model import STM

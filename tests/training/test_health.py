@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.training import micro
-from vos_jax.config import recipe as configs
+from vos_jax import recipe as configs
 from vos_jax.training import health
 
 BAD = {'loss': math.nan, 'gradient_norm': math.nan, 'finite': 0.0}

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 
 from tests.models import tiny
-from vos_jax import weights
-from vos_jax.config import recipe
+from vos_jax import recipe, weights
 from vos_jax.data import masks
 from vos_jax.models import registry
 

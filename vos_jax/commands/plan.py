@@ -17,7 +17,7 @@ from vos_jax.errors import run_main
 
 def define_flags():
     """The run, the slice, and what is printed of them."""
-    from vos_jax.config import recipe
+    from vos_jax import recipe
     from vos_jax.planning.plan import NAMES
 
     recipe.define_flag()

@@ -15,7 +15,7 @@ from vos_jax.storage.disk import prepare_folder
 
 def define_flags():
     """--config, --workdir and how the processes find each other."""
-    from vos_jax.config import recipe
+    from vos_jax import recipe
 
     recipe.define_flag()
     absl_flags.DEFINE_string('workdir', None, 'folder of a training run')

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
-from vos_jax import weights
-from vos_jax.config import recipe
+from vos_jax import recipe, weights
 from vos_jax.config.schema import Config
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter

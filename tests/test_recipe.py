@@ -3,8 +3,7 @@ import json
 import pytest
 from absl import flags
 
-from vos_jax import weights
-from vos_jax.config import recipe
+from vos_jax import recipe, weights
 from vos_jax.config.schema import MemorySpec, MeshSpec, OptimizerSpec, Source, TrainingSpec
 from vos_jax.errors import InputError
 from vos_jax.models.registry import read_config

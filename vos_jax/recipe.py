@@ -1,16 +1,18 @@
-"""Configs: read from a file, overridden by flags, stored with a run, compared when it resumes.
+"""Configs: read from a recipe, overridden by flags, stored with a run, compared when it resumes.
 
-Recipes and flags are ml_collections' ConfigDicts; everything else takes the `Config` made of them.
+A recipe is a file of `configs/`, or of the user's own, and gives an ml_collections ConfigDict, as
+flags do; everything else takes the `Config` made of them.
 """
 
 import difflib
+import importlib.resources
 import importlib.util
 import re
 import sys
 
 from absl import flags
 
-from vos_jax.config import plain, recipes
+from vos_jax.config import plain
 from vos_jax.errors import InputError
 from vos_jax.models.registry import read_config
 from vos_jax.storage.atomic import write_bytes
@@ -71,6 +73,38 @@ def load(spec, overrides=()):
     return read_config(values.config)
 
 
+def folder():
+    """The folder of the recipes: `configs/` of a checkout, `vos_jax/recipes` of an installation."""
+    package = Path(str(importlib.resources.files('vos_jax')))
+    installed = package / 'recipes'
+    return installed if installed.is_dir() else package.parent / 'configs'
+
+
+def find(name_or_path):
+    """The file that a path, or the name of a recipe, stands for.
+
+    What ends in .py or is in a folder is a path.
+
+    >>> find('giel_small').name
+    'giel_small.py'
+
+    Raises:
+      ValueError: where there is none; it names those there are, or the nearest.
+    """
+    path = Path(name_or_path)
+    if path.suffix == '.py' or path.parent != Path():
+        if path.is_file():
+            return path
+        there = ', '.join(sorted(p.name for p in path.parent.glob('*.py'))) or 'no configs'
+        raise ValueError(f'no such file; {path.parent}/ has {there}')
+    known = {file.stem: file for file in folder().glob('*.py')}
+    if path.name not in known:
+        near = difflib.get_close_matches(path.name, known, n=1, cutoff=0)
+        nearest = f"nearest: '{near[0]}'" if near else 'none is installed'
+        raise ValueError(f"no recipe '{path.name}'; {nearest}; or give a file, as configs/a.py")
+    return known[path.name]
+
+
 class _Reader(flags.ArgumentParser):
     """Reads FILE:VARIANT and checks the keys of all overrides on the command line."""
 
@@ -94,7 +128,7 @@ class _Reader(flags.ArgumentParser):
 def _read(spec):
     # absl puts `flag --config=SPEC: ` before the text of a ValueError.
     name, _, variant = spec.partition(':')
-    path = recipes.find(name)
+    path = find(name)
     module_spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
