@@ -220,7 +220,8 @@ def test_the_wheel_has_weights_recipes_and_pages(call):
         'from vos_jax.evaluation.report import pages\n'
         'from pathlib import Path\n'
         'root = Path(vos_jax.__file__).parent\n'
-        'print(root, vos_jax.recipe.find("giel_small"), vos_jax.open_model("giel_small").fingerprint)\n'
+        'weights = vos_jax.open_model("giel_small")\n'
+        'print(root, vos_jax.recipe.find("giel_small"), weights.fingerprint)\n'
         'print(*(path.relative_to(root) for path in root.rglob("*") if path.is_file()))\n'
     )
     first, files = call('python', '-c', code).splitlines()

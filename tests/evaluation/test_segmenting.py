@@ -10,9 +10,13 @@ from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import protocols
 from vos_jax.evaluation.ledger import Ledger
-from vos_jax.evaluation.pipeline import Lane, grouped, segment_all
-from vos_jax.evaluation.progress import SequenceProgress
-from vos_jax.evaluation.segmenting import MaskWriter, frames_of, segment_together
+from vos_jax.evaluation.segmenting import (
+    Lane,
+    frames_of,
+    grouped,
+    segment_all,
+    segment_together,
+)
 from vos_jax.inference.runner import drive
 from vos_jax.storage import checksum
 
@@ -43,7 +47,7 @@ def num_threads():
 
 
 def test_masks_lie_on_the_disk_with_their_checksums(tasks, tmp_path, draw):
-    ((timing, checksums),) = segment_together([CopyFirst()], tasks[:1], [tmp_path])
+    ((timing, checksums),) = segment_together(Lane([CopyFirst()]), tasks[:1], [tmp_path])
     assert timing.frames == 7
     assert sorted(checksums) == [f'{t:05d}' for t in range(7)]
     for stem, value in checksums.items():
@@ -55,7 +59,7 @@ def test_masks_lie_on_the_disk_with_their_checksums(tasks, tmp_path, draw):
 def test_nothing_is_written_before_the_first_given_mask(make_youtube, draw, tmp_path):
     root = make_youtube({'a': (draw(6, ids=(2, 5)), {5: 1, 2: 3})})
     (task,) = protocols.load('youtube_vos2018', root).tasks
-    segment_together([CopyFirst()], [task], [tmp_path / 'out'])
+    segment_together(Lane([CopyFirst()]), [task], [tmp_path / 'out'])
     written = (tmp_path / 'out').iterdir()
     shown = {path.stem: set(np.unique(masks.read_labels(path))) for path in written}
     assert shown == {
@@ -79,7 +83,7 @@ def test_a_broken_frame_ends_the_sequence_by_name(tasks, tmp_path):
     path = tasks[0].sequence.frames[3]
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match=r'dog/00003\.jpg'):
-        segment_together([CopyFirst()], tasks[:1], [tmp_path])
+        segment_together(Lane([CopyFirst()]), tasks[:1], [tmp_path])
     assert num_threads() == 0
 
 
@@ -97,26 +101,26 @@ def test_leaving_early_ends_the_reader(tasks):
     assert num_threads() == 0
 
 
-def test_a_mask_that_cannot_be_written_is_raised(tmp_path):
+def test_a_mask_that_cannot_be_written_is_raised(tasks, tmp_path):
     (tmp_path / 'file').write_text('')
-    writer = MaskWriter(tmp_path / 'file', {'00000'})
     with pytest.raises(OSError, match='file'):
-        writer.write((0, '00000', None), np.zeros((4, 4), np.uint8))
+        segment_together(Lane([CopyFirst()]), tasks[:1], [tmp_path / 'file'])
 
 
-def test_files_of_a_killed_writer_are_removed(tmp_path):
-    (tmp_path / '.00001.png.123.tmp').write_bytes(b'half')
-    MaskWriter(tmp_path, {'00000'}).write((0, '00000', None), np.zeros((4, 4), np.uint8))
-    assert [path.name for path in tmp_path.iterdir()] == ['00000.png']
+def test_files_of_a_killed_writer_are_removed(tasks, tmp_path):
+    folder = tmp_path / 'masks'
+    folder.mkdir()
+    (folder / '.00001.png.123.tmp').write_bytes(b'half')
+    segment_together(Lane([CopyFirst()]), tasks[:1], [folder])
+    assert {path.name for path in folder.iterdir()} == {f'{t:05d}.png' for t in range(7)}
 
 
 def test_a_failure_keeps_the_sequences_that_were_finished(tasks, tmp_path):
     ledger = Ledger(tmp_path)
     (tmp_path / 'masks').mkdir()
     (tmp_path / 'masks/eel').write_text('')  # the shortest sequence comes last
-    progress = SequenceProgress(3, 18)
     with pytest.raises(OSError, match='eel'):
-        list(segment_all([Lane([CopyFirst()])], tasks, ledger, progress))
+        list(segment_all([Lane([CopyFirst()])], tasks, ledger))
     done = [task.name for task in tasks if ledger.read(task) is not None]
     assert done == ['dog', 'owl']
 
@@ -126,7 +130,7 @@ def test_several_lanes_give_what_one_gives(tasks, tmp_path):
     for count in (1, 3):
         lanes = [Lane([CopyFirst()]) for _ in range(count)]
         ledger = Ledger(tmp_path / str(count))
-        records = segment_all(lanes, tasks, ledger, SequenceProgress(3, 18))
+        records = segment_all(lanes, tasks, ledger)
         results.append({record.result.name: record for record in records})
     assert results[0].keys() == {'dog', 'owl', 'eel'}
     for name, record in results[0].items():
@@ -156,7 +160,7 @@ def test_sequences_of_one_size_are_segmented_together(make_davis, draw, tmp_path
     checksums = []
     for most in (1, 3):
         lane = Lane([CopyFirst() for _ in range(most)], step_together=step_together)
-        records = segment_all([lane], tasks, Ledger(tmp_path / str(most)), SequenceProgress(3, 18))
+        records = segment_all([lane], tasks, Ledger(tmp_path / str(most)))
         checksums.append({record.result.name: record.checksums for record in records})
     assert checksums[0] == checksums[1]
     assert {name: len(found) for name, found in checksums[0].items()} == {
@@ -170,7 +174,7 @@ def test_sequences_of_one_size_are_segmented_together(make_davis, draw, tmp_path
 
 def test_a_record_is_of_the_masks_that_are_there(tasks, tmp_path):
     ledger = Ledger(tmp_path)
-    list(segment_all([Lane([CopyFirst()])], tasks, ledger, SequenceProgress(3, 18)))
+    list(segment_all([Lane([CopyFirst()])], tasks, ledger))
     assert ledger.read(tasks[0]) is not None
     labels = np.array(Image.open(tmp_path / 'masks/dog/00004.png'))
     labels[0, 0] = 1
@@ -181,7 +185,7 @@ def test_a_record_is_of_the_masks_that_are_there(tasks, tmp_path):
 
 
 def test_progress_shows_sequence_rate_and_remaining_time(tasks, tmp_path, capsys):
-    list(segment_all([Lane([CopyFirst()])], tasks, Ledger(tmp_path), SequenceProgress(3, 18)))
+    list(segment_all([Lane([CopyFirst()])], tasks, Ledger(tmp_path)))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith('[1/3] dog: J&F ')

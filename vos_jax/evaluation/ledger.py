@@ -16,13 +16,30 @@ from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol, Task
 from vos_jax.evaluation.results import sequence_from_json, sequence_to_json
 from vos_jax.evaluation.scoring import SequenceResult
-from vos_jax.evaluation.segmenting import Timing
 from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import read_json, write_json
 
 _RECORD = {'result': dict, 'timing': {str: int | float}, 'checksums': {str: int}}
+
+
+@dataclasses.dataclass
+class Timing:
+    """Time of the frames of one sequence, as `runner.Watch` takes it; what compiled is apart."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    compiled_frames: int = 0
+    compiled_seconds: float = 0.0
+
+    def record(self, seconds: float, compiled: bool) -> None:
+        if compiled:
+            self.compiled_frames += 1
+            self.compiled_seconds += seconds
+        else:
+            self.frames += 1
+            self.seconds += seconds
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ from vos_jax.evaluation import archive, ledger
 from vos_jax.evaluation import compare as comparing
 from vos_jax.evaluation import results as results_files
 from vos_jax.evaluation.predictions import Predictions
-from vos_jax.evaluation.progress import format_sequence
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.report import pages, pictures
 from vos_jax.evaluation.results import Results
@@ -76,7 +75,8 @@ def _score_all(protocol, predictions, out, num_workers):
     try:
         for result in score_tasks(todo, predictions, num_workers):
             sequences.append(result)
-            print(format_sequence(result, len(sequences), len(protocol.tasks)), flush=True)
+            line = results_files.format_sequence(result, len(sequences), len(protocol.tasks))
+            print(line, flush=True)
     except Exception:
         kept.write(sequences)
         raise

@@ -129,6 +129,14 @@ def sequence_mean(result: SequenceResult) -> float:
     return float(means.mean()) if len(means) else math.nan
 
 
+def format_sequence(result: SequenceResult, number: int, total: int) -> str:
+    """One line on the `number`-th sequence that is finished."""
+    objects = f'{len(result.ids)} object{"s" if len(result.ids) != 1 else ""}'
+    if result.scores.J.size:
+        objects = f'J&F {100 * sequence_mean(result):.1f}, {objects}'
+    return f'[{number}/{total}] {result.name}: {objects}'
+
+
 def missing_objects(results: Results) -> list[str]:
     """Names objects that no scored prediction shows, as '<sequence>_<id>'."""
     return [f'{result.name}_{i}' for result in results.sequences for i in result.missing]

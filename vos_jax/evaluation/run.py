@@ -15,12 +15,12 @@ from jax.experimental import multihost_utils
 from vos_jax import compilation
 from vos_jax.config import plain
 from vos_jax.errors import InputError
-from vos_jax.evaluation import output_files, progress
+from vos_jax.evaluation import output_files
 from vos_jax.evaluation.ledger import Ledger
-from vos_jax.evaluation.pipeline import Lane, segment_all
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.results import Results, global_scores, table
+from vos_jax.evaluation.segmenting import Lane, segment_all
 from vos_jax.evaluation.sharing import deal
 from vos_jax.inference.segmenter import step_together
 from vos_jax.storage import disk
@@ -138,9 +138,7 @@ def _segment_share(model, share, ledger, devices, batch_size):
         return records
     most = batch_size or (1 if devices[0].platform == 'cpu' else _TOGETHER)
     lanes = [_make_lane(model, device, most) for device in devices[: len(todo)]]
-    num_frames = sum(len(task.sequence.frames) for task in todo)
-    line = progress.SequenceProgress(len(share), num_frames, done=len(records))
-    return records + list(segment_all(lanes, todo, ledger, line))
+    return records + list(segment_all(lanes, todo, ledger, len(records)))
 
 
 def _check_inputs(protocol):

@@ -1,50 +1,160 @@
-"""Segments sequences and writes their masks."""
+"""Segments many sequences on one or several devices while finished ones are written and scored."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import functools
+import itertools
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vos_jax.data import masks
+from vos_jax.evaluation.ledger import Ledger, Record, Timing
+from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
+from vos_jax.evaluation.results import format_sequence
+from vos_jax.evaluation.scoring import make_workers, score_task
 from vos_jax.inference import runner
 from vos_jax.storage import checksum
 from vos_jax.storage.atomic import remove_leftovers
+from vos_jax.storage.progress import Progress
 
 
-@dataclasses.dataclass
-class Timing:
-    """Time of the frames of one sequence; what compiled is counted apart.
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """Segmenters of one device and what must surround their use.
 
     Attributes:
-      frames: frames segmented without compilation.
-      seconds: their time, as `runner.Watch` takes it.
-      compiled_frames: frames during which something was compiled.
-      compiled_seconds: their time.
+      segmenters: with `start`, `step` and `add_objects` (`vos_jax.inference.segmenter`), best lazy
+        ones; as many as sequences are segmented at a time.
+      context: entered by the thread that uses them, as to choose their device.
+      count_compilations: number of compilations so far in the calling thread.
+      step_together: function of segmenters and frames that does their `step` in one program.
     """
 
-    frames: int = 0
-    seconds: float = 0.0
-    compiled_frames: int = 0
-    compiled_seconds: float = 0.0
+    segmenters: Sequence[Any]
+    context: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+    count_compilations: Callable[[], int] = lambda: 0
+    step_together: Callable[[list, list], list] | None = None
 
-    def record(self, seconds: float, compiled: bool) -> None:
-        if compiled:
-            self.compiled_frames += 1
-            self.compiled_seconds += seconds
+
+def segment_all(
+    lanes: Sequence[Lane], tasks: Sequence[Task], ledger: Ledger, num_finished: int = 0
+) -> Iterator[Record]:
+    """Segments, writes, scores and records sequences; yields records in the order they are done.
+
+    When one fails, the frames at hand are given up, finished sequences are still recorded, and
+    the error is raised.
+
+    Args:
+      num_finished: sequences of the run that were finished before, for the lines that are printed.
+    """
+    groups, errors = grouped(tasks, len(lanes[0].segmenters)), []
+    with (
+        make_workers(1) as scorer,
+        concurrent.futures.ThreadPoolExecutor(len(lanes)) as threads,
+    ):
+        work = _Work(lanes, tasks, scorer, ledger, num_finished)
+        futures = [threads.submit(work.segment, group) for group in groups]
+        try:
+            ended = concurrent.futures.as_completed(futures)
+            yield from itertools.chain.from_iterable(work.recorded(one, errors) for one in ended)
+        finally:
+            work.stop.set()
+    if errors:
+        raise errors[0]
+
+
+class _Stopped(Exception):
+    """Ends a sequence because another one has failed."""
+
+
+class _Work:
+    """Segments sequences on lanes that wait for one, and sends them to be scored."""
+
+    def __init__(self, lanes, tasks, scorer, ledger, num_finished):
+        self.stop = threading.Event()
+        self._scorer, self._ledger = scorer, ledger
+        self._line = Progress('frames', sum(map(_num_frames, tasks)), line_every_s=None)
+        self._numbers, self._total = itertools.count(num_finished + 1), num_finished + len(tasks)
+        self._free = queue.SimpleQueue()
+        for lane in lanes:
+            self._free.put(lane)
+
+    def segment(self, tasks):
+        """Gives for each sequence a function that waits for its score, and gives its Record."""
+        lane = self._free.get()
+        try:
+            with lane.context():
+                self._go_on()
+                folders = [self._ledger.masks / task.name for task in tasks]
+                found = segment_together(lane, tasks, folders, self._on_frame)
+        finally:
+            self._free.put(lane)
+        predictions = Predictions(self._ledger.masks)
+        scores = [self._scorer.submit(score_task, task, predictions) for task in tasks]
+        return [
+            lambda score=score, rest=rest: Record(score.result(), *rest)
+            for score, rest in zip(scores, found)
+        ]
+
+    def recorded(self, future, errors):
+        """Writes and yields the Records of sequences; after an error stops, and notes it."""
+        try:
+            for wait in future.result():
+                record = wait()
+                self._ledger.write(record)
+                self._line.line(format_sequence(record.result, next(self._numbers), self._total))
+                yield record
+        except _Stopped:
+            return
+        except Exception as error:  # raised when all lanes have ended
+            self.stop.set()
+            errors.append(error)
+
+    def _on_frame(self, task, index):
+        self._go_on()
+        self._line.advance(f'{task.name}  frame {index + 1}/{_num_frames(task)}')
+
+    def _go_on(self):
+        if self.stop.is_set():
+            raise _Stopped
+
+
+def grouped(tasks: Sequence[Task], most: int) -> list[list[Task]]:
+    """Groups of up to `most` sequences with frames of one size; the longest come first.
+
+    In a group are sequences with about as many objects and frames, so that it fills a program.
+    """
+    groups = []
+    if most > 1:
+        tasks = sorted(tasks, key=lambda task: (task.sequence.size, len(task.ids), -_length(task)))
+    for task in tasks:
+        fits = groups and len(groups[-1]) < most
+        if fits and groups[-1][0].sequence.size == task.sequence.size:
+            groups[-1].append(task)
         else:
-            self.frames += 1
-            self.seconds += seconds
+            groups.append([task])
+    return sorted(groups, key=lambda group: -max(map(_length, group)))
+
+
+def _length(task):
+    return len(task.sequence.required)
+
+
+def _num_frames(task):
+    return len(task.sequence.frames)
 
 
 def segment_together(
-    segmenters: Sequence,
+    lane: Lane,
     tasks: Sequence[Task],
     folders: Sequence[Path],
-    *,
-    step_together: Callable[[list, list], list] | None = None,
-    count_compilations: Callable[[], int] = lambda: 0,
     on_frame: Callable[[Task, int], None] = lambda task, index: None,
 ) -> list[tuple[Timing, dict[str, int]]]:
     """Segments sequences side by side and writes their masks; they are on the disk at the end.
@@ -53,78 +163,25 @@ def segment_together(
     are written over the prediction of that frame.
 
     Args:
-      segmenters: one for each sequence, with `start`, `step` and `add_objects`
-        (`vos_jax.inference.segmenter`); best lazy ones.
-      tasks: the sequences and the masks given.
+      tasks: the sequences and the masks given, up to as many as the lane has segmenters.
       folders: for `<frame>.png` of each frame that the protocol asks for.
-      step_together: function of segmenters and frames that does their `step` in one program.
-      count_compilations: number of compilations so far in this thread.
       on_frame: called with the sequence and the index of each frame that is done.
 
     Returns:
       For each sequence the time taken, and the checksum of each file by its frame.
     """
-    followed = [_Followed(*one) for one in zip(segmenters, tasks, folders, strict=True)]
-    group = _Group(followed, step_together)
-    rounds = runner.rounds(map(frames_of, tasks), len(tasks))
-    watch = runner.Watch(group.record, count_compilations)
-    for items in runner.drive(rounds, group.advance, group.write, watch=watch):
+    followed = [_Followed(*one) for one in zip(lane.segmenters, tasks, folders)]
+    watch = runner.Watch(functools.partial(_record, followed), lane.count_compilations)
+    driven = runner.drive(
+        runner.rounds(map(frames_of, tasks), len(tasks)),
+        functools.partial(_advance, followed, lane.step_together),
+        functools.partial(_write, followed),
+        watch=watch,
+    )
+    for items in driven:
         for number, (index, _, _) in items:
             on_frame(tasks[number], index)
-    return [(one.timing, one.writer.checksums) for one in followed]
-
-
-class _Followed:
-    """A sequence that is followed from its first given mask on."""
-
-    def __init__(self, segmenter, task, folder):
-        self.segmenter, self.has_begun, self.timing = segmenter, False, Timing()
-        self.writer = MaskWriter(folder, set(task.sequence.required))
-        self._task, self._given = task, set(task.sequence.given)
-
-    def take(self, item, step):
-        """Takes the next frame; gives its ids.
-
-        Args:
-          item: of `frames_of`.
-          step: function of its image that gives the ids found in it.
-        """
-        _, stem, frame = item
-        new = self._task.read_given(stem) if stem in self._given else None
-        if not self.has_begun:
-            self.has_begun = True
-            return self.segmenter.start(frame, new, num_objects=len(self._task.ids))
-        labels = step(frame)
-        return labels if new is None else self.segmenter.add_objects(new)
-
-
-class _Group:
-    """Sequences side by side: what `runner.drive` calls with (number, item) of each of them."""
-
-    def __init__(self, followed, step_together):
-        self._followed, self._step_together = followed, step_together
-
-    def advance(self, items):
-        """Hands a frame of each over; gives a function that waits for their ids."""
-        followed = [self._followed[number] for number, _ in items]
-        steps = [one.segmenter.step for one in followed]
-        later = [index for index, one in enumerate(followed) if one.has_begun]
-        if self._step_together is not None and len(later) > 1:
-            segmenters = [followed[index].segmenter for index in later]
-            frames = [items[index][1][-1] for index in later]
-            for index, labels in zip(later, self._step_together(segmenters, frames)):
-                steps[index] = lambda frame, labels=labels: labels
-        found = [one.take(item, step) for one, (_, item), step in zip(followed, items, steps)]
-        return lambda: [np.asarray(labels) for labels in found]
-
-    def write(self, items, found):
-        for (number, item), labels in zip(items, found):
-            self._followed[number].writer.write(item, labels)
-
-    def record(self, items, seconds, compiled):
-        """Shares the time between the sequences."""
-        for number, _ in items:
-            self._followed[number].timing.record(seconds / len(items), compiled)
+    return [(one.timing, one.checksums) for one in followed]
 
 
 def frames_of(task: Task) -> Iterator[tuple[int, str, np.ndarray]]:
@@ -136,27 +193,53 @@ def frames_of(task: Task) -> Iterator[tuple[int, str, np.ndarray]]:
         yield index, sequence.stems[index], sequence.read_frame(index)
 
 
-class MaskWriter:
-    """Writes the masks of a sequence.
+class _Followed:
+    """A sequence that is followed from its first given mask on."""
 
-    Attributes:
-      checksums: CRC-32 of each file by its stem.
-    """
+    def __init__(self, segmenter, task, folder):
+        self.segmenter, self.timing, self.checksums = segmenter, Timing(), {}
+        self.has_begun = False
+        self._task, self._folder = task, folder
+        remove_leftovers(folder)  # of a killed run
 
-    def __init__(self, folder: Path, stems: set[str]):
-        """
-        Args:
-          folder: for `<stem>.png`; what a killed run left half written there is removed.
-          stems: of the frames that are written.
-        """
-        self.checksums: dict[str, int] = {}
-        self._folder, self._stems = folder, stems
-        remove_leftovers(folder)
+    def take(self, item, step):
+        """Takes the next of `frames_of`, by a function that gives the ids of its image."""
+        _, stem, frame = item
+        new = self._task.read_given(stem) if stem in self._task.sequence.given else None
+        if not self.has_begun:
+            self.has_begun = True
+            return self.segmenter.start(frame, new, num_objects=len(self._task.ids))
+        labels = step(frame)
+        return labels if new is None else self.segmenter.add_objects(new)
 
-    def write(self, item: tuple, labels: np.ndarray) -> None:
-        """Writes u8[H, W] ids of an item of `frames_of`, if its frame is wanted."""
-        _, stem, _ = item
-        if stem in self._stems:
+    def write(self, stem, labels):
+        """Writes u8[H, W] ids of a frame, if it is asked for."""
+        if stem in self._task.sequence.required:
             path = self._folder / f'{stem}.png'
             masks.write_labels(path, labels)
             self.checksums[stem] = checksum.of_file(path)
+
+
+def _advance(followed, step_together, items):
+    """Hands a frame of each sequence over; gives a function that waits for their ids."""
+    ones = [followed[number] for number, _ in items]
+    steps = [one.segmenter.step for one in ones]
+    later = [index for index, one in enumerate(ones) if one.has_begun]
+    if step_together is not None and len(later) > 1:
+        segmenters = [ones[index].segmenter for index in later]
+        frames = [items[index][1][-1] for index in later]
+        for index, labels in zip(later, step_together(segmenters, frames)):
+            steps[index] = lambda frame, labels=labels: labels
+    found = [one.take(item, step) for one, (_, item), step in zip(ones, items, steps)]
+    return lambda: [np.asarray(labels) for labels in found]
+
+
+def _write(followed, items, found):
+    for (number, (_, stem, _)), labels in zip(items, found):
+        followed[number].write(stem, labels)
+
+
+def _record(followed, items, seconds, compiled):
+    """Shares the time between the sequences."""
+    for number, _ in items:
+        followed[number].timing.record(seconds / len(items), compiled)
