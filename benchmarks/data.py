@@ -8,7 +8,6 @@ layout of DAVIS or prepared.
 """
 
 import json
-import resource
 import statistics
 import tempfile
 import time
@@ -19,6 +18,7 @@ import numpy as np
 import simplejpeg
 from absl import flags
 
+from benchmarks import measuring
 from vos_jax.config.read import read
 from vos_jax.config.schema import DataSpec
 from vos_jax.data import augment, layouts, pipeline
@@ -156,8 +156,8 @@ def time_loader(data, jpegs, num_clips):
         places = range(step * per_batch, (step + 1) * per_batch)
         floor.append(LENGTH * cpu_ms(decode, [jpegs[i % len(jpegs)] for i in places]))
         if step == num_batches // 10:
-            early = peak_mb()
-    memory = {'after a tenth': early, 'at the end': peak_mb()}
+            early = measuring.peak_memory()['peak_mb']
+    memory = {'after a tenth': early, 'at the end': measuring.peak_memory()['peak_mb']}
     return statistics.median(floor), statistics.median(loader), memory
 
 
@@ -175,11 +175,6 @@ def time_workers(data, num_clips):
     return rate
 
 
-def peak_mb():
-    """Largest resident memory of this process so far."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
 def print_table(figures):
     """Prints the figures for people."""
     data = figures['data']
@@ -194,8 +189,8 @@ def print_table(figures):
     print(f'  {"loader, all stages":24s} {clip["loader"]:8.2f}')
     print(f'  {"ratio":24s} {figures["loader_to_floor"]:8.2f}')
     memory = figures['memory_mb']
-    print(f'\nlargest memory {memory["after a tenth"]} MB after a tenth of the clips, ', end='')
-    print(f'{memory["at the end"]} MB at the end')
+    print(f'\nlargest memory {memory["after a tenth"]:.0f} MB after a tenth of the clips, ', end='')
+    print(f'{memory["at the end"]:.0f} MB at the end')
     print('\nworkers  clips/s  clips/s per worker  JPEG MB/s per worker')
     for count, row in figures['workers'].items():
         print(

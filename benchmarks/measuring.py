@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from vos_jax import compilation
 from vos_jax.errors import InputError
 
 
@@ -98,9 +99,8 @@ def peak_memory(of_pytorch=False):
         if torch.cuda.is_available():
             return {'peak_mb': torch.cuda.max_memory_allocated() / 2**20, 'memory': 'device'}
         return {'peak_mb': _peak_resident_kb() / 2**10, 'memory': 'resident'}
-    statistics = jax.local_devices()[0].memory_stats()
-    if statistics and 'peak_bytes_in_use' in statistics:
-        return {'peak_mb': statistics['peak_bytes_in_use'] / 2**20, 'memory': 'device'}
+    if device := compilation.peak_memory()[1]:
+        return {'peak_mb': device / 2**20, 'memory': 'device'}
     return {'peak_mb': _peak_resident_kb() / 2**10, 'memory': 'resident'}
 
 

@@ -1,6 +1,8 @@
 """JAX's compilation cache, on by default, and what it compiles for."""
 
 import os
+import resource
+import sys
 from pathlib import Path
 
 import jax
@@ -44,3 +46,11 @@ def describe_device():
         'device': f'{device.device_kind} ({device.platform})',
         'software': f'jax {jax.__version__}',
     }
+
+
+def peak_memory():
+    """Most memory in use so far, in bytes: of this process, and of a device (None on CPUs)."""
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peaks = [(one.memory_stats() or {}).get('peak_bytes_in_use') for one in jax.local_devices()]
+    unit = 1 if sys.platform == 'darwin' else 2**10
+    return host * unit, max(peaks) if all(peaks) else None

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import resource
 import threading
 import time
 from collections.abc import Iterable
@@ -234,7 +233,7 @@ def _describe_run(model, records, devices, elapsed_s):
     frames = sum(record.timing.frames for record in records)
     seconds = sum(record.timing.seconds for record in records)
     compiled = sum(record.timing.compiled_frames for record in records)
-    device_peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use') for device in devices]
+    host, device = compilation.peak_memory()
     return {
         'device': _describe_devices(devices),
         'software': f'jax {jax.__version__}',
@@ -243,7 +242,7 @@ def _describe_run(model, records, devices, elapsed_s):
         'objects, while frames are read ahead and masks written behind; without scoring and the '
         f'{compiled} frames that compiled',
         'seconds_of_this_command': elapsed_s,
-        'peak_host_memory_gb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        'peak_device_memory_gb': max(device_peaks) / 2**30 if all(device_peaks) else None,
+        'peak_host_memory_gb': host / 2**30,
+        'peak_device_memory_gb': device and device / 2**30,
         'settings': _settings(model),
     }

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import resource
 import sys
 
 import jax
@@ -203,12 +202,3 @@ class Watch:
         self._profile.stop()
         if self._port:
             jax.profiler.stop_server()
-
-
-def memory_mb():
-    """Most memory in use so far in MiB: of the first local device, or on CPUs of the process."""
-    statistics = jax.local_devices()[0].memory_stats()
-    if statistics and 'peak_bytes_in_use' in statistics:
-        return statistics['peak_bytes_in_use'] / 2**20
-    unit = 1 if sys.platform == 'darwin' else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -5,6 +5,7 @@ import time
 import jax
 import numpy as np
 
+from vos_jax import compilation
 from vos_jax.storage.progress import Speed
 from vos_jax.training import flops, health, processes
 from vos_jax.training.follower import Follower
@@ -71,12 +72,13 @@ class RunLog:
         last_step, last_s = self._written
         # The median: compilation and evaluation are no part of a step.
         device_s = float(np.median([f.device_s for f in self._finished]))
+        host, device = compilation.peak_memory()
         rate = self._flops / device_s / self._peak if self._flops else None
         return {
             'machine/step_s': (time.perf_counter() - last_s) / max(step - last_step, 1),
             'machine/device_step_s': device_s,
             'machine/data_wait_s': float(np.mean(self._waits_s)),
-            'machine/memory_mb': health.memory_mb(),
+            'machine/memory_mb': (device or host) / 2**20,
             **({} if rate is None else {'machine/mfu': rate}),
         }
 
