@@ -21,8 +21,7 @@ from absl import flags
 from benchmarks import measuring
 from vos_jax.config.read import read
 from vos_jax.config.schema import DataSpec
-from vos_jax.data import augment, layouts, pipeline
-from vos_jax.data.made_up import dataset
+from vos_jax.data import augment, layouts, pipeline, scenes
 from vos_jax.data.shards import prepared
 from vos_jax.errors import run_main
 
@@ -49,7 +48,7 @@ def main(argv):
     else:
         with tempfile.TemporaryDirectory() as folder:
             print('drawing 6 sequences of 8 frames, 854x480')
-            dataset.write_dataset(folder, num_train=5, num_val=1, frames=8, size=(480, 854), seed=0)
+            scenes.write_dataset(folder, num_train=5, num_val=1, frames=8, size=(480, 854), seed=0)
             figures = measure(folder, 'train', wanted.clips, wanted.workers)
     print_table(figures)
     if wanted.json:

@@ -20,7 +20,7 @@ from absl import flags
 from benchmarks import inputs, measuring
 from vos_jax import recipe as configs
 from vos_jax.config.schema import Source
-from vos_jax.data.made_up import dataset
+from vos_jax.data import scenes
 from vos_jax.errors import InputError, run_main
 
 COLUMNS = 'mesh batch steps_hz clips_hz efficiency stall cpu_s planned_mb'
@@ -46,7 +46,7 @@ def measure(spec, overrides, sizes, num_steps, per_device):
     with tempfile.TemporaryDirectory() as folder:
         height, width = configs.load(spec, overrides).data.crop
         size = (height + height // 4, width + width // 4)
-        dataset.write_dataset(Path(folder), num_train=8, num_val=1, frames=8, size=size, seed=0)
+        scenes.write_dataset(Path(folder), num_train=8, num_val=1, frames=8, size=size, seed=0)
         config = configs.load(spec, overrides)
         data = dataclasses.replace(config.data, sources=(Source(folder, 'synthetic'),))
         config = dataclasses.replace(config, data=data)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from vos_jax.data.made_up.dataset import render_sequence
 from vos_jax.data.masks import read_labels, write_labels
+from vos_jax.data.scenes import render_sequence
 
 pytestmark = pytest.mark.slow  # they compile giel_lite
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.training import micro
-from vos_jax.data.made_up import dataset
+from vos_jax.data import scenes
 from vos_jax.evaluation import output_files, protocols
 from vos_jax.evaluation.predictions import Predictions
 
@@ -23,7 +23,7 @@ def inputs(tmp_path_factory):
     """A folder with what the commands read: data, a video, masks, results, an encoder."""
     root = tmp_path_factory.mktemp('inputs')
     data = root / 'data'
-    dataset.write_dataset(data, num_train=2, num_val=1, frames=3, size=(64, 96), seed=0)
+    scenes.write_dataset(data, num_train=2, num_val=1, frames=3, size=(64, 96), seed=0)
     name = next((data / 'JPEGImages/64p').iterdir()).name
     shutil.copytree(data / 'JPEGImages/64p' / name, root / 'video')
     shutil.copy(data / 'Annotations/64p' / name / '00000.png', root / 'mask.png')

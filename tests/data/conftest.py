@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from tests.squares import Square, draw_labels
-from vos_jax.data.made_up.dataset import write_lists
 from vos_jax.data.masks import write_labels
+from vos_jax.data.scenes import write_lists
 
 
 @pytest.fixture

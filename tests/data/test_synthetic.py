@@ -5,8 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from vos_jax.data import layouts
-from vos_jax.data.made_up import dataset
+from vos_jax.data import layouts, scenes
 from vos_jax.errors import InputError
 
 SIZE = (48, 80)
@@ -14,7 +13,7 @@ SIZE = (48, 80)
 
 def write(root, seed=0, **changes):
     wanted = {'num_train': 2, 'num_val': 1, 'frames': 4, 'size': SIZE} | changes
-    dataset.write_dataset(root, seed=seed, **wanted)
+    scenes.write_dataset(root, seed=seed, **wanted)
     return root
 
 
@@ -56,7 +55,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
 
 @pytest.mark.parametrize('seed', range(4))
 def test_objects_are_visible_at_first_move_and_change(seed):
-    frames, labels = dataset.render_sequence(np.random.default_rng(seed), 8, SIZE)
+    frames, labels = scenes.render_sequence(np.random.default_rng(seed), 8, SIZE)
     ids = np.unique(labels[0])[1:]
     assert ids.tolist() == list(range(1, len(ids) + 1))
     for object_id in ids:
@@ -70,7 +69,7 @@ def test_objects_cover_each_other():
     """Somewhere an object loses more than half of its pixels while it is inside the frame."""
     lost = 0
     for seed in range(6):
-        _, labels = dataset.render_sequence(np.random.default_rng(seed), 12, SIZE)
+        _, labels = scenes.render_sequence(np.random.default_rng(seed), 12, SIZE)
         inner = labels[:, 4:-4, 4:-4]
         for object_id in np.unique(labels[0])[1:]:
             at_border = (labels == object_id).sum() - (inner == object_id).sum()

@@ -8,8 +8,8 @@ from PIL import Image
 
 from tests.squares import Square, draw_labels
 from vos_jax.data.frames import write_frame
-from vos_jax.data.made_up.dataset import write_lists
 from vos_jax.data.masks import write_labels
+from vos_jax.data.scenes import write_lists
 
 SIZE = (32, 48)
 

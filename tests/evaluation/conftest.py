@@ -11,8 +11,7 @@ import pytest
 
 from tests import squares
 from tests.squares import Square
-from vos_jax.data import frames, masks
-from vos_jax.data.made_up import dataset
+from vos_jax.data import frames, masks, scenes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = (48, 64)
@@ -43,7 +42,7 @@ def make_davis(tmp_path):
     """Returns a function: {name: u8[T, H, W]} -> root of a data set in the DAVIS layout."""
 
     def make(sequences, with_frames=True, split='val', root=tmp_path / 'DAVIS'):
-        dataset.write_lists(root, {split: sequences})
+        scenes.write_lists(root, {split: sequences})
         for name, labels in sequences.items():
             stems = write_masks(root / 'Annotations/480p' / name, labels)
             if with_frames:

@@ -7,7 +7,7 @@ import sys
 
 from tests.conftest import REPOSITORY, devices_flag
 from vos_jax.checkpoint_files import read_variables
-from vos_jax.data.made_up import dataset
+from vos_jax.data import scenes
 from vos_jax.training.metric_writer import read_metrics
 from vos_jax.weights import named
 
@@ -41,7 +41,7 @@ SETTINGS = {
 
 def write_data(root):
     """Made-up video in a folder."""
-    dataset.write_dataset(root, num_train=4, num_val=1, frames=6, size=(64, 96), seed=0)
+    scenes.write_dataset(root, num_train=4, num_val=1, frames=6, size=(64, 96), seed=0)
     return root
 
 

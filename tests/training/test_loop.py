@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.training import micro
-from vos_jax.data.made_up import dataset
+from vos_jax.data import scenes
 from vos_jax.training.metric_writer import read_metrics
 
 STEPS = 40
@@ -21,7 +21,7 @@ STEPS = 40
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp('made_up')
-    dataset.write_dataset(root, num_train=3, num_val=1, frames=6, size=(64, 96), seed=0)
+    scenes.write_dataset(root, num_train=3, num_val=1, frames=6, size=(64, 96), seed=0)
     return root
 
 

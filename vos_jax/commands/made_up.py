@@ -22,7 +22,7 @@ def define_flags():
 
 def main(argv):
     """Writes the data set that the flags describe."""
-    from vos_jax.data.made_up import dataset
+    from vos_jax.data import scenes
     from vos_jax.storage import disk
     from vos_jax.storage.names import parse_size
 
@@ -30,12 +30,12 @@ def main(argv):
     flags.refuse_arguments(argv)
     flags.require(wanted, ('out',), 'docs/data.md')
     size = parse_size(wanted.size)
-    with disk.writing_to(wanted.out, known_by=dataset.RECORD) as mirror:
+    with disk.writing_to(wanted.out, known_by=scenes.RECORD) as mirror:
         print(
             f'writing {wanted.num_train} + {wanted.num_val} sequences of {wanted.frames} frames, '
             f'{wanted.size}, to {wanted.out}'
         )
-        dataset.write_dataset(
+        scenes.write_dataset(
             mirror.folder,
             num_train=wanted.num_train,
             num_val=wanted.num_val,
