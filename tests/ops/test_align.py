@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 
 from vos_jax.ops import align
-from vos_jax.ops.convolution import conv2d
-from vos_jax.ops.cpu.resized import convolve_resized
 
 
 def test_bilinear_keeps_the_corners_and_is_linear_between_them():
@@ -57,12 +55,3 @@ def test_nearest_takes_the_floor_of_the_scaled_index():
     labels = np.arange(10).reshape(1, 10)
     np.testing.assert_array_equal(align.nearest(labels, (1, 4)), [[0, 2, 5, 7]])
     np.testing.assert_array_equal(align.nearest(labels[:, :3], (1, 7)), [[0, 0, 0, 1, 1, 2, 2]])
-
-
-@pytest.mark.parametrize('weights', [align.linear_weights, align.cubic_weights])
-def test_the_convolution_of_a_resized_map_is_that_of_its_enlargement(rng, weights):
-    x = rng.standard_normal((2, 3, 4, 5), np.float32)
-    kernel = rng.standard_normal((3, 3, 5, 2), np.float32)
-    found = convolve_resized(x, kernel, (9, 13), weights)
-    expected = conv2d(align.resize(x, (9, 13), weights), kernel)
-    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -18,7 +18,7 @@ from vos_jax.models.giel.model import GIEL
 from vos_jax.models.giel.spec import GIELSpec
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
-from vos_jax.ops.cpu import holding, switch
+from vos_jax.ops.cpu import switch
 from vos_jax.training.unroll import unroll
 
 SIZE, SLOTS = (240, 432), 2  # 113 x 161 cells of CFBI, 15 x 27 of the others
@@ -119,24 +119,6 @@ def test_programs_for_cpus_have_the_repaired_products(name, part):
     assert any('(tensor<36x' in line for line in repaired)  # Winograd's products
 
 
-@pytest.mark.parametrize('part', ['frame', 'train'])
-@pytest.mark.parametrize('platform', ['cpu', 'cuda', 'tpu'])
-def test_atrous_convolutions_are_native_on_accelerators_alone(part, platform):
-    text = lowered('cfbi', part, platform)
-    for rate in (6, 12, 18):
-        assert (f'rhs_dilate = [{rate}, {rate}]' in text) == (platform != 'cpu')
-
-
-@pytest.mark.parametrize(('platform', 'is_held'), [('cpu', True), ('cuda', False), ('tpu', False)])
-def test_values_are_held_on_cpus_alone(platform, is_held):
-    """`hold` asks whether a value is NaN, as an argmax does."""
-
-    def count(*program):
-        return len(re.findall(r'compare +NE, (%\w+), \1', lowered('cfbi', 'frame', *program)))
-
-    assert (count(platform) > count('tpu', False)) == is_held
-
-
 def test_without_repairs_no_rule_of_ours_stands_between_a_convolution_and_its_gradient():
     text = str(traced('stm', 'train', repaired=False).jaxpr)
     assert 'custom_vjp' not in text
@@ -150,15 +132,15 @@ def test_repairs_are_chosen_by_name(monkeypatch):
 
     assert chosen('1') == switch.REPAIRS
     assert chosen('0') == ()
-    assert chosen('winograd, atrous') == ('atrous', 'winograd')
+    assert chosen('winograd, tiles') == ('tiles', 'winograd')
     with pytest.raises(InputError, match="VOS_CPU_REPAIRS has 'winogrd'; needed: 0, 1 or some of"):
         chosen('winogrd')
 
 
 def test_a_program_traced_under_another_choice_is_traced_anew():
-    function = jax.jit(lambda x: holding.hold(x) + 1)
+    function = jax.jit(lambda x: switch.on_cpu('tiles', jnp.sin, jnp.cos, x) + 1)
     x = jnp.ones(3)
-    with switch.using(('hold',)):
+    with switch.using(('tiles',)):
         assert 'platform_index' in str(function.trace(x).jaxpr)
     with switch.using(()):
         assert 'platform_index' not in str(function.trace(x).jaxpr)

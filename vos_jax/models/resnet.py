@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from vos_jax.models.encoder_spec import EncoderSpec
 from vos_jax.models.layers import Norm, conv
-from vos_jax.ops.cpu.holding import hold
 
 
 class Block(nn.Module):
@@ -41,8 +40,7 @@ class Block(nn.Module):
         if x.shape[-1] != out or self.stride != 1:
             of = conv(out, 1, self.stride, use_bias=False, dtype=self.dtype, name='shortcut_conv')
             x = Norm(self.norm, name='shortcut_norm')(x, train=train, of=of)
-        x = nn.relu(x + y)
-        return x if train else hold(x)
+        return nn.relu(x + y)
 
 
 class Encoder(nn.Module):

@@ -3,10 +3,10 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vos_jax.models.cfbi.convolutions import AtrousConv, ResizedConv
 from vos_jax.models.cfbi.spec import DeepLabSpec
 from vos_jax.models.layers import Norm, conv
 from vos_jax.models.resnet import Block
+from vos_jax.ops import align
 
 
 class Unit(nn.Module):
@@ -23,14 +23,12 @@ class Unit(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False, small=None):
-        inputs = (x,) if small is None else (small, x)
         if small is not None:
-            of = ResizedConv(self.features, dtype=self.dtype, name='conv')
-        elif self.dilation > 1:
-            of = AtrousConv(self.features, self.dilation, self.dtype, name='conv')
-        else:
-            of = conv(self.features, self.size, use_bias=False, dtype=self.dtype, name='conv')
-        return nn.relu(Norm(self.norm, name='norm')(*inputs, train=train, of=of))
+            enlarged = align.resize(small, x.shape[1:3]).astype(x.dtype)
+            x = jnp.concatenate([enlarged, x], axis=-1)
+        settings = (self.features, self.size, 1, self.dilation, False)
+        of = conv(*settings, dtype=self.dtype, name='conv')
+        return nn.relu(Norm(self.norm, name='norm')(x, train=train, of=of))
 
 
 class ASPP(nn.Module):

@@ -6,10 +6,8 @@ Everything works on slots as a batch: N = B * S.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vos_jax.models.cfbi.convolutions import AtrousConv, ResizedConv
-from vos_jax.models.cfbi.parts import FAN_IN, FAN_OUT, GCT, Depthwise, Gate, GroupNorm, Linear, conv
+from vos_jax.models.cfbi.parts import FAN_IN, GCT, Depthwise, Gate, GroupNorm, Linear, conv
 from vos_jax.ops import align
-from vos_jax.ops.cpu.holding import hold
 
 # (stage, stride, dilation) of each block; stage 0 is as wide as head_channels[0].
 BLOCKS = ((0, 1, 1), (0, 1, 2), (1, 2, 1), (1, 1, 2), (1, 1, 4), (1, 2, 1), (1, 1, 2), (1, 1, 4))
@@ -24,7 +22,7 @@ class Block(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x, train=False):
+    def __call__(self, x):
         """x: [N, h, w, C] -> [N, h / stride, w / stride, features]."""
         width = self.features // 4
 
@@ -39,8 +37,7 @@ class Block(nn.Module):
         if self.stride != 1 or x.shape[-1] != self.features:
             x = conv(self.features, 1, self.stride, dtype=self.dtype, name='shortcut_conv')(x)
             x = GroupNorm(name='shortcut_norm')(x)
-        x = nn.relu(x + y)
-        return x if train else hold(x)
+        return nn.relu(x + y)
 
 
 class HeadASPP(nn.Module):
@@ -57,11 +54,8 @@ class HeadASPP(nn.Module):
         branches = []
         for index, rate in enumerate((1, *self.rates)):
             y = GCT(name=f'gct{index}')(x)
-            name = f'conv{index}'
-            if index == 0:
-                y = conv(width, init=FAN_IN, dtype=self.dtype, name=name)(y)
-            else:
-                y = AtrousConv(width, rate, self.dtype, FAN_IN, name=name)(y)
+            settings = (1,) if index == 0 else (3, 1, rate)
+            y = conv(width, *settings, init=FAN_IN, dtype=self.dtype, name=f'conv{index}')(y)
             branches.append(nn.relu(GroupNorm(name=f'norm{index}')(y)))
         mean = x.mean(axis=(1, 2), keepdims=True)
         mean = nn.relu(conv(width, init=FAN_IN, dtype=self.dtype, name='pool')(mean))
@@ -78,14 +72,13 @@ class Ensembler(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x, low, guidance, train=False):
+    def __call__(self, x, low, guidance):
         """Decodes the slots.
 
         Args:
           x: [N, h, w, C], embeddings and maps of each slot at stride 4.
           low: [N, h, w, C'], low-level features.
           guidance: f32[N, G] or None.
-          train: whether a gradient will be asked for.
 
         Returns:
           [N, h, w, channels[2]].
@@ -94,7 +87,7 @@ class Ensembler(nn.Module):
         for index, (stage, stride, dilation) in enumerate(BLOCKS, start=1):
             (x,) = Gate(name=f'gate{index}')(guidance, x)
             width = self.channels[stage]
-            x = Block(width, stride, dilation, self.dtype, name=f'block{index}')(x, train)
+            x = Block(width, stride, dilation, self.dtype, name=f'block{index}')(x)
             stages.append(x)
         (x,) = Gate(name='gate9')(guidance, x)
         x = HeadASPP(self.channels[0], dtype=self.dtype, name='aspp')(x)
@@ -107,8 +100,10 @@ class Ensembler(nn.Module):
         skip = nn.relu(GroupNorm(16, name='norm_low')(skip))
         # A gate is the same at all places: it commutes with the enlargement.
         x, skip = Gate(name='gate10')(guidance, x, skip)
-        enlarged = ResizedConv(width, align.cubic_weights, self.dtype, FAN_OUT, name='decode1')
-        x = nn.relu(GroupNorm(name='decode_norm1')(enlarged(x, skip)))
+        enlarged = align.resize(x, skip.shape[1:3], align.cubic_weights).astype(skip.dtype)
+        x = jnp.concatenate([enlarged, skip], axis=-1)
+        x = conv(width, 3, dtype=self.dtype, name='decode1')(x)
+        x = nn.relu(GroupNorm(name='decode_norm1')(x))
         (x,) = Gate(name='gate11')(guidance, x)
         x = conv(width, 3, dtype=self.dtype, name='decode2')(x)
         return nn.relu(GroupNorm(name='decode_norm2')(x))
@@ -124,9 +119,9 @@ class Separable(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x, low, guidance, train=False):
+    def __call__(self, x, low, guidance):
         """As `Ensembler`; the low-level features are not used."""
-        del low, train
+        del low
         widths = (self.channels[0],) * 3 + (self.channels[2],)
         for index, width in enumerate(widths, start=1):
             (x,) = Gate(name=f'gate{index}')(guidance, x)

@@ -117,7 +117,7 @@ class CFBI(nn.Module):
 
     def segment(self, features, memory, objects, time, train=False):
         """At least one frame of the memory is given."""
-        del time
+        del time, train
         used = jnp.concatenate([jnp.ones_like(objects[:, :1]), objects], axis=1)  # [B, S]
         references = jnp.where(_over_pixels(memory.valid & memory.given), memory.labels, NONE)
         previous, labels = _latest(memory)
@@ -131,7 +131,7 @@ class CFBI(nn.Module):
         parts += [previous[:, None] * masks[..., None], previous[:, None] * (1 - masks)[..., None]]
         x = jnp.concatenate([*(part.astype(maps.dtype) for part in parts), maps], axis=-1)
         low = jnp.broadcast_to(features.low[:, None], (*masks.shape, features.low.shape[-1]))
-        x = self.head(_as_batch(x), _as_batch(low), guidance, train)
+        x = self.head(_as_batch(x), _as_batch(low), guidance)
         logits = self._combined(*self.output(x, guidance), used)
         logits = align.resize_maps(logits, features.size)
         logits = jnp.where(used[:, :, None, None], logits, NEGATIVE)

@@ -1,6 +1,6 @@
 """The one switch of all repairs: `VOS_CPU_REPAIRS`, or `using` around what is traced.
 
-`VOS_CPU_REPAIRS=0` compiles the plain operations on CPUs too, `VOS_CPU_REPAIRS=hold,winograd` has
+`VOS_CPU_REPAIRS=0` compiles the plain operations on CPUs too, `VOS_CPU_REPAIRS=tiles,winograd` has
 these two repairs alone.
 """
 
@@ -12,7 +12,7 @@ from jax import lax
 from vos_jax.errors import InputError
 
 VARIABLE = 'VOS_CPU_REPAIRS'
-REPAIRS = ('atrous', 'depthwise', 'hold', 'resized', 'tiles', 'weight_gradient', 'winograd')
+REPAIRS = ('depthwise', 'tiles', 'weight_gradient', 'winograd')
 # Part of the key of jit's caches: what was traced under another setting is traced again.
 _chosen = jax.make_user_context(None)
 
