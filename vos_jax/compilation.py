@@ -1,8 +1,10 @@
-"""JAX's compilation cache, on by default, and what it compiles for."""
+"""JAX's compilation cache, on by default, the count of compilations, and what it compiles for."""
 
+import functools
 import os
 import resource
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -13,6 +15,7 @@ from vos_jax.storage.paths import absolute, path_of
 # compiler_options of jax.jit for a program that runs once on a CPU: optimising it takes longer than
 # it gains.
 RUN_ONCE = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+_counts = threading.local()
 
 
 def keep_compilations(folder=None):
@@ -54,3 +57,18 @@ def peak_memory():
     peaks = [(one.memory_stats() or {}).get('peak_bytes_in_use') for one in jax.local_devices()]
     unit = 1 if sys.platform == 'darwin' else 2**10
     return host * unit, max(peaks) if all(peaks) else None
+
+
+def count():
+    """Programs that this thread has compiled since it, or another, asked for the first time."""
+    _listen()
+    return getattr(_counts, 'number', 0)
+
+
+@functools.cache
+def _listen():
+    def note(event, *_, **__):
+        if 'backend_compile' in event:
+            _counts.number = getattr(_counts, 'number', 0) + 1
+
+    jax.monitoring.register_event_duration_secs_listener(note)

@@ -17,7 +17,7 @@ from vos_jax.evaluation import (
     results,
     scoring,
 )
-from vos_jax.evaluation.report import pages, pictures
+from vos_jax.evaluation.report import drawings, pages
 
 HOSTILE = "in/a&<!--<script>'1%#?"  # would break a page that pastes it in
 
@@ -77,8 +77,8 @@ def test_background_of_a_mask_picture_is_transparent(evaluated):
 def test_errors_are_told_apart():
     truth = np.array([[1, 1, 0, 0, 2]], np.uint8)
     pred = np.array([[1, 0, 1, 0, 1]], np.uint8)
-    errors = pictures.mark_errors(pred, truth)
-    assert errors.tolist() == [[0, pictures.MISSED, pictures.FALSE_ALARM, 0, pictures.CONFUSED]]
+    errors = drawings.mark_errors(pred, truth)
+    assert errors.tolist() == [[0, drawings.MISSED, drawings.FALSE_ALARM, 0, drawings.CONFUSED]]
 
 
 def make_results(jf, area, **about):

@@ -78,13 +78,13 @@ def test_a_profiler_is_served_when_asked_for(data, tmp_path):
 
 def test_a_step_that_is_compiled_again_is_noticed(capsys):
     step = jax.jit(lambda x: x + 1)
-    with health.Compilations('warn') as watch:
-        for index, size in enumerate((3, 3, 4, 4)):
-            with watch.watched(index):
-                step(np.ones(size, np.float32))
-            assert ('compiled again' in capsys.readouterr().err) == (index == 2)
-    with health.Compilations('error') as watch:
-        with watch.watched(0):
-            step(np.ones(5, np.float32))
-        with pytest.raises(RuntimeError, match='step 1 was compiled again'), watch.watched(1):
-            step(np.ones(6, np.float32))
+    watch = health.Compilations('warn')
+    for index, size in enumerate((3, 3, 4, 4)):
+        with watch.watched(index):
+            step(np.ones(size, np.float32))
+        assert ('compiled again' in capsys.readouterr().err) == (index == 2)
+    watch = health.Compilations('error')
+    with watch.watched(0):
+        step(np.ones(5, np.float32))
+    with pytest.raises(RuntimeError, match='step 1 was compiled again'), watch.watched(1):
+        step(np.ones(6, np.float32))

@@ -18,7 +18,7 @@ from vos_jax.errors import run_main
 def define_flags():
     """The run, the slice, and what is printed of them."""
     from vos_jax import recipe
-    from vos_jax.planning.plan import NAMES
+    from vos_jax.planning.slices import NAMES
 
     recipe.define_flag()
     define = absl_flags.DEFINE_string
@@ -36,7 +36,7 @@ def main(argv):
     flags.require(wanted, ('config',), 'docs/tpu_pods.md')
     os.environ['JAX_PLATFORMS'] = 'cpu'  # or JAX would look for a TPU in this machine
     from vos_jax.models.registry import read_config
-    from vos_jax.planning.plan import plan
+    from vos_jax.planning.slices import plan
     from vos_jax.storage import disk
     from vos_jax.storage.json_files import write_json
 

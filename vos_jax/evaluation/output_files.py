@@ -8,7 +8,7 @@ from vos_jax.evaluation import compare as comparing
 from vos_jax.evaluation import results as results_files
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol
-from vos_jax.evaluation.report import pages, pictures
+from vos_jax.evaluation.report import drawings, pages
 from vos_jax.evaluation.results import Results
 from vos_jax.evaluation.scoring import SequenceResult, score_tasks
 
@@ -35,7 +35,7 @@ def finish(
     if zipped:
         print(f'zip, checked: {archive.write_zip(protocol, predictions, out)}')
     if report:
-        pictures.draw_all(protocol.tasks, predictions, out / 'report' / 'pictures', num_workers)
+        drawings.draw_all(protocol.tasks, predictions, out / 'report' / 'pictures', num_workers)
         print(f'report: {pages.write_report(results, out / "report")}')
     print(f'results: {out}')
     return results
@@ -89,5 +89,5 @@ def compare(folders: list[str], out: Path) -> None:
     print(comparing.format_comparison(comparison))
     comparing.write(comparison, out)
     sources = [Path(folder) / 'report' / 'pictures' for folder in folders]
-    kinds = pictures.copy(sources, out / 'pictures')
+    kinds = drawings.copy(sources, out / 'pictures')
     print(f'\npage: {pages.write_comparison(comparison, out, kinds)}')

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +27,6 @@ from vos_jax.trained import TrainedModel
 
 _POLL_S = 1.0
 _TOGETHER = 4  # sequences at a time on an accelerator
-_compilations = threading.local()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,28 +195,12 @@ def _wait_for(ledger, tasks, mirror):
 
 def _make_lane(model, device, batch_size):
     segmenter = model.segmenter(device=device)
-    _listen()
     return Lane(
         [segmenter.sibling(lazy=True) for _ in range(batch_size)],
         functools.partial(jax.default_device, device),
-        _count_compilations,
+        compilation.count,
         step_together,
     )
-
-
-@functools.cache
-def _listen():
-    """Counts compilations by thread: frames that compile are not part of the FPS."""
-
-    def count(event, *_, **__):
-        if 'backend_compile' in event:
-            _compilations.count = _count_compilations() + 1
-
-    jax.monitoring.register_event_duration_secs_listener(count)
-
-
-def _count_compilations():
-    return getattr(_compilations, 'count', 0)
 
 
 def _describe_devices(devices):

@@ -1,9 +1,25 @@
 """STM's decoder: a 3x3 convolution, residual blocks, two refinement modules (STM, section 3.3)."""
 
 import flax.linen as nn
+import flax.struct
+import jax
 import jax.numpy as jnp
 
 from vos_jax.models.layers import ConcatConv, ResBlock, conv, upsample_to
+
+
+@flax.struct.dataclass
+class KeyValueFeatures:
+    """What depends on a frame alone: skip features, key and value of the query encoder.
+
+    `size` is the (H, W) of the frame before padding.
+    """
+
+    r3: jax.Array
+    r2: jax.Array
+    key: jax.Array
+    value: jax.Array
+    size: tuple = flax.struct.field(pytree_node=False)
 
 
 class Skip(nn.Module):

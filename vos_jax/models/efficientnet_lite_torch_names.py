@@ -8,7 +8,7 @@ import dataclasses
 import functools
 
 from vos_jax.models import shapes, torch_links
-from vos_jax.models.efficientnet_lite import STAGES, LiteSpec
+from vos_jax.models.efficientnet_lite import STAGES, LiteSpec, QueryEncoder
 
 SPEC = LiteSpec()
 ENCODER = dataclasses.asdict(SPEC)
@@ -47,7 +47,7 @@ FORMATS = {
             for conv, _, ours, layout in _pairs()
             for link in torch_links.conv(conv, f'encoder/{ours}', bias=True, layout=layout)
         ),
-        shapes=functools.cache(lambda: shapes.encoder_shapes(SPEC)),
+        shapes=functools.cache(lambda: shapes.encoder_shapes(QueryEncoder(SPEC))),
         left_out=r'(_blocks\.1[1-5]\..*|_conv_head\..*|_bn1\..*|_fc\..*)',
         folded=torch_links.Folded({norm: conv for conv, norm, _, _ in _pairs()}, EPSILON),
     )

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 
 from vos_jax.models import shapes, torch_links
-from vos_jax.models.resnet import EncoderSpec
+from vos_jax.models.resnet import Encoder, EncoderSpec
 
 SPEC = EncoderSpec(norm='frozen_bn')
 CONFIG = dict(model=dict(name='encoder', dtype='float32', encoder=dataclasses.asdict(SPEC)))
@@ -53,7 +53,7 @@ def _of_torchvision(prefix, left_out, counters):
     return torch_links.Format(
         config=CONFIG,
         links=tuple(encoder(prefix, 'encoder', lambda stage: f'layer{stage - 1}')),
-        shapes=functools.cache(lambda: shapes.encoder_shapes(SPEC)),
+        shapes=functools.cache(lambda: shapes.encoder_shapes(Encoder(SPEC))),
         left_out=left_out,
         counters=counters,
     )

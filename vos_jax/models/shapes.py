@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax import weights
-from vos_jax.models.efficientnet_lite import LiteSpec, QueryEncoder
-from vos_jax.models.resnet import Encoder
 
 
 @functools.lru_cache(maxsize=8)
@@ -27,10 +25,9 @@ def variable_shapes(model):
     )
 
 
-def encoder_shapes(spec):
+def encoder_shapes(encoder):
     """Nested dict of the shapes of an encoder's variables, under the name 'encoder'."""
     frames = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    encoder = (QueryEncoder if isinstance(spec, LiteSpec) else Encoder)(spec)
     shapes = jax.eval_shape(encoder.init, jax.random.key(0), frames)
     return {collection: {'encoder': tree} for collection, tree in shapes.items()}
 

@@ -7,11 +7,10 @@ import sys
 import jax
 import numpy as np
 
+from vos_jax import compilation
 from vos_jax.data.pipeline import BatchMaker
 from vos_jax.storage.json_files import write_json
 from vos_jax.training.processes import say
-
-_COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
 class NonFinite:
@@ -94,7 +93,7 @@ class Compilations:
     """
 
     def __init__(self, reaction):
-        self._reaction, self._count, self._calls = reaction, 0, 0
+        self._reaction, self._calls = reaction, 0
 
     @contextlib.contextmanager
     def watched(self, step):
@@ -103,10 +102,10 @@ class Compilations:
         Raises:
           RuntimeError: with 'error', where it was compiled though it had been called before.
         """
-        before = self._count
+        before = compilation.count()
         yield
         self._calls += 1
-        if self._calls > 1 and self._count > before:
+        if self._calls > 1 and compilation.count() > before:
             text = (
                 f'step {step} was compiled again: its inputs differ from those of the steps before '
                 'in shape, type or sharding'
@@ -114,16 +113,6 @@ class Compilations:
             if self._reaction == 'error':
                 raise RuntimeError(text)
             say(f'warning: {text}', file=sys.stderr)
-
-    def _note(self, event, _duration_s, **_):
-        self._count += event == _COMPILED
-
-    def __enter__(self):
-        jax.monitoring.register_event_duration_secs_listener(self._note)
-        return self
-
-    def __exit__(self, *exception):
-        jax.monitoring.unregister_event_duration_listener(self._note)
 
 
 class Profile:
@@ -192,13 +181,11 @@ class Watch:
         self._profile.after(step - 1, result)
 
     def __enter__(self):
-        self._compilations.__enter__()
         if self._port:
             jax.profiler.start_server(self._port)
         return self
 
     def __exit__(self, *exception):
-        self._compilations.__exit__(*exception)
         self._profile.stop()
         if self._port:
             jax.profiler.stop_server()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vos_jax.evaluation.compare import Comparison, comparison_to_json
-from vos_jax.evaluation.report import pictures
+from vos_jax.evaluation.report import drawings
 from vos_jax.evaluation.results import Results, global_scores, missing_objects, object_rows, plain
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.palette import COLOURS
@@ -38,7 +38,7 @@ _FACTS = {
 
 def write_report(results: Results, folder: Path) -> Path:
     """Writes `folder/index.html`; pictures are looked for in `folder/pictures`."""
-    kinds = pictures.find_kinds(folder / 'pictures')
+    kinds = drawings.find_kinds(folder / 'pictures')
     shown = [_shown(result, folder / 'pictures/prediction') for result in results.sequences]
     data = report_data(results) | {'kinds': kinds, 'shown': shown}
     return _write_page(folder / 'index.html', 'report', _title(results), data)
@@ -60,7 +60,7 @@ def write_comparison(comparison: Comparison, folder: Path, kinds: list[str]) -> 
 
 def _shown(result, folder):
     """The frames that the slider goes through: those scored, or all where none is."""
-    return result.stems or pictures.list_frames(folder / result.name)
+    return result.stems or drawings.list_frames(folder / result.name)
 
 
 def report_data(results: Results) -> dict:

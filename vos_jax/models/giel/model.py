@@ -8,8 +8,7 @@ import numpy as np
 
 from vos_jax.errors import InputError
 from vos_jax.models import efficientnet_lite, protocol
-from vos_jax.models.decoder import Decoder
-from vos_jax.models.features import KeyValueFeatures
+from vos_jax.models.decoder import Decoder, KeyValueFeatures
 from vos_jax.models.giel.parts import CoarseHead, LabelEncoder, TemporalAttention
 from vos_jax.models.giel.spec import GIELSpec
 from vos_jax.models.layers import Conv1x1

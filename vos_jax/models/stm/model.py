@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vos_jax.models import protocol
-from vos_jax.models.decoder import Decoder
-from vos_jax.models.features import KeyValueFeatures
+from vos_jax.models.decoder import Decoder, KeyValueFeatures
 from vos_jax.models.layers import Conv
 from vos_jax.models.resnet import Encoder
 from vos_jax.models.stm.spec import STMSpec
