@@ -19,7 +19,6 @@ def draw_linear(rng, settings, size, scale=None):
     """Draws the linear part of a clip's warp.
 
     Args:
-      rng: np.random.Generator.
       settings: DataSpec; crop, scale, scale_of, stretch, rotation, shear and flip are used.
       size: (height, width) of the frames.
       scale: range of enlargement instead of the setting's.
@@ -39,19 +38,10 @@ def draw_linear(rng, settings, size, scale=None):
 
 
 def draw_centre(rng, linear, size, crop, target=None):
-    """Draws where in the frame the middle of the crop lies.
+    """Draws where in the frame the middle of the crop lies, f64[2], (x, y).
 
-    The crop stays inside the frame as far as its size allows (rotation left aside).
-
-    Args:
-      rng: np.random.Generator.
-      linear: f64[2, 2].
-      size: (height, width) of the frames.
-      crop: (height, width).
-      target: (x, y), a pixel of the frame that the crop shall show; None: anywhere.
-
-    Returns:
-      f64[2], (x, y) in the frame.
+    The crop stays inside the frame as far as its size allows (rotation left aside). `target`: a
+    pixel (x, y) of the frame that the crop shall show; None: anywhere.
     """
     reach = np.hypot(linear[0], linear[1]) * np.array(crop)[::-1] / 2  # half a crop, in the frame
     extent = np.array(size)[::-1]
@@ -64,15 +54,7 @@ def draw_centre(rng, linear, size, crop, target=None):
 
 
 def draw_matrices(rng, crop, jitter, linear, centre, length):
-    """Composes the clip's warp with the jitter of each frame.
-
-    Args:
-      rng: np.random.Generator.
-      crop: (height, width).
-      jitter: schema.Jitter.
-      linear: f64[2, 2].
-      centre: f64[2], (x, y).
-      length: T.
+    """Composes the clip's warp, f64[2, 2] and centre (x, y), with the jitter of each frame.
 
     Returns:
       f64[T, 2, 3], pixel of the crop to pixel of the frame.
@@ -116,13 +98,7 @@ def warp_labels(labels, matrix, out, *, mirror=True):
 
 
 def change_colours(rng, frames, colour):
-    """Changes brightness, contrast and saturation of all frames in one linear map of the colours.
-
-    Args:
-      rng: np.random.Generator.
-      frames: u8[T, H, W, 3], changed in place.
-      colour: schema.Colour.
-    """
+    """Changes brightness, contrast and saturation of u8[T, H, W, 3] in place, by one matrix."""
     if not (colour.brightness or colour.contrast or colour.saturation or colour.grey):
         return
     brightness = 1 + rng.uniform(-1, 1) * colour.brightness

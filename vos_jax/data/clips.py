@@ -42,17 +42,10 @@ def draw_frames(rng, num_frames, length, max_gap, reverse=0.5, reference='first'
 
 
 def draw_frames_from(rng, shown, length, max_gap, reverse=0.5, reference='first'):
-    """Draws the frames of a clip as `draw_frames` does, given where its first frame may be.
+    """Draws as `draw_frames` does, given where the first frame may be: shown bool[N], one or more.
 
-    Args:
-      rng: np.random.Generator.
-      shown: bool[N], frames that may be the first; one or more.
-      length, max_gap, reverse, reference: as for `draw_frames`.
-
-    Returns:
-      int[T], indices of frames. Where no clip of `draw_frames` begins at these frames (an object
-      that appears at the end of a video that is never played backwards), the gaps are smaller, and
-      at last frames repeat.
+    Where no clip of `draw_frames` begins at these frames (an object that appears at the end of a
+    video that is never played backwards), the gaps are smaller, and at last frames repeat.
     """
     num_frames = len(shown)
     for _ in range(_TRIES):
@@ -107,15 +100,11 @@ def choose_objects(rng, first_labels, num_slots, min_pixels):
 
 
 def to_slots(labels, ids, out=None):
-    """Turns ids into slots.
+    """Turns ids u8[...], 255 void, into slots: s + 1 where slot s is, 0 for ids without one, void.
 
     Args:
-      labels: u8[...], ids, 255 void.
       ids: int[K], the id in each slot, 0 for a free one.
       out: contiguous array for the result, such as `labels`.
-
-    Returns:
-      u8[...]: s + 1 where slot s is, 0 for background and ids without a slot, 255 for void.
     """
     table = np.zeros(256, np.uint8)
     table[VOID] = VOID

@@ -188,13 +188,7 @@ def _similarity(x, y, angle, log_size):
 
 
 def render_sequence(rng, num_frames, size, max_objects=3):
-    """Renders one sequence.
-
-    Args:
-      rng: np.random.Generator.
-      num_frames: T.
-      size: (height, width).
-      max_objects: up to N; all are visible in the first frame.
+    """Renders one sequence of up to `max_objects`, all visible in the first frame.
 
     Returns:
       (frames u8[T, H, W, 3], labels u8[T, H, W]); ids are 1..n.
@@ -212,20 +206,10 @@ def render_sequence(rng, num_frames, size, max_objects=3):
 def write_dataset(
     root, *, num_train, num_val, frames, size, seed, max_objects=3, report=lambda line: None
 ):
-    """Writes a data set in the DAVIS layout.
+    """Writes a data set of `num_train` and `num_val` sequences in the DAVIS layout.
 
     The lists are written last, so a half-written set is never taken for a whole one. Where the same
-    set is already there, nothing is done.
-
-    Args:
-      root: folder to write.
-      num_train: training sequences.
-      num_val: validation sequences.
-      frames: frames of each sequence.
-      size: (height, width).
-      seed: int, 0 or more.
-      max_objects: objects of a sequence, up to N.
-      report: called with a line for each sequence.
+    set is already there, nothing is done. `report` is called with a line for each sequence.
     """
     root = Path(root)
     record = {
@@ -249,12 +233,7 @@ def write_dataset(
 
 
 def write_lists(root, splits):
-    """Writes the lists of a set in the DAVIS layout, the same for both years.
-
-    Args:
-      root: Path of the set.
-      splits: dict of names of sequences by split.
-    """
+    """Writes the lists of a set in the DAVIS layout, names by split, the same for both years."""
     for year in ('2016', '2017'):
         for split, names in splits.items():
             text = ''.join(f'{name}\n' for name in names)

@@ -120,15 +120,11 @@ def dilate_by_disk(edges: np.ndarray, radius: int) -> np.ndarray:
 def score_frame(
     pred: np.ndarray, truth: np.ndarray, ids: Sequence[int]
 ) -> tuple[list[float], list[float]]:
-    """Gives J and F of the objects `ids` in one frame.
+    """Gives ([J of each id], [F of each id]) of one frame; an absent object is an empty mask.
 
     Args:
       pred: u8[H, W] ids.
       truth: u8[H, W] ids; void pixels are background, as in the official semi-supervised task.
-      ids: the objects to score; an absent one counts as an empty mask.
-
-    Returns:
-      ([J of each id], [F of each id]).
     """
     if pred.shape != truth.shape:
         raise ValueError(f'prediction is {pred.shape}, annotation is {truth.shape}')
@@ -147,12 +143,8 @@ def score_sequence(
     """Scores one sequence by the DAVIS rule: first and last frame are not scored, nor read.
 
     Args:
-      labels_pred: T times u8[H, W] ids.
-      labels_true: T times u8[H, W] ids, 255 void.
+      labels_pred, labels_true: T times u8[H, W] ids, 255 void.
       num_objects: objects 1..num_objects are scored; `count_objects(labels_true[0])` officially.
-
-    Returns:
-      J and F, f64[num_objects, T - 2].
     """
     num_frames = len(labels_true)
     if len(labels_pred) != num_frames or num_frames < 3:

@@ -49,10 +49,7 @@ def segment_all(
     """Segments, writes, scores and records sequences; yields records in the order they are done.
 
     When one fails, the frames at hand are given up, finished sequences are still recorded, and
-    the error is raised.
-
-    Args:
-      num_finished: sequences of the run that were finished before, for the lines that are printed.
+    the error is raised. `num_finished` sequences of the run were finished before.
     """
     groups, errors = grouped(tasks, len(lanes[0].segmenters)), []
     with (
@@ -163,7 +160,7 @@ def segment_together(
     are written over the prediction of that frame.
 
     Args:
-      tasks: the sequences and the masks given, up to as many as the lane has segmenters.
+      tasks: up to as many as the lane has segmenters.
       folders: for `<frame>.png` of each frame that the protocol asks for.
       on_frame: called with the sequence and the index of each frame that is done.
 

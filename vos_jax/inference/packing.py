@@ -19,10 +19,7 @@ class Place(NamedTuple):
 
 
 def pack(leaves):
-    """Packs float32 vectors and scalars into one vector.
-
-    Args:
-      leaves: list of arrays.
+    """Packs float32 vectors and scalars of a list of arrays into one vector.
 
     Returns:
       A tuple of arrays, the vector first, and a tuple that tells `unpack` for each leaf its Place,

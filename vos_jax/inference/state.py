@@ -54,11 +54,7 @@ def to_arrays(state):
 
 
 def from_arrays(program, arrays):
-    """The VideoState of `to_arrays`, on the device of a program.
-
-    Args:
-      program: steps.Program with the same model and weights.
-      arrays: as `to_arrays` gives them, or read back from a file.
+    """The VideoState of `to_arrays`, on the device of a program with the same model and weights.
 
     Raises:
       InputError: for a state of another model.

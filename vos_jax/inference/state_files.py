@@ -43,15 +43,11 @@ def write_state(path, state, *, entries_apart=False, **about):
 
 
 def read_state(path, what, remedy):
-    """Reads what `write_state` wrote.
+    """The state that `write_state` wrote, for `state.from_arrays`, and the plain values about it.
 
     Args:
-      path: the file.
       what: what the file should be, for the errors: 'a whole state of ...'.
       remedy: what to do instead.
-
-    Returns:
-      The state, for `state.from_arrays`, and a dict of the plain values about it.
 
     Raises:
       InputError: where the file is missing, or it or one of its entries is not whole.

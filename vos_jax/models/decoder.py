@@ -47,15 +47,10 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, query_value, read, r3, r2):
-        """Decodes one map per slot.
+        """Decodes one map per slot: f32[B, K, h2, w2, outputs], logits at the size of r2.
 
-        Args:
-          query_value: [B, h, w, Cv], shared by the slots.
-          read: [B, K, h, w, Cv], what each slot read from the memory.
-          r3, r2: skip features of the query frame.
-
-        Returns:
-          f32[B, K, h2, w2, outputs], logits at the size of r2.
+        query_value: [B, h, w, Cv], shared by the slots; read: [B, K, h, w, Cv], what each slot read
+        from the memory; r3, r2: skip features of the query frame.
         """
         batch, slots = read.shape[:2]
         m = ConcatConv(self.features, self.dtype, name='conv')(query_value, read)

@@ -22,16 +22,9 @@ class Affine(NamedTuple):
 
 
 def kernel_and_bias(module, init, shape, use_bias=False, norm=None):
-    """Parameters of a convolution, with a norm that follows it folded into them.
+    """Kernel, and bias or None, of a convolution, with a norm (Affine) folded into them.
 
-    Args:
-      module: the convolution.
-      init: of the kernel; shape: of the kernel, output channels last.
-      use_bias: whether it has a bias of its own. One that `folding.fold` made is used anyway.
-      norm: Affine, or None.
-
-    Returns:
-      Kernel, and bias or None.
+    `shape`: of the kernel, output channels last. A bias that `folding.fold` made is used anyway.
     """
     kernel, bias = module.param('kernel', init, shape), None
     if use_bias or module.has_variable('params', 'bias'):

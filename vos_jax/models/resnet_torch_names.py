@@ -16,11 +16,7 @@ CONFIG = dict(model=dict(name='encoder', dtype='float32', encoder=dataclasses.as
 def encoder(theirs, ours, stage_name, depths=SPEC.depths):
     """Links of stem and stages.
 
-    Args:
-      theirs: prefix of their names, as 'backbone.body.'.
-      ours: path of the encoder.
-      stage_name: function stage (2, 3, 4) -> name of the stage.
-      depths: blocks of each stage.
+    theirs: prefix of their names, as 'backbone.body.'; stage_name: function of 2, 3 and 4.
     """
     stem = torch_links.conv(f'{theirs}conv1', f'{ours}/conv1')
     return [*stem, *stages(theirs, ours, stage_name, depths)]

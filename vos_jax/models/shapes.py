@@ -10,11 +10,7 @@ from vos_jax import weights
 
 @functools.lru_cache(maxsize=8)
 def variable_shapes(model):
-    """Nested dict of ShapeDtypeStructs, as `model.init` gives arrays; a second or two of tracing.
-
-    Args:
-      model: module with the methods of `protocol`.
-    """
+    """Nested dict of ShapeDtypeStructs, as `model.init` gives arrays; a second of tracing."""
     like, side = jax.ShapeDtypeStruct, 4 * model.stride  # variables do not depend on the size
     return jax.eval_shape(
         model.init,
@@ -33,12 +29,7 @@ def encoder_shapes(encoder):
 
 
 def check_variables(model, variables, where):
-    """Refuses variables of another model.
-
-    Args:
-      model: as above.
-      variables: nested dict of arrays.
-      where: what they were read from, for the message.
+    """Refuses variables that are not those of a model; `where` says what they were read from.
 
     Raises:
       InputError: names the first array that is missing, too much or of another form.

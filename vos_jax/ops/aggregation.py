@@ -39,26 +39,17 @@ def aggregate(log_probabilities, objects):
 
 
 def labels_of(logits):
-    """The most probable slot of each pixel: 0 background, s + 1 slot s; ties to the lower index.
+    """The most probable slot of each pixel: u8[B, H, W], 0 background, s + 1 slot s.
 
-    Args:
-      logits: [B, K+1, H, W], or probabilities.
-
-    Returns:
-      u8[B, H, W].
+    Of logits or probabilities [B, K+1, H, W]; ties go to the lower index.
     """
     return jnp.argmax(logits, axis=1).astype(jnp.uint8)
 
 
 def one_hot_masks(labels, num_slots):
-    """Masks of the object slots from slot labels.
+    """Masks f32[B, K, H, W] of the object slots from slot labels u8[B, H, W].
 
-    Args:
-      labels: u8[B, H, W], 0 background, s + 1 for slot s; other values (void) belong to no slot.
-      num_slots: K.
-
-    Returns:
-      f32[B, K, H, W].
+    Label s + 1 is slot s; other values (background, void) belong to no slot.
     """
     slots = jnp.arange(1, num_slots + 1, dtype=jnp.int32)[None, :, None, None]
     return (labels[:, None].astype(jnp.int32) == slots).astype(jnp.float32)

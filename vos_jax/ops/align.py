@@ -37,12 +37,8 @@ def linear_weights(size, new_size):
 def cubic_weights(size, new_size, aligned=True):
     """Cubic interpolation (a = -0.75), border pixels repeated, no smoothing when shrinking.
 
-    Args:
-      size, new_size: ints >= 1.
-      aligned: aligned corners (PyTorch's `align_corners`), or half-pixel centres (OpenCV).
-
-    Returns:
-      f32[new_size, size], rows sum to 1.
+    `aligned`: corners, as PyTorch's `align_corners`; else half-pixel centres, as OpenCV. Gives
+    f32[new_size, size], whose rows sum to 1.
     """
     if aligned:
         source = _aligned(size, new_size)
@@ -76,15 +72,9 @@ def _matrix(size, indices, weights):
 
 
 def resize(x, size, weights=linear_weights):
-    """Resizes channels-last images.
+    """Resizes channels-last images [..., h, w, C] to `size` (height, width), in float32.
 
-    Args:
-      x: [..., h, w, C].
-      size: (height, width) of the result.
-      weights: `linear_weights` or `cubic_weights`, or another function of two sizes.
-
-    Returns:
-      f32[..., height, width, C].
+    `weights`: `linear_weights` or `cubic_weights`, or another function of two sizes.
     """
     x = x.astype(jnp.float32)
     if x.shape[-3] != size[0]:

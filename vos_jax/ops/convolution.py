@@ -6,15 +6,9 @@ from vos_jax.ops.cpu import switch
 
 
 def conv2d(x, kernel, stride=1, padding=1, dilation=1):
-    """Convolution.
+    """Convolution: x [N, H, W, C], kernel [kh, kw, C, D] in the dtype of x -> [N, H', W', D].
 
-    Args:
-      x: [N, H, W, C].
-      kernel: [kh, kw, C, D], in the dtype of x.
-      stride, padding, dilation: ints, the same for both axes.
-
-    Returns:
-      [N, H', W', D].
+    Stride, padding and dilation are ints, the same for both axes.
     """
     settings = (stride, padding, dilation)
     if on_cpus.pays(x, kernel, settings):
@@ -23,15 +17,9 @@ def conv2d(x, kernel, stride=1, padding=1, dilation=1):
 
 
 def depthwise(x, kernel, stride=1, dilation=1):
-    """Depthwise convolution, with the padding that lax calls 'SAME'.
+    """Depthwise convolution, with the padding that lax calls 'SAME'; ints as for `conv2d`.
 
-    Args:
-      x: [N, H, W, C].
-      kernel: [k, k, C], in the dtype of x.
-      stride, dilation: ints, the same for both axes.
-
-    Returns:
-      [N, ceil(H / stride), ceil(W / stride), C].
+    x [N, H, W, C], kernel [k, k, C] in the dtype of x -> [N, H', W', C], H' = ceil(H / stride).
     """
     if switch.has('depthwise'):
         return depthwise_on_cpus.depthwise(x, kernel, stride, dilation)

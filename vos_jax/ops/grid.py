@@ -54,14 +54,7 @@ class Grid:
         return (inside[0][:, None] & inside[1][None]).reshape(-1)
 
     def to_image(self, maps):
-        """Enlarges maps of the padded image bilinearly and crops them.
-
-        Args:
-          maps: f32[B, K, h, w, 1], h and w multiples of the cells.
-
-        Returns:
-          f32[B, K, H, W].
-        """
+        """Enlarges maps f32[B, K, h, w, 1] bilinearly and crops them: f32[B, K, H, W]."""
         batch, slots, height = maps.shape[:3]
         padded = self.size[0] + sum(self.margins[0])
         x = resize.upsample(maps.reshape(batch * slots, *maps.shape[2:]), padded // height)

@@ -55,12 +55,8 @@ def proxy(distances, bias):
 def others(maps, used):
     """The background map of each slot: the minimum over the other slots in use (CFBI, Eq. 3).
 
-    Args:
-      maps: f32[B, S, ...].
-      used: bool[B, S].
-
-    Returns:
-      f32[B, S, ...]; a slot without any other slot in use gets its own map.
+    Maps f32[B, S, ...] and used bool[B, S] -> f32[B, S, ...]; a slot without any other slot in use
+    gets its own map.
     """
     shape = used.shape + (1,) * (maps.ndim - 2)
     usable = jnp.where(used.reshape(shape), maps, FAR)
@@ -247,14 +243,7 @@ def _walk(query, references, blocks, num_slots, indexed):
 
 
 def _blocks_of_slots(labels, num_slots):
-    """Sorts pixels by slot into blocks of which each holds pixels of one slot.
-
-    Args:
-      labels: i32[B, P], 0..S-1, or S for none.
-
-    Returns:
-      Blocks, N of them.
-    """
+    """Sorts pixels by slot, i32[B, P] of 0..S-1 or S for none, into Blocks."""
     batch, num_pixels = labels.shape
     num_blocks = -(-num_pixels // BLOCK) + num_slots
     order = jnp.argsort(labels, axis=1).astype(jnp.int32)
@@ -363,12 +352,7 @@ def _walk_rows(current, previous, labels, num_slots, windows, indexed):
 def _row_distances(current, shifted):
     """Squared distances of each cell to the cells at one row offset and all column offsets.
 
-    Args:
-      current: [B, h, w, C].
-      shifted: [B, h, w + 2r, C], the previous frame at the row offset.
-
-    Returns:
-      f32[B, h, w, 2r + 1].
+    Cells [B, h, w, C], and [B, h, w + 2r, C] at the row offset -> f32[B, h, w, 2r + 1].
     """
     products = _products('byxc,byzc->byxz', current, shifted)
     return _band(_norms(current)[..., None] + _norms(shifted)[:, :, None] - 2.0 * products)

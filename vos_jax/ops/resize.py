@@ -9,15 +9,7 @@ from jax import lax
 
 
 def upsample(x, factor):
-    """Bilinear enlargement by a whole factor; half-pixel centres, edges repeated.
-
-    Args:
-      x: [N, h, w, C].
-      factor: int >= 1.
-
-    Returns:
-      [N, factor * h, factor * w, C] in the dtype of `x`.
-    """
+    """Enlarges [N, h, w, C] bilinearly by a whole factor; half-pixel centres, edges repeated."""
     return _upsample_axis(_upsample_axis(x, factor, 1), factor, 2)
 
 
@@ -40,15 +32,7 @@ def _upsample_axis(x, factor, axis):
 
 
 def cell_means(x, cell):
-    """Means over square cells.
-
-    Args:
-      x: [N, C, H, W] with H and W multiples of `cell`.
-      cell: side of a cell in pixels.
-
-    Returns:
-      [N, C, H / cell, W / cell].
-    """
+    """Means over square cells: [N, C, H, W], multiples of `cell` -> [N, C, H / cell, W / cell]."""
     batch, channels, height, width = x.shape
     cells = x.reshape(batch, channels, height // cell, cell, width // cell, cell)
     return cells.mean(axis=(3, 5))

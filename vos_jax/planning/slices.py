@@ -102,16 +102,11 @@ def _chosen(mesh, rows, count, work):
 
 
 def compile_for(config, topology, mesh):
-    """Compiles the train step of a config for a slice.
-
-    Args:
-      config: Config.
-      topology: 'v5e:4x4'.
-      mesh: dict of the sizes of its axes.
+    """Compiles the train step of a config for a slice ('v5e:4x4') and sizes of the mesh's axes.
 
     Returns:
-      dict: bytes per chip (arguments, temporaries, peak), XLA's count of the bytes of a step,
-      collectives by kind (number and bytes, loops multiplied out), seconds of compilation.
+      dict: bytes per chip (arguments, temporaries, peak), collectives by kind (number and bytes,
+      loops multiplied out), seconds of compilation.
 
     Raises:
       InputError: without libtpu, or for a slice that it does not know.

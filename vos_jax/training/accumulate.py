@@ -9,19 +9,11 @@ from vos_jax.errors import InputError
 
 
 def gradient_of(objective, state, batch):
-    """The gradient of a batch.
+    """Batch statistics, and (loss, its terms, gradients) of a batch.
 
     With `training.accumulate` above 1 the batch is computed in up to that many parts, each a few
     clips of every device; loss and gradients are those of the whole batch, but for norms that use
     the statistics of their part ('bn').
-
-    Args:
-      objective: Objective.
-      state: TrainState.
-      batch: dict of arrays [B, ...].
-
-    Returns:
-      batch statistics, (loss, its terms, gradients).
     """
     num_parts = objective.training.accumulate
     with objective.constraints.context():

@@ -62,16 +62,10 @@ def count(jaxpr):
 
 
 def tally(jaxpr):
-    """Adds up the products of a program, those whose result nobody uses left out.
+    """Adds up the products of a ClosedJaxpr, those whose result nobody uses left out: a Tally.
 
     JAX names the part of a backward pass that repeats the forward pass (`_REPEATED`): its products
-    are done, and not needed.
-
-    Args:
-      jaxpr: ClosedJaxpr of a train step, `jax.jit(step).trace(...).jaxpr`.
-
-    Returns:
-      Tally. A loop of unknown length counts once.
+    are done, and not needed. A loop of unknown length counts once.
     """
     live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
     return Tally(*np.sum([_row(product) for product in _products(live)] or np.zeros((1, 5)), 0))
@@ -165,13 +159,9 @@ def _bytes(variable):
 
 
 def peak(device):
-    """Highest rate of a device in operations a second; measured where it is not in PEAKS.
+    """Highest rate of a jax.Device in operations a second, and whether it was measured.
 
-    Args:
-      device: jax.Device.
-
-    Returns:
-      float, and whether it was measured (by a float32 matrix product).
+    It is where the device is not in PEAKS, by a float32 matrix product.
     """
     kind = device.device_kind
     for name in sorted(PEAKS, key=len, reverse=True):

@@ -20,23 +20,14 @@ class NonFinite:
     """
 
     def __init__(self, config, workdir, is_writer=True):
-        """
-        Args:
-          config: the run's config; `training.nonfinite` and `training.nonfinite_limit` count.
-          workdir: folder of the run; WORKDIR/nonfinite gets the clips.
-          is_writer: whether this process writes.
-        """
+        """WORKDIR/nonfinite gets the clips, from the process that writes."""
         training = config.training
         self._mode, self._limit = training.nonfinite, training.nonfinite_limit
         self._config, self._folder = config, workdir / 'nonfinite'
         self._is_writer, self._count = is_writer, 0
 
     def check(self, step, metrics):
-        """Looks at a finished step.
-
-        Args:
-          step: number of steps done with it.
-          metrics: dict of floats with `loss`, `gradient_norm`, `finite`.
+        """Looks at a finished step, by `loss`, `gradient_norm` and `finite` of its metrics.
 
         Raises:
           FloatingPointError: where the run has to stop.
@@ -62,16 +53,10 @@ class NonFinite:
 
 
 def save_clips(config, index, folder, metrics):
-    """Saves a batch, which follows from the seed and its number, and the names of its clips.
+    """Saves a batch, which follows from the seed and its number, and the metrics of its step.
 
-    Args:
-      config: the run's config.
-      index: number of the batch, from 0.
-      folder: gets step_NNNNNNN.json (names, metrics) and .npz (frames, labels, objects).
-      metrics: dict of floats to save with it.
-
-    Returns:
-      Names, 'SOURCE/SEQUENCE' for each clip.
+    `folder` gets step_NNNNNNN.json (names, metrics) and .npz (frames, labels, objects). Gives the
+    names of the clips, 'SOURCE/SEQUENCE' each.
     """
     maker = BatchMaker(config.data, config.seed)
     names = maker.names(index)

@@ -71,24 +71,15 @@ def _mean(values, valid, total=None):
 
 
 def binary_cross_entropy(logits, targets, valid, total=None):
-    """BCE of the class-agnostic map (GIEL, Eq. 13).
+    """BCE of the class-agnostic map (GIEL, Eq. 13): logits, targets, valid f32[N, H, W].
 
-    Args:
-      logits: f32[N, H, W]; targets, valid: f32[N, H, W] in {0, 1}.
-      total: of `valid` in the whole batch, see `Totals`; so below.
+    `total`: of `valid` in the whole batch, see `Totals`; so below.
     """
     return _mean(optax.losses.sigmoid_binary_cross_entropy(logits, targets), valid, total)
 
 
 def pixel_cross_entropy(logits, labels):
-    """Cross entropy of each pixel against its slot label; void pixels give 0.
-
-    Args:
-      logits: f32[N, K+1, H, W]; labels: u8[N, H, W].
-
-    Returns:
-      f32[N, H, W].
-    """
+    """Cross entropy f32[N, H, W] of logits f32[N, K+1, H, W]; void pixels give 0."""
     valid = labels != VOID
     index = jnp.where(valid, labels, 0).astype(jnp.int32)
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, index, axis=1)

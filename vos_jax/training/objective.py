@@ -28,12 +28,11 @@ class Objective:
     constraints: Constraints = Constraints()
 
     def loss_of(self, params, state, batch, totals, draw):
-        """The loss of a batch, or a part's share of it.
+        """The loss of a batch, or a part's share of it; for a gradient by `params`.
 
         Args:
-          params: the weights, for which there is a gradient.
           state: TrainState; its step and batch statistics count.
-          batch: dict(frames=, labels=, objects=), see `step.train_step`.
+          batch: see `step.train_step`.
           totals: `losses.Totals` of a whole batch of which this is a part; None: it is one.
           draw: number of the call, for dropout.
 

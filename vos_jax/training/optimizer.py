@@ -10,13 +10,9 @@ from vos_jax.training import schedules
 
 
 def make_optimizer(spec, steps):
-    """An optimizer, and its learning rate as a function of the step.
+    """The optax optimizer of an OptimizerSpec, and its learning rate as a function of the step.
 
     Weight decay leaves vectors alone (biases, norms); gradients are clipped by their global norm.
-
-    Args:
-      spec: OptimizerSpec, `config.optimizer`.
-      steps: of the whole run.
     """
     rate = schedules.learning_rate(spec, steps)
     name, decay = spec.name, spec.weight_decay

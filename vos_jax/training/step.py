@@ -36,13 +36,10 @@ class TrainState:
 
 
 def init_state(model, optimizer, shapes, key, ema):
-    """A random state.
+    """A random TrainState.
 
     Args:
-      model: module with the methods of `models.protocol`.
-      optimizer: optax transformation.
       shapes: dict(frames=, labels=, objects=) of one batch, arrays or their shapes.
-      key: jax.random.key.
       ema: whether a moving average of the weights is kept.
     """
     height, width = shapes['frames'].shape[2:4]
@@ -63,14 +60,9 @@ def init_state(model, optimizer, shapes, key, ema):
 
 
 def make_train_step(model, optimizer, config, mesh=None):
-    """Binds model, optimizer and settings to `train_step`.
+    """Binds model, optimizer and Config to `train_step`: a function (state, batch), not compiled.
 
-    Args:
-      config: Config, of which `loss`, `training` and `seed` count.
-      mesh: `sharding.make_mesh`, for a step that is sharded; None: nothing is constrained.
-
-    Returns:
-      Function (state, batch) -> (state, metrics). Not compiled.
+    `mesh`: `sharding.make_mesh`, for a step that is sharded; None: nothing is constrained.
     """
     objective = Objective(model, config.loss, config.training, config.seed, Constraints(mesh))
     return functools.partial(train_step, objective, optimizer)
@@ -80,9 +72,6 @@ def train_step(objective, optimizer, state, batch):
     """One step. Where loss or gradient is not finite, only the number of the step changes.
 
     Args:
-      objective: Objective.
-      optimizer: optax transformation.
-      state: TrainState.
       batch: dict(frames=u8[B, T, H, W, 3], labels=u8[B, T, H, W], objects=bool[B, K]).
 
     Returns:

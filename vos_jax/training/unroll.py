@@ -101,14 +101,7 @@ def unroll(
 
 
 def encode_clip(model, variables, frames, spec, *, train=False, dropout=None):
-    """Features of all frames of a clip at once, and the variables.
-
-    Args:
-      frames: u8[B, T, H, W, 3]; the other arguments: as for `unroll`.
-
-    Returns:
-      The model's features with leading axes [B * T], and the variables.
-    """
+    """Features [B * T, ...] of all frames u8[B, T, H, W, 3] at once, and the variables."""
 
     def encode(variables, frames):
         return apply(model, variables, train, 'encode', frames, dropout=dropout)

@@ -78,14 +78,9 @@ class Output:
         _write_json(self.folder / 'summary.json', summary)
 
     def save_state(self, number, state):
-        """Keeps the segmenter's state after frame `number`; the masks up to there are written.
+        """Keeps `Segmenter.state()` after frame `number`; the masks up to there are written.
 
         Entries of the memory never change, so each is written once, in a file of its own.
-
-        Args:
-          number: of the frame in the video.
-          state: of `Segmenter.state`: arrays by name, `previous`, a list of arrays, and `entries`,
-            lists of arrays by time.
         """
         about = {'number': number, 'run': self._identity, 'masks': json.dumps(self._sums)}
         write_state(self._states / 'state.npz', state, entries_apart=True, **about)

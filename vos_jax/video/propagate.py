@@ -76,11 +76,7 @@ class Propagation:
         self._num_objects = num_objects
 
     def advance(self, number, image):
-        """Hands the next frame to the model.
-
-        Args:
-          number: of the frame in the video.
-          image: u8[h, w, 3] at the working size.
+        """Hands the next frame, u8[h, w, 3] at the working size, to the model.
 
         Returns:
           A function without arguments that waits for the result, and gives another one, which gives
@@ -124,11 +120,10 @@ def segment_video(
     the overlay, not computed again.
 
     Args:
-      segmenter: a Segmenter.
       video: of `reader.open_video`.
       given: given.GivenMasks, checked.
       chosen: reader.Range.
-      output: output.Output.
+      output: folder.Output.
       working_size: (height, width) for the model.
       ids: of all objects of the video, rising.
       draw: whether the overlay is wanted.
@@ -174,11 +169,9 @@ class _Sink:
         self._first_s = None
 
     def write(self, item, labels):
-        """Takes a frame.
+        """Takes a frame of the video, its image for the model, and what gives u8[H, W] ids.
 
-        Args:
-          item: (frame of the video, image for the model).
-          labels: function that gives u8[H, W]; None where an interrupted run has written the mask.
+        None instead of that where an interrupted run has written the mask.
         """
         frame, _ = item
         if labels is None:

@@ -40,15 +40,11 @@ def shrink_labels(labels, size):
 
 
 def enlarge(probabilities, ids, size):
-    """Ids at the size of the video: probabilities are enlarged, and the highest one wins.
+    """u8[H, W] ids at the size of the video: probabilities are enlarged, and the highest one wins.
 
     Args:
-      probabilities: f32[n + 1, h, w], background first.
-      ids: the n ids.
+      probabilities: f32[n + 1, h, w], background first, then the n `ids`.
       size: (height, width).
-
-    Returns:
-      u8[height, width].
     """
     labels = np.zeros(size, np.uint8)
     highest = cv2.resize(probabilities[0], size[::-1])

@@ -66,15 +66,7 @@ class DeepLab(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        """Extracts features at stride 4.
-
-        Args:
-          x: [N, H, W, 3], normalised; H and W are multiples of 16 plus 1.
-          train: whether norms use batch statistics, and dropout is active.
-
-        Returns:
-          [N, h, w, channels], and the low-level features [N, h, w, width of res2].
-        """
+        """x: [N, 16 i + 1, 16 j + 1, 3], normalised -> features at stride 4, and those of res2."""
         spec = self.spec
         of = conv(spec.stem_width, 7, 2, use_bias=False, dtype=self.dtype, name='conv1')
         x = nn.relu(Norm(spec.norm, name='norm1')(x, train=train, of=of))

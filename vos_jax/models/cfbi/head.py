@@ -73,16 +73,7 @@ class Ensembler(nn.Module):
 
     @nn.compact
     def __call__(self, x, low, guidance):
-        """Decodes the slots.
-
-        Args:
-          x: [N, h, w, C], embeddings and maps of each slot at stride 4.
-          low: [N, h, w, C'], low-level features.
-          guidance: f32[N, G] or None.
-
-        Returns:
-          [N, h, w, channels[2]].
-        """
+        """x: [N, h, w, C]; low: [N, h, w, C']; guidance: f32[N, G] or None -> [N, h, w, D]."""
         stages = []
         for index, (stage, stride, dilation) in enumerate(BLOCKS, start=1):
             (x,) = Gate(name=f'gate{index}')(guidance, x)

@@ -257,13 +257,10 @@ def _masks_of(labels, used):
 
 
 def _slot_means(embedding, masks, frames):
-    """Mean embeddings of each slot and of everything else, over all frames together.
+    """Mean embeddings f32[B, S, C] of each slot, and of everything else, over all frames together.
 
-    Args:
-      embedding: f32[B, T, h, w, C]; masks: f32[B, T, S, h, w]; frames: f32[B, T], 1 if it counts.
-
-    Returns:
-      f32[B, S, C] twice; zeros for a slot without pixels.
+    embedding: f32[B, T, h, w, C]; masks: f32[B, T, S, h, w]; frames: f32[B, T], 1 if it counts.
+    Zeros for a slot without pixels.
     """
     # The rest is summed too: a difference of sums leaves rounding where there is no rest.
     rest = frames[:, :, None, None, None] - masks

@@ -97,14 +97,9 @@ class Gate(nn.Module):
 
     @nn.compact
     def __call__(self, guidance, *maps):
-        """Gates maps of any sizes, whose channels are counted on from one to the next.
+        """Gates maps [N, h, w, C] of any sizes, whose channels are counted on from one to the next.
 
-        Args:
-          guidance: f32[N, G], or None: no gate.
-          maps: [N, h, w, C] each.
-
-        Returns:
-          The tuple of the gated maps.
+        guidance: f32[N, G], or None: no gate.
         """
         if guidance is None:
             return maps

@@ -17,15 +17,9 @@ class TemporalAttention(nn.Module):
 
     @nn.compact
     def __call__(self, memory_means, query_mean, used):
-        """Weights of the memory frames.
+        """Weights f32[B, T] of the memory frames: a softmax over those in use, bool[B, T].
 
-        Args:
-          memory_means: f32[B, T, Ck], mean keys; slot 0 is the first frame.
-          query_mean: f32[B, Ck].
-          used: bool[B, T].
-
-        Returns:
-          f32[B, T], softmax over the frames in use, 0 for the others.
+        memory_means: f32[B, T, Ck], mean keys, slot 0 of the first frame; query_mean: f32[B, Ck].
         """
         # A 1x1 convolution and global average pooling commute, so the means are projected.
         roles = (memory_means[:, :1], memory_means, query_mean[:, None])
@@ -56,15 +50,7 @@ class LabelEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, cells, used, train=False):
-        """Label codes.
-
-        Args:
-          cells: [N, K, h', w'], prepared masks, 0 for unused slots.
-          used: bool[N, K].
-
-        Returns:
-          [N, K, h, w, Cv].
-        """
+        """Codes [N, K, h, w, Cv] of prepared masks [N, K, h', w'], which are 0 for unused slots."""
         batch, slots, height, width = cells.shape
         union = cells.sum(axis=1, keepdims=True)
         parts = [cells, union - cells, jnp.broadcast_to(1.0 - union, cells.shape)]

@@ -120,14 +120,7 @@ class STM(nn.Module):
         return jnp.stack(reads, axis=1).reshape(batch, -1, height, width, channels)
 
     def attend(self, keys, query, valid):
-        """Affinity of one slot.
-
-        Args:
-          keys: [B, T, P, Ck]; query: [B, Q, Ck]; valid: bool[B, T, P].
-
-        Returns:
-          f32[B, T, P, Q].
-        """
+        """Affinity f32[B, T, P, Q] of one slot: [B, T, P, Ck], [B, Q, Ck], bool[B, T, P]."""
         scale = 1.0 / np.sqrt(self.spec.key_channels)
         return memory_ops.affinity(memory_ops.dot_similarity(keys, query, scale), valid)
 

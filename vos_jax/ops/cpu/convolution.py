@@ -35,16 +35,7 @@ def pays(x, kernel, settings):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv2d(x, kernel, settings):
-    """Convolution of channels-last images.
-
-    Args:
-      x: [N, H, W, C].
-      kernel: [kh, kw, C, D].
-      settings: (stride, padding, dilation), ints, the same for both axes; padding is with zeros.
-
-    Returns:
-      [N, H', W', D].
-    """
+    """`convolution.conv2d` with settings (stride, padding, dilation)."""
     convolve = functools.partial(plain, settings=settings)
     if not _takes_winograd(x, kernel, settings):
         return convolve(x, kernel)

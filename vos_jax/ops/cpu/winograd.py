@@ -54,15 +54,7 @@ def pays(x_shape, kernel_shape):
 
 
 def conv3x3(x, kernel):
-    """Convolution with stride 1 and padding 1.
-
-    Args:
-      x: f32[N, H, W, C].
-      kernel: f32[3, 3, C, D].
-
-    Returns:
-      f32[N, H, W, D].
-    """
+    """Convolution of f32[N, H, W, C] by f32[3, 3, C, D], stride 1, padding 1 -> f32[N, H, W, D]."""
     images, height, width, _ = x.shape
     channels, outputs = kernel.shape[2:]
     kernel = (KERNEL_2D @ kernel.reshape(9, -1)).reshape(SIDE * SIDE, channels, outputs)
