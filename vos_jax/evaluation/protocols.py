@@ -171,8 +171,7 @@ def _load_davis(name, root, split, resolution, need_frames):
     else:
         sequences = annotations.list_davis(root, split, year, resolution, sparse=is_sparse)
     folder = _mask_folder(sequences[0]).parents[sequences[0].name.count('/')].name
-    make = _sparse_task if is_sparse else _davis_task
-    tasks = tuple(make(sequence, name == 'davis2016') for sequence in sequences)
+    tasks = tuple(_davis_task(one, name == 'davis2016', is_sparse) for one in sequences)
     unscored = [task for task in tasks if not task.scored]
     if 0 < len(unscored) < len(tasks):
         raise InputError(
@@ -190,10 +189,14 @@ def _mask_folder(sequence):
     return sequence.masks[sequence.given[0]].parent
 
 
-def _davis_task(sequence, merged):
-    """First and last frame are not scored; objects are 1 up to the largest id of the first mask."""
-    ids = _ids_of_first(sequence, merged)
-    inner, folder = sequence.stems[1:-1], _mask_folder(sequence)
+def _davis_task(sequence, merged, is_sparse):
+    """First and last frame are not scored; objects are 1 up to the largest id of the first mask.
+
+    The frames of sparse annotations are those that have one, as if there were no others.
+    """
+    ids, folder = _ids_of_first(sequence, merged), _mask_folder(sequence)
+    stems = tuple(sequence.masks) if is_sparse else sequence.stems
+    inner = stems[1:-1]
     if inner and len(sequence.masks) == 1:  # test-dev: only the first annotation is public
         return Task(sequence, ids, {}, merged)
     missing = [stem for stem in inner if stem not in sequence.masks]
@@ -205,19 +208,7 @@ def _davis_task(sequence, merged):
         )
     if not inner:
         raise InputError(
-            f'{folder}: {len(sequence.frames)} frames; the first and the last are not scored, so '
-            'at least 3 are needed; take it off the list'
-        )
-    return Task(sequence, ids, dict.fromkeys(inner, ids), merged)
-
-
-def _sparse_task(sequence, merged):
-    """The rules of DAVIS-2017 for the annotated frames, as if there were no others."""
-    ids = _ids_of_first(sequence, merged)
-    inner = tuple(sequence.masks)[1:-1]
-    if not inner:
-        raise InputError(
-            f'{_mask_folder(sequence)}: {len(sequence.masks)} annotated frames; the first and the '
+            f'{folder}: {len(stems)} {"annotated " if is_sparse else ""}frames; the first and the '
             'last are not scored, so at least 3 are needed; take it off the list'
         )
     return Task(sequence, ids, dict.fromkeys(inner, ids), merged)
