@@ -3,8 +3,8 @@
 import pytest
 
 from tests.conftest import REPOSITORY
+from vos_jax import recipe
 from vos_jax.commands import status
-from vos_jax.config import recipe
 from vos_jax.errors import InputError
 from vos_jax.storage.mirror import Mirror
 from vos_jax.training.checkpoints import Checkpoints

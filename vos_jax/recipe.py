@@ -9,6 +9,7 @@ import importlib.resources
 import importlib.util
 import re
 import sys
+from pathlib import Path
 
 from absl import flags
 

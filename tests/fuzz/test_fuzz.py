@@ -27,8 +27,7 @@ from tests.fuzz import mutations
 from tests.fuzz.conftest import CASES, SEED
 from tests.video import samples
 from vos_jax import weights
-from vos_jax.data import frames, lists, masks
-from vos_jax.data.made_up import dataset
+from vos_jax.data import frames, lists, masks, scenes
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
 from vos_jax.evaluation import results
@@ -332,7 +331,7 @@ def read_prepared(folder):
 @pytest.fixture(scope='module')
 def prepared_set(tmp_path_factory):
     root = tmp_path_factory.mktemp('prepared')
-    dataset.write_dataset(root / 'data', num_train=2, num_val=1, frames=3, size=(48, 64), seed=0)
+    scenes.write_dataset(root / 'data', num_train=2, num_val=1, frames=3, size=(48, 64), seed=0)
     folder, _ = prepare('davis2017', [root / 'data'], root / 'out', resolution='48p')
     files = files_of(folder)
     return {n: data for n, data in files.items() if 'val' not in n and 'json' not in n[:6]}, folder

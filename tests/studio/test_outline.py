@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.video import samples
-from vos_jax.data.made_up import scenes
+from vos_jax.data import scenes
 from vos_jax.errors import InputError
 from vos_jax.studio.outline import outline
 
@@ -15,9 +15,8 @@ def drawn(seed):
     """(u8[H, W, 3], bool[H, W]): a square on a grid, a textured object in a textured scene."""
     if seed is None:
         return samples.draw(3, SIZE), samples.first_mask(SIZE, 3) == 1
-    rng = np.random.default_rng(seed)
-    image, labels = scenes.render(scenes.draw_scene(rng, 1, 2), 0, SIZE)
-    return scenes.add_noise(rng, image), labels == 1
+    frames, labels = scenes.render_sequence(np.random.default_rng(seed), 2, SIZE, max_objects=1)
+    return frames[0], labels[0] == 1
 
 
 def box_around(mask, margin=5):

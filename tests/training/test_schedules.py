@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from vos_jax.config.schema import OptimizerSpec
+from vos_jax.errors import InputError
 from vos_jax.training import schedules
 
 

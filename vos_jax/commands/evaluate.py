@@ -187,8 +187,7 @@ def _models(wanted):
 
 def _models_to_come(wanted):
     """(step, model) of each checkpoint of a run, the newest first, until the run's last step."""
-    from vos_jax import checkpoint_files
-    from vos_jax.config import recipe
+    from vos_jax import checkpoint_files, recipe
     from vos_jax.training import processes
 
     seen, last = set(), recipe.stored(wanted.workdir).training.steps

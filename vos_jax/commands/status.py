@@ -20,8 +20,7 @@ def describe(workdir, now_s):
     Raises:
       InputError: where it is no run, or cannot be read.
     """
-    from vos_jax import checkpoint_files
-    from vos_jax.config import recipe
+    from vos_jax import checkpoint_files, recipe
     from vos_jax.storage import paths
     from vos_jax.storage.progress import duration
     from vos_jax.training.metric_writer import read_metrics
