@@ -116,6 +116,32 @@ def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error, c
     assert ('Traceback' in done.stderr) == (code != 2)
 
 
+GATHER = """
+import sys
+from vos_jax.training import processes
+processes.initialize(f'127.0.0.1:{sys.argv[1]}', 2, int(sys.argv[2]))
+found = processes.gathered({'process': int(sys.argv[2]), 'more': 'x' * 999 * int(sys.argv[2])})
+print([(one['process'], len(one['more'])) for one in found])
+"""
+
+
+@pytest.mark.slow
+def test_what_processes_have_is_gathered_in_their_order():
+    port = micro.free_port()
+    running = [
+        subprocess.Popen(
+            [sys.executable, '-c', GATHER, str(port), str(index)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    codes, outputs, errors = micro.end(running, timeout_s=120)
+    assert codes == [0, 0], errors
+    assert [output.splitlines()[-1] for output in outputs] == ['[(0, 0), (1, 999)]'] * 2
+
+
 @pytest.mark.slow
 def test_wrong_input_of_one_process_ends_all(data, tmp_path):
     roots = [data, tmp_path / 'none']
