@@ -171,6 +171,30 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob('*'))
 
 
+# What is left of the commands is tested with buckets by their own tests.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('name', 'code'),
+    [
+        ('score', 0),
+        ('compare', 0),
+        ('make_up', 0),
+        ('check', 1),  # the data set has not the published numbers
+        ('demo', 2),
+        ('studio', 2),
+    ],
+)
+def test_an_output_in_a_bucket_is_stored_there_or_refused(inputs, gcs, name, code):
+    place = gcs()
+    result = run(COMMANDS[name](inputs, place.url))
+    assert result.returncode == code, result.stderr
+    assert not (REPOSITORY / 'gs:').exists()
+    if code == 2:
+        assert_one_line(result, place.url, 'a bucket; name a local folder')
+    else:
+        assert files(place.disk)
+
+
 OUTPUTS = {
     'a file': lambda root: root / 'file',
     'below a file': lambda root: root / 'file' / 'out',

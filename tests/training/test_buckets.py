@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 LONGER = {'training.steps': 30}
 
 
-def wait_for_checkpoint(url, running, after=0, timeout_s=240):
+def wait_for_checkpoint(url, running, after=0, timeout_s=600):
     end_s = time.monotonic() + timeout_s
     while (newest := max(list_steps(url), default=0)) <= after:
         assert time.monotonic() < end_s

@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from absl import flags as absl_flags
 from PIL import Image
@@ -21,6 +20,7 @@ from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.data.roots import data_folder
 from vos_jax.errors import run_main
 from vos_jax.storage.disk import prepare_folder
+from vos_jax.storage.paths import local
 
 DATA = data_folder() / 'made_up'
 
@@ -33,7 +33,7 @@ def define_flags():
 def main(argv):
     """Runs the commands of the demo, one after the other."""
     flags.refuse_arguments(argv)
-    start_s, results = time.monotonic(), Path(absl_flags.FLAGS.out)
+    start_s, results = time.monotonic(), local(absl_flags.FLAGS.out, '--out')
     prepare_folder(results)
     data, out = shlex.quote(str(DATA)), shlex.quote(str(results))
     _say('Made-up video: 24 sequences to train on, 3 to evaluate on')

@@ -46,7 +46,7 @@ def path_of(name):
     text = os.fspath(name)
     if _BUCKET.match(text):
         return _client()[0]('gs://' + text.partition('/')[2].lstrip('/'))
-    if re.match(r'\w+:/', text):
+    if re.match(r'\w\w+:/', text):
         raise InputError(f'{text}: not a folder, nor gs://; mount the bucket (docs/tpu_pods.md)')
     return Path(name)
 
