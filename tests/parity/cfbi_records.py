@@ -1,6 +1,5 @@
 """The records of the released CFBI code (parity/cfbi_*), and its weights, made by rule."""
 
-import functools
 import importlib.util
 import json
 
@@ -13,9 +12,8 @@ from vos_jax.compilation import RUN_ONCE
 from vos_jax.models import protocol, registry
 from vos_jax.models.cfbi.torch_names import CONFIG, FORMATS
 
-# Half of the compilation's time; a run takes a little longer.
+# Of what runs for minutes; all that XLA can do takes twice as long to compile.
 OPTIONS = RUN_ONCE | {'xla_backend_optimization_level': 1}
-quick_jit = functools.partial(jax.jit, compiler_options=OPTIONS)
 
 
 def state_dict(folder):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parity.cfbi_records import assert_labels, build, memory_of, quick_jit
+from tests.parity.cfbi_records import assert_labels, build, memory_of
 from vos_jax.models.cfbi.model import Features
 from vos_jax.models.cfbi.spec import WINDOWS
 from vos_jax.ops import align, matching
@@ -36,7 +36,7 @@ def run(model, method, variables, *args):
             variables, *args, method=method, capture_intermediates=True, mutable=['intermediates']
         )
 
-    result, seen = quick_jit(apply)(variables, *args)
+    result, seen = jax.jit(apply)(variables, *args)
     return result, seen['intermediates']
 
 
@@ -199,7 +199,7 @@ def test_matching_maps_equal_those_of_the_released_code(
     ]
     _, labels, num_objects = records.case(inputs)
     bias = np.array([0.15] + [-0.1] * num_objects, np.float32)[:, None, None]
-    found = quick_jit(functools.partial(maps, rate=rate, dtype=dtype))(embeddings, labels, bias)
+    found = jax.jit(functools.partial(maps, rate=rate, dtype=dtype))(embeddings, labels, bias)
     for name, values in found.items():
         if f'{case}/{name}' in records.arrays:
             records.compare(f'{case}/{name}', values[0], tolerance)

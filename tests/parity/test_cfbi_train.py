@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parity.cfbi_records import build, quick_jit
+from tests.parity.cfbi_records import OPTIONS, build
 from vos_jax.models import torch_links
 from vos_jax.models.cfbi.torch_names import FORMATS
 from vos_jax.ops import aggregation
@@ -99,7 +99,7 @@ def test_losses_and_gradients_of_one_frame_equal_the_released_ones(clips, cfbi_v
         logits = logits_of_frames(variables, frames, known, 1, follow=False)[0]
         return loss_per_clip(logits, known[2], fraction).mean(), logits
 
-    run = quick_jit(jax.value_and_grad(loss, has_aux=True))
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=OPTIONS)
     for step in (0, 25_000, 50_000):
         (total, logits), gradients = run(cfbi_variables['params'], fraction_at(step))
         expected = clips[f'single_loss_step{step}'].mean()
@@ -115,7 +115,10 @@ def test_losses_and_gradients_of_one_frame_equal_the_released_ones(clips, cfbi_v
 @pytest.mark.long
 def test_sequential_losses_equal_the_released_ones(clips, cfbi_variables):
     frames, known = inputs_of(clips)
-    run = quick_jit(lambda variables: logits_of_frames(variables, frames, known, 3, follow=True))
+    run = jax.jit(
+        lambda variables: logits_of_frames(variables, frames, known, 3, follow=True),
+        compiler_options=OPTIONS,
+    )
     logits = run(cfbi_variables)
     found = np.asarray(aggregation.labels_of(logits.reshape(-1, *logits.shape[2:])))
     wrong = found.reshape(clips['seq_pred'].shape) != clips['seq_pred']
