@@ -303,6 +303,7 @@ def test_a_project_of_before_has_no_checksum(project, video):
 def test_the_later_of_two_writers_is_told(project):
     seen = project.version_of(project.mask(0))
     project.paint(0, ONE, seen)
+    project.paint(0, ONE, seen)  # again, by one who has not heard that it was done
     with pytest.raises(Refused, match='changed meanwhile') as told:
         project.paint(0, 0 * ONE, seen)
     assert told.value.status == 409
@@ -345,11 +346,23 @@ def test_what_is_painted_while_a_frame_is_followed_stays(project):
     np.testing.assert_array_equal(project.mask(1), ONE)
 
 
+def test_what_the_disk_refuses_has_not_happened(project):
+    project.paint(0, ONE)
+    (project.folder / 'project.json').unlink()
+    (project.folder / 'project.json').mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError, match='directory'):
+        project.set_objects([new_object(1), new_object(2)])
+    with pytest.raises(OSError, match='directory'):
+        project.forget(0)
+    assert (project.ids(), project.given, project.masked) == ([1], {0: [1]}, {0})
+    np.testing.assert_array_equal(project.mask(0), ONE)
+    (project.folder / 'project.json').rmdir()
+
+
 def test_a_removal_that_was_killed_is_ended_at_the_next_opening(project, video):
     project.set_objects([new_object(1), new_object(2)])
     project.paint(0, TWO)
-    project.objects = [new_object(1)]
-    project.save(removed={2})  # killed here
+    project.save([new_object(1)], removed={2})  # killed here
     project.close()
     again = Project(project.folder, video)
     assert not again.mask(0).any()

@@ -86,17 +86,25 @@ class Project:
                 self._held.close()
             self._held = None
 
-    def save(self, removed=()):
-        """Writes project.json, with the ids that are still to be removed from masks."""
+    def save(self, objects=None, given=None, removed=()):
+        """Writes project.json; changes count once they are written.
+
+        Args:
+          objects, given: new values of the attributes, or None: those of now.
+          removed: ids that are still to be removed from masks.
+        """
         with self._writing():
+            objects = self.objects if objects is None else objects
+            given = self.given if given is None else given
             values = {
                 'format': _FORMAT,
                 'video': str(self.video.path.resolve()),
-                'objects': self.objects,
-                'given': {str(number): ids for number, ids in sorted(self.given.items())},
+                'objects': objects,
+                'given': {str(number): ids for number, ids in sorted(given.items())},
                 'removed': sorted(removed),
             }
             write_json(self.folder / FILE, checksum.seal(values))
+            self.objects, self.given = objects, given
 
     def version_of(self, state):
         """Names a state, in a few characters: of a mask as `mask` gives it, or of `objects`."""
@@ -127,11 +135,11 @@ class Project:
         if not ids or len(set(ids)) < len(ids) or len(ids) > MAX_OBJECTS:
             raise InputError(f'objects: 1 to {MAX_OBJECTS}, each with an id of its own')
         with self._writing():
-            self._check_seen(seen, self.objects, 'the list of objects')
+            self._check_seen(seen, self.objects, objects, 'the list of objects')
             removed = set(self.ids()) - set(ids)
-            self.objects = objects
-            self.given = {n: [i for i in g if i not in removed] for n, g in self.given.items()}
-            self.save(removed)  # where this is killed before the end, opening goes on with it
+            given = {n: [i for i in g if i not in removed] for n, g in self.given.items()}
+            # Where this is killed before the end, opening goes on with it.
+            self.save(objects, given, removed)
             if removed:
                 self._clear(removed)
                 self.save()
@@ -163,7 +171,7 @@ class Project:
         ids = set(mask_files.object_ids(labels).tolist())
         with self._writing():
             before = self.mask(number)
-            self._check_seen(seen, before, f'the mask of frame {number}')
+            self._check_seen(seen, before, labels, f'the mask of frame {number}')
             unknown = ids - set(self.ids())
             if unknown or np.any(labels == VOID):
                 wrong = sorted(unknown) or [VOID]
@@ -172,17 +180,15 @@ class Project:
                 ids |= set(mask_files.object_ids(before).tolist())
             ids |= set(self.given.get(number, []))
             mask_files.write_labels(self._path(number, 'given'), labels)
-            self.given[number] = sorted(ids & set(self.ids()))
             self._write(number, labels)
-            self.save()
+            self.save(given={**self.given, number: sorted(ids & set(self.ids()))})
 
     def forget(self, number, seen=None):
         """Removes what was painted in a frame, and its mask; `seen` as for `paint`."""
         with self._writing():
-            self._check_seen(seen, self.mask(number), f'the mask of frame {number}')
-            self.given.pop(number, None)
-            self.masked.discard(number)
-            self.save()
+            self._check_seen(seen, self.mask(number), None, f'the mask of frame {number}')
+            self.save(given={n: ids for n, ids in self.given.items() if n != number})
+            self.masked = self.masked - {number}
             for kind in ('given', 'masks'):
                 self._path(number, kind).unlink(missing_ok=True)
 
@@ -200,7 +206,7 @@ class Project:
         known = np.zeros(256, np.uint8)
         known[self.ids()] = self.ids()
         mask_files.write_labels(self._path(number), known[labels])
-        self.masked.add(number)
+        self.masked = self.masked | {number}  # another set: threads go through the one before
 
     @contextlib.contextmanager
     def _writing(self):
@@ -210,8 +216,10 @@ class Project:
                 raise Refused(409, f'{self.folder.name} is closed: open it again')
             yield
 
-    def _check_seen(self, seen, now, what):
-        if seen is not None and seen != self.version_of(now):
+    def _check_seen(self, seen, now, wanted, what):
+        """Refuses a change of what nobody has seen; one that is made already is none."""
+        versions = [self.version_of(state) for state in (now, wanted)]
+        if seen not in (None, versions[0]) and versions[0] != versions[1]:
             raise Refused(
                 409,
                 f'{what} was changed meanwhile, in another tab or by following: look at it as it '
