@@ -157,7 +157,7 @@ def test_any_request_is_answered_or_refused_in_one_line(studio, call, part, body
 
 
 def test_all_routes_are_fuzzed():
-    assert len(ROUTES) == 16
+    assert {method for _, method in CALLS} == {'DELETE', 'GET', 'HEAD', 'POST', 'PUT'}
     assert {path for path, _ in CALLS} >= {'/api/outline', '/api/masks/{frame:frame}', '/api/open'}
 
 
