@@ -373,6 +373,16 @@ def test_a_damaged_frame_of_a_shard_is_named(davis_prepared):
     prepared.read_part(video.shard, offset, num_bytes)  # as of a set without checksums
 
 
+def test_each_change_of_the_index_is_refused(davis_prepared):
+    path = davis_prepared / 'videos.json'
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        changed = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match=r'videos\.'):
+            prepared.read_index(davis_prepared)
+
+
 def test_wrong_folders_of_prepared_sets_are_named(davis, davis_prepared, tmp_path):
     with pytest.raises(InputError, match=r"no split 'test'.* splits there: train, val"):
         prepared.prepared(davis_prepared, 'test')

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
 from vos_jax.storage.json_files import check_form, parse_json, read_json, write_json
 
 FORM = {
@@ -96,3 +97,12 @@ def test_a_function_may_check(tmp_path):
     write_json(tmp_path / 'a.json', [])
     with pytest.raises(InputError, match=r'a\.json: .*list index out of range'):
         read_json(tmp_path / 'a.json', lambda values: values[0])
+
+
+def test_a_sealed_file_with_another_value_is_refused(tmp_path):
+    path = tmp_path / 'a.json'
+    write_json(path, checksum.seal({'scores': [0.25, None]}))
+    assert read_json(path)['scores'] == [0.25, None]
+    path.write_text(path.read_text().replace('0.25', '0.75'))
+    with pytest.raises(InputError, match=r'a\.json: .*it differs from its checksum'):
+        read_json(path)

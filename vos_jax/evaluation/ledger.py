@@ -89,7 +89,7 @@ class Ledger:
             'timing': dataclasses.asdict(record.timing),
             'checksums': dict(record.checksums),
         }
-        write_json(self._path(record.result.name), values, indent=None)
+        write_json(self._path(record.result.name), checksum.seal(values), indent=None)
 
     def read(self, task: Task) -> Record | None:
         """Reads the record of a sequence; None if it is not finished or its masks have changed."""
@@ -136,12 +136,12 @@ class KeptScores:
                 result.name: [self._fingerprint(result.name), sequence_to_json(result)]
                 for result in results
             }
-            write_json(self._path, kept, indent=None)
+            write_json(self._path, checksum.seal({'scores': kept}), indent=None)
 
     def read(self) -> list[SequenceResult]:
         """Gives what was kept of masks and annotations that have not changed since."""
         try:
-            kept = read_json(self._path, {str: (int, dict)})
+            kept = read_json(self._path, {'scores': {str: (int, dict)}})['scores']
             with reading(self._path, 'scores'):
                 return [
                     sequence_from_json(values)

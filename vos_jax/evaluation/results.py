@@ -13,6 +13,7 @@ from vos_jax.errors import InputError
 from vos_jax.evaluation.metrics import SequenceScores, statistics, summarise
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.scoring import SequenceResult
+from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import read_json, write_json
@@ -145,7 +146,7 @@ def missing_objects(results: Results) -> list[str]:
 def write(results: Results, folder: Path) -> None:
     """Writes results.json and, where there are scores, the CSV files; each appears whole or not."""
     folder, split = Path(folder), results.header['split']
-    write_json(folder / FILE, to_json(results), indent=None)
+    write_json(folder / FILE, checksum.seal(to_json(results)), indent=None)
     if not any(result.stems for result in results.sequences):
         return  # nothing scored: the annotations are not public
     write_bytes(folder / f'global_results-{split}.csv', global_csv(results).encode())
@@ -230,6 +231,7 @@ def read(folder: str | Path) -> Results:
     with reading(path, 'the results of evaluate.py', remedy):
         sequences = tuple(sequence_from_json(one) for one in values.pop('sequences'))
         groups = values.pop('groups')
+        values.pop('checksum', None)
         if groups is not None:
             parts = ((key.rsplit('/', 1), group) for key, group in groups.items())
             groups = {(name, int(number)): group for (name, number), group in parts}

@@ -3,13 +3,14 @@
 import json
 
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
 from vos_jax.storage.paths import path_of
 
 
 def read_json(path, check=None, remedy='copy it again'):
-    """Reads a JSON file.
+    """Reads a JSON file; the checksum of one that was sealed (`checksum.seal`) is compared.
 
     Args:
       path: the file.
@@ -29,6 +30,9 @@ def parse_json(data, where, check=None, remedy='copy it again'):
     """Reads JSON from bytes in UTF-8, for a file inside of an archive; see `read_json`."""
     with reading(where, 'a whole JSON file', remedy):
         values = json.loads(data.decode('utf-8-sig'))
+        is_ours = isinstance(values, dict) and isinstance(values.get('checksum'), int)
+        if is_ours and not checksum.is_whole(values):
+            raise ValueError('it differs from its checksum')
     if callable(check) and not isinstance(check, type):
         with reading(where, 'a file of the form needed', remedy):
             check(values)

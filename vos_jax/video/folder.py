@@ -75,7 +75,7 @@ class Output:
 
     def write_summary(self, summary):
         """Writes plain values as summary.json."""
-        _write_json(self.folder / 'summary.json', summary)
+        _write_json(self.folder / 'summary.json', checksum.seal(summary))
 
     def save_state(self, number, state):
         """Keeps `Segmenter.state()` after frame `number`; the masks up to there are written.
