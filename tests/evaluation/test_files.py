@@ -429,7 +429,7 @@ def test_names_of_other_letters_where_the_system_has_ascii_alone(make_davis, dra
     flags = '--protocol=davis2017', f'--data={root}', f'--results={root}/Annotations/480p'
     done = evaluate(*flags, f'--out={root}/scores', **ascii_only)
     assert (done.returncode, done.stderr.count('\n')) == (2, 1)
-    assert 'set PYTHONUTF8=1, as names of files are read as ascii here' in done.stderr
+    assert 'set PYTHONUTF8=1, as names of files are read as ascii' in done.stderr
     assert (
         evaluate(*flags, f'--out={root}/scores', **ascii_only | {'PYTHONUTF8': '1'}).returncode == 0
     )

@@ -66,10 +66,11 @@ def encode_name(name, where, remedy):
         name.encode()
         return os.fsencode(name)
     except UnicodeEncodeError:
-        encoding = sys.getfilesystemencoding()
+        encoding, problem = sys.getfilesystemencoding(), 'is no text in UTF-8'
         if encoding != 'utf-8':
-            remedy = f'set PYTHONUTF8=1, as names of files are read as {encoding} here'
-        raise InputError(f'{where}: {name[:80]!r} is no text in UTF-8; {remedy}') from None
+            problem = 'is no name of a file here'
+            remedy = f'set PYTHONUTF8=1, as names of files are read as {encoding}'
+        raise InputError(f'{where}: {name[:80]!r} {problem}; {remedy}') from None
 
 
 def times(size):
