@@ -65,6 +65,14 @@ def save(path, image, **options):
     Image.fromarray(image).save(path, **options)
 
 
+def white_first(path, mask):
+    """Saves a mask by a palette whose first colour is white."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray((mask == 0).astype(np.uint8))
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(path)
+
+
 def with_exif(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -84,6 +92,7 @@ STEMS = st.sampled_from(
         ('a²', 'b', 'c', '①'),
     ]
 )
+FORMS = ['ids', 'binary', 'one bit', 'some one bit', 'white first', 'some white first']
 LEFT_BEHIND = st.sets(st.sampled_from(['.DS_Store', '._00000.png', '.ipynb_checkpoints/1.png']))
 
 
@@ -96,7 +105,7 @@ def trees(draw):
         'suffix': draw(st.sampled_from(['.jpg', '.JPG', '.png', '.jpeg', '.webp'])),
         'orientation': draw(st.sampled_from([1, 1, 3, 6, 8])),
         'masks': draw(st.sampled_from(['upright', 'stored'])),
-        'form': draw(st.sampled_from(['ids', 'binary', 'one bit', 'some one bit'])),
+        'form': draw(st.sampled_from(FORMS)),
         'encoding': draw(st.sampled_from(['utf-8', 'utf-8-sig', 'utf-16'])),
         'left': draw(LEFT_BEHIND),
         'twice': draw(st.booleans()) and draw(st.booleans()),
@@ -116,9 +125,14 @@ def plant(root, tree):
             save(folder / f'{stem}{tree["suffix"]}', frame, **with_exif(tree['orientation']))
             mask = np.zeros(size, np.uint8)
             mask[2 + number : 9 + number, 3:10] = 0 if tree['empty'] and not number else 1
-            is_one_bit = tree['form'] == 'one bit' or (tree['form'] != 'binary' and number % 2 == 0)
-            mask = mask if tree['form'] == 'ids' else mask > 0 if is_one_bit else mask * 255
-            save(root / 'Annotations/480p' / name / f'{stem}.png', mask)
+            path = root / 'Annotations/480p' / name / f'{stem}.png'
+            is_whole = number % 2 == 0 or 'some' not in tree['form']
+            if 'one bit' in tree['form'] and is_whole:
+                save(path, mask > 0)
+            elif 'white first' in tree['form'] and is_whole:
+                white_first(path, mask)
+            else:
+                save(path, mask if tree['form'] == 'ids' else mask * 255)
         for left in tree['left']:
             (folder / left).parent.mkdir(exist_ok=True)
             (folder / left).write_bytes(b'x')

@@ -90,9 +90,10 @@ class Predictions:
         if len(missing) == len(names):
             raise InputError(f'{self.root}: {_describe_foreign(self.root, protocol)}')
         if missing:
+            hint = listing.hint_nearest(self.root / missing[0])
             raise InputError(
                 f'{self.root / missing[0]}: this sequence is missing (with {len(missing) - 1} '
-                f'others of {len(names)}); add its masks, each sequence of the split counts'
+                f'others of {len(names)}){hint}; add its masks, each sequence of the split counts'
             )
         self._check_form(protocol)
         for task in protocol.tasks:
