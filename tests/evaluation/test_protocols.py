@@ -163,6 +163,9 @@ def test_local_hold_out_scores_each_object_after_its_first_frame(make_youtube, d
     (task,) = protocol.tasks
     assert task.scored == {'00005': (1,), '00010': (1,), '00015': (1, 2), '00020': (1, 2)}
     assert task.groups == {1: 'seen', 2: 'unseen'}
+    (tmp_path / 'unseen.txt').write_text('cats\n')
+    with pytest.raises(InputError, match=r'cats is no category .* \(did you mean cat\?\)'):
+        protocols.load('youtube_vos_local', root, unseen=tmp_path / 'unseen.txt')
 
 
 def test_annotations_alone_are_enough_to_score_youtube_vos(make_youtube, draw):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vos_jax.data import layouts, lists, masks
+from vos_jax.data import layouts, listing, lists, masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import annotations
 from vos_jax.storage.palette import VOID
@@ -256,7 +256,7 @@ def _load_local(sequences, root, split, dense, videos, unseen):
     if videos:
         sequences = _select(sequences, Path(videos))
     categories = _read_categories(root / split / 'meta.json') if unseen else None
-    unseen = lists.read_lines(unseen) if unseen else None
+    unseen = _read_unseen(unseen, categories) if unseen else None
     tasks = tuple(_local_task(sequence, categories, unseen) for sequence in sequences)
     return Protocol(LOCAL, split, root, _density(dense), tasks)
 
@@ -289,6 +289,16 @@ def _select(sequences, path):
     if unknown:
         raise InputError(f'{path}: video {unknown[0]} is not in meta.json; correct the list')
     return [by_name[name] for name in names]
+
+
+def _read_unseen(path, categories):
+    known = {category for objects in categories.values() for category in objects.values()}
+    unseen = lists.read_lines(path)
+    for name in unseen:
+        if name not in known:
+            hint = listing.hint_among((name,), sorted(known))
+            raise InputError(f'{path}: {name} is no category of meta.json{hint}; correct the list')
+    return unseen
 
 
 def _read_categories(path):
