@@ -76,12 +76,12 @@ def _pairs(tree):
         pngs = _by_stem(files, ('.png',), folder)
         jpegs = _by_stem(files, _PHOTOS, folder)
         if jpegs and pngs.keys() & jpegs.keys():
-            images.update({(folder, stem): file for stem, file in jpegs.items()})
-            masks.update({(folder, stem): file for stem, file in pngs.items()})
+            _add(images, folder, jpegs)
+            _add(masks, folder, pngs)
         elif _MASK_FOLDER.search(PurePosixPath(folder).name) and not jpegs:
-            masks.update({(parent, stem): file for stem, file in pngs.items()})
+            _add(masks, parent, pngs)
         else:
-            images.update({(parent, stem): file for stem, file in (jpegs | pngs).items()})
+            _add(images, parent, jpegs | pngs)
     if not (images.keys() & masks.keys()):
         return None
     names = [stem for _, stem in images]
@@ -90,6 +90,17 @@ def _pairs(tree):
     images = {names[key].replace('/', '-'): file for key, file in images.items()}
     masks = {names[key].replace('/', '-'): file for key, file in masks.items()}
     return _match(images, masks, _form_of(masks.values()), all_images=True)
+
+
+def _add(found, folder, files):
+    """Adds files by (folder, stem), which must not be there yet."""
+    for stem, file in files.items():
+        first = found.setdefault((folder, stem), file)
+        if first is not file:
+            raise InputError(
+                f'{file}: {first} has this name too, and nothing says which belongs to the set; '
+                'give a source with one folder of images and one of masks'
+            )
 
 
 def _match(images, masks, form, *, all_images):

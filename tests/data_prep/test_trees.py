@@ -342,6 +342,14 @@ def test_photographs_with_masks_of_one_bit_among_0_and_255(tmp_path, one_bit):
         np.testing.assert_array_equal(labels, mask > 0)
 
 
+@pytest.mark.parametrize('folder', ['images_small', 'zedges', 'mask_edges'])
+def test_photographs_that_are_there_twice_are_refused(tmp_path, folder):
+    for name in ('images/a.jpg', 'mask/a.png', f'{folder}/a.png'):
+        save(tmp_path / 'ECSSD' / name, np.zeros((16, 24), np.uint8))
+    with pytest.raises(InputError, match=r'a\.png: .*a\.(jpg|png) has this name too'):
+        list_videos(DATA_SETS['static_images'], [FileTree([tmp_path / 'ECSSD'])], (), {})
+
+
 @pytest.mark.parametrize('number', [0, 1])
 def test_photographs_with_masks_of_black_and_white_alone(tmp_path, number):
     """Their palette says which number is white."""
