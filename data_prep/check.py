@@ -34,7 +34,7 @@ _MINDED = {
     'ids out of order': 'evaluation scores those between as absent objects',
     'stray value': 'training takes it for an object',
     'though listed to appear': 'evaluation scores it as lost',
-    '255 (void) in it': '--protocol=davis2016 refuses it, the others take it for no object',
+    '255 (void) in it': 'evaluation of one object refuses it; others take it for no object',
     'two of that name': 'preparing refuses it',
 }
 

@@ -88,13 +88,14 @@ def test_numbers_that_mean_other_ids_than_their_colours_are_refused(
         score(protocol, tmp_path / 'out')
 
 
+@pytest.mark.parametrize('name', ['davis2016', 'davis2017'])
 def test_masks_of_0_and_255_among_ids_of_one_object_are_refused(
-    make_davis, draw, save_masks, tmp_path
+    make_davis, draw, save_masks, tmp_path, name
 ):
     root = make_davis({'dog': draw(5)})
     convert([root / 'Annotations/480p/dog/00002.png'], lambda mask: mask * 255)
     save_masks(tmp_path / 'out/dog', draw(5))
-    protocol = protocols.load('davis2016', root)
+    protocol = protocols.load(name, root)
     with pytest.raises(InputError, match=r'dog/00002\.png: only 0 and 255 .* here.*ids in'):
         score(protocol, tmp_path / 'out')
 

@@ -48,7 +48,7 @@ class Task:
         """Reads an annotation as u8[H, W]: void is background, as the official task has it."""
         labels = self.sequence.read_labels(stem)
         is_void = labels == VOID
-        if self.merged and is_void.any() and np.all((labels == 0) | is_void):
+        if len(self.ids) == 1 and is_void.any() and np.all((labels == 0) | is_void):
             raise InputError(
                 f'{self.sequence.masks[stem]}: only 0 and 255 (void) here, but ids in other masks '
                 'of this set; write 1 instead of 255'
