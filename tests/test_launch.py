@@ -116,7 +116,8 @@ def test_a_bare_machine_installs_and_trains(tmp_path):
     checkout = tmp_path / 'vos'
     skip = shutil.ignore_patterns('.*', 'tests', 'docs')
     shutil.copytree(REPOSITORY, checkout, ignore=skip)
-    bare = {name: value for name, value in os.environ.items() if name.startswith(('PIP_', 'UV_'))}
+    kept = ('PIP_', 'UV_', 'XLA_FLAGS')
+    bare = {name: value for name, value in os.environ.items() if name.startswith(kept)}
     bare |= {'HOME': str(tmp_path), 'PATH': os.environ['PATH'], 'JAX_PLATFORMS': 'cpu'}
     program = (
         'launch/install.sh cpu && .venv/bin/python -m vos_jax.commands.made_up --out=data/made_up '
