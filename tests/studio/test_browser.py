@@ -325,11 +325,11 @@ def test_the_later_of_two_tabs_is_told_and_loses_nothing(open_browser, video, we
     one.ready()
     two.ready()
     folder = tmp_path / 'studio' / 'projects' / 'clip'
-    one.press('n', 'b')
+    one.press('n', 'n', 'b')
     one.drag((20, 60), (60, 60))
     one.saved()
     first = read_mask(folder, 0)
-    assert first[60, 40] == 2
+    assert first[60, 40] == 3
     two.press('b')
     two.drag((100, 20), (140, 20))
     two.wait("document.getElementById('alert').textContent.includes('changed meanwhile')")
@@ -338,11 +338,11 @@ def test_the_later_of_two_tabs_is_told_and_loses_nothing(open_browser, video, we
     two.saved()
     mine = read_mask(folder, 0)
     assert (mine[20, 120], mine[60, 40]) == (1, 0)
-    # A list of objects that does not know of the second one does not remove it.
+    # A list of objects that does not know of the third one does not remove it.
     two.press('n')
     two.wait("document.getElementById('alert').textContent.includes('list of objects was changed')")
-    two.wait("document.querySelectorAll('#objects li').length == 2")
-    assert len(studio.ask('GET', 'api/project')[1]['objects']) == 2
+    two.wait("document.querySelectorAll('#objects li').length == 3")
+    assert len(studio.ask('GET', 'api/project')[1]['objects']) == 3
     studio.end()
 
 
