@@ -116,7 +116,7 @@ def check(data_set, sources, *, splits=(), resolution='', num_processes=1):
     inspect = functools.partial(_inspect, has_ordered_ids=data_set.has_ordered_ids)
     todo = [group for parts in groups.values() for group in parts]
     progress = Progress('videos', sum(group.num_videos for group in todo))
-    done = workers.run_jobs(inspect, todo, max(min(num_processes, len(todo)), 1), progress.reach)
+    done = workers.run_jobs(inspect, todo, num_processes, progress.reach)
     progress.close()
     found, results = {}, iter(done)
     for split, parts in groups.items():

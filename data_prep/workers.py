@@ -17,12 +17,13 @@ def run_jobs(function, jobs, num_processes, show):
     Args:
       function: of a module, so that other processes find it.
       jobs: list.
-      num_processes: 1: in this process.
+      num_processes: at most, one for each job; 1: in this process.
       show: called now and then with the number that all jobs reported together.
 
     Returns:
       What the calls returned, in the order of the jobs.
     """
+    num_processes = max(min(num_processes, len(jobs)), 1)
     if num_processes == 1:
         total = 0
 

@@ -32,7 +32,7 @@ def define_out(text, default=None):
 
 def define_workers():
     """--workers: how many processes share work on the CPU."""
-    flags.DEFINE_integer('workers', None, 'processes; default one per core', lower_bound=1)
+    flags.DEFINE_integer('workers', None, 'processes; default one per core', 1, 1000)
 
 
 def num_workers(wanted):
