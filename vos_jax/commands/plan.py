@@ -13,16 +13,18 @@ from absl import flags as absl_flags
 
 from vos_jax.commands import flags
 from vos_jax.errors import run_main
+from vos_jax.models.registry import read_config
+from vos_jax.storage.disk import prepare_file
+from vos_jax.storage.json_files import write_json
 
 
 def define_flags():
     """The run, the slice, and what is printed of them."""
     from vos_jax import recipe
-    from vos_jax.planning.slices import NAMES
 
     recipe.define_flag()
     define = absl_flags.DEFINE_string
-    define('topology', 'v5e:16x16', f'KIND:SHAPE, or one of {", ".join(NAMES)}')
+    define('topology', 'v5e:16x16', 'KIND:SHAPE, or a name of a slice as v5e-256')
     define('mesh', '', "DATAxFSDPxSPATIAL; '': the one with the shortest estimate")
     absl_flags.DEFINE_bool('compile', True, 'compile for the slice (minutes, needs libtpu)')
     absl_flags.DEFINE_float('price', None, 'per chip and hour, in any currency')
@@ -35,13 +37,10 @@ def main(argv):
     flags.refuse_arguments(argv, 'settings are --config.NAME=VALUE')
     flags.require(wanted, ('config',), 'docs/tpu_pods.md')
     os.environ['JAX_PLATFORMS'] = 'cpu'  # or JAX would look for a TPU in this machine
-    from vos_jax.models.registry import read_config
-    from vos_jax.planning.slices import plan
-    from vos_jax.storage import disk
-    from vos_jax.storage.json_files import write_json
-
     if wanted.out:
-        disk.prepare_file(wanted.out)
+        prepare_file(wanted.out)
+    from vos_jax.planning.slices import plan  # here: it loads jax
+
     figures = plan(
         read_config(wanted.config),
         wanted.topology,
