@@ -19,7 +19,6 @@ import optax
 
 from tests.models import tiny, tiny_cfbi
 from vos_jax.config.schema import Config, LossSpec, MeshSpec, TrainingSpec
-from vos_jax.ops.cpu import convolution
 from vos_jax.training import accumulate, sharding
 from vos_jax.training import step as steps
 from vos_jax.training.objective import Objective
@@ -110,8 +109,6 @@ def error(found, expected):
 
 def main(name):
     """Compares each layout with one device."""
-    # How many pieces a weight gradient has changes its time alone (tests/ops/test_convolution.py).
-    convolution.MAX_PIECES = 1
     _, variables = model_of(name)
     state, batch = state_of(variables), batch_of(name)
     one = sharding.make_mesh(MeshSpec(), jax.devices()[:1])

@@ -1,8 +1,9 @@
 """Convolutions of channels-last images with zeros around; on CPUs by the repairs of `ops.cpu`."""
 
-from vos_jax.ops.cpu import convolution as on_cpus
+from jax import lax
+
 from vos_jax.ops.cpu import depthwise as depthwise_on_cpus
-from vos_jax.ops.cpu import switch
+from vos_jax.ops.cpu import switch, winograd
 
 
 def conv2d(x, kernel, stride=1, padding=1, dilation=1):
@@ -10,10 +11,16 @@ def conv2d(x, kernel, stride=1, padding=1, dilation=1):
 
     Stride, padding and dilation are ints, the same for both axes.
     """
-    settings = (stride, padding, dilation)
-    if on_cpus.pays(x, kernel, settings):
-        return on_cpus.conv2d(x, kernel, settings)
-    return on_cpus.plain(x, kernel, settings)
+    if winograd.pays(x, kernel, (stride, padding, dilation)):
+        return winograd.conv2d(x, kernel)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((padding, padding), (padding, padding)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
 
 
 def depthwise(x, kernel, stride=1, dilation=1):
