@@ -18,6 +18,7 @@ from vos_jax.storage.damage import reading
 
 _PIECE = 1 << 20
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_ZIP_END = 22  # bytes of the record at the end, before a comment
 _PACKED_TARS = ('.tgz', '.tar.gz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
 ARCHIVES = ('.zip', '.tar', *_PACKED_TARS)
 
@@ -246,4 +247,11 @@ def _check_end(archive):
 @functools.lru_cache(maxsize=8)
 def _open_zip(path):
     with reading(path, 'a whole zip archive'):
-        return zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path)
+        # Its end says how many members there are; zipfile does not miss those that damage hides.
+        archive.fp.seek(-_ZIP_END - len(archive.comment), os.SEEK_END)
+        stated = int.from_bytes(archive.fp.read(_ZIP_END)[10:12], 'little')
+        found = len(archive.infolist())
+        if stated not in (0xFFFF, found & 0xFFFF):  # that number: the count is elsewhere
+            raise zipfile.BadZipFile(f'{found} of {stated} members found')
+        return archive

@@ -117,6 +117,16 @@ def test_hard_links_in_a_tar_are_files(tmp_path):
     assert read(FileTree([path]))['set/link.png'] == content(NAMES[3])
 
 
+def test_a_zip_whose_list_hides_members_is_refused(tmp_path):
+    path = zipped(tmp_path / 'a.zip')
+    data = bytearray(path.read_bytes())
+    entry = data.index(b'PK\x01\x02')
+    data[entry + 32] = 46 + len(NAMES[1])  # its comment is as long as the next entry
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r'a\.zip: .*19 of 20 members found'):
+        FileTree([path])
+
+
 def test_a_damaged_member_of_a_zip_is_one_line(tmp_path):
     path = zipped(tmp_path / 'a.zip')
     data = bytearray(path.read_bytes())
