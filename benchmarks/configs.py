@@ -17,13 +17,12 @@ def load_for_device(spec, dtype='', **training):
 
     Args:
       spec: as for `load`.
-      dtype: the wanted one; '': float32 on a CPU, where bfloat16 gains nothing, else the config's.
+      dtype: the wanted one; '': the config's.
       training: fields of `config.training` to change.
     """
     config = load(spec)
-    if not dtype and jax.default_backend() == 'cpu':
-        dtype = 'float32'
     model = dataclasses.replace(config.model, dtype=dtype or config.model.dtype)
+    model = model.resolved(jax.default_backend())
     training = dataclasses.replace(config.training, **training)
     return dataclasses.replace(config, model=model, training=training)
 

@@ -34,7 +34,6 @@ ABLATIONS = {
 # 68.3: everything above at once.
 ABLATIONS['feelvos'] = {key: value for row in ABLATIONS.values() for key, value in row.items()}
 TINY = {
-    'model.dtype': 'float32',
     'model.backbone': dict(
         stem_width=8, depths=(1, 1, 1, 1), widths=(4, 8, 8, 16), channels=16, low_channels=8
     ),
@@ -64,7 +63,7 @@ def get_config(variant='full'):
     config = ConfigDict()
     # The model as released: BGR frames with the statistics of RGB. bfloat16 is ours; weights, norms
     # and distances are float32.
-    config.model = dict(name='cfbi', dtype='bfloat16')
+    config.model = dict(name='cfbi')
     config.data = dict(
         # the gap counts stored frames
         sources=dict(youtube_vos=dict(root='YouTube-VOS', kind='youtube_vos')),

@@ -19,7 +19,6 @@ VARIANTS = {
     'full': {},
     'fast': {'model.variant': 'fast'},
     'tiny': {
-        'model.dtype': 'float32',
         'model.encoder': dict(stem_width=8, depths=(1, 1, 1), widths=(4, 8, 16)),
         'model.key_channels': 8,
         'model.value_channels': 16,
@@ -40,8 +39,9 @@ VARIANTS = {
 
 def get_config(variant='full'):
     config = ConfigDict()
-    # The paper starts from a Mask R-CNN's backbone: config.init. bfloat16 is ours.
-    config.model = dict(name='giel', dtype='bfloat16')
+    # The paper starts from a Mask R-CNN's backbone: config.init. bfloat16 on
+    # accelerators (dtype='auto') is ours.
+    config.model = dict(name='giel')
     config.data = dict(
         sources=dict(  # ours: the paper has no ratio
             davis=dict(root='DAVIS', weight=0.2),

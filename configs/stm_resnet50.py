@@ -107,7 +107,7 @@ VARIANTS = {
 
 def get_config(variant='full'):
     config = ConfigDict()
-    # compat: 'release' for released weights. dtype: 'bfloat16' on accelerators.
+    # compat: 'release' for released weights.
     config.model = dict(name='stm')
     config.data = dict(
         sources=VIDEO,

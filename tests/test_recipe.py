@@ -208,6 +208,17 @@ def test_resuming_with_other_intervals_is_allowed_and_reported(spec, tmp_path):
     assert recipe.changes(changed, tmp_path) == ['training.log_every: 20 -> 5']
 
 
+def test_a_run_of_another_type_is_not_resumed_but_that_of_the_device_may_have_been_named(
+    spec, tmp_path
+):
+    for_gpu, for_cpu = (recipe.load(spec, [f'model.dtype={t}']) for t in ('bfloat16', 'float32'))
+    recipe.save(for_cpu, tmp_path)
+    with pytest.raises(InputError, match=r"this run has 'model\.dtype' 'float32'"):
+        recipe.changes(for_gpu, tmp_path)
+    recipe.save(recipe.load(spec), tmp_path)  # 'auto'
+    assert recipe.changes(for_cpu, tmp_path) == recipe.changes(for_gpu, tmp_path) == []
+
+
 def test_resuming_unchanged_reports_nothing(spec, tmp_path):
     recipe.save(recipe.load(spec), tmp_path)
     assert recipe.changes(recipe.load(spec), tmp_path) == []

@@ -1,5 +1,6 @@
 """JAX's compilation cache, on by default, the count of compilations, and what it compiles for."""
 
+import contextlib
 import functools
 import os
 import resource
@@ -40,6 +41,13 @@ def _cache_folder():
         return Path.home() / '.cache'
     except RuntimeError:  # neither HOME nor an entry for the user's number
         return None
+
+
+def with_products(precision):
+    """Context manager: what is traced in it has float32 products of `config.precision`."""
+    if precision == 'auto':
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision(precision)
 
 
 def describe_device():

@@ -4,6 +4,7 @@ A recipe is a file of `configs/`, or of the user's own, and gives an ml_collecti
 flags do; everything else takes the `Config` made of them.
 """
 
+import dataclasses
 import difflib
 import importlib.resources
 import importlib.util
@@ -14,6 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from vos_jax.config import plain
+from vos_jax.config.read import changed
 from vos_jax.errors import InputError
 from vos_jax.models.registry import read_config
 from vos_jax.storage.atomic import write_bytes
@@ -204,13 +206,19 @@ def stored(workdir):
 def changes(config, workdir):
     """What differs between the config that a run stored and that of the command that resumes it.
 
+    Args:
+      config: Config, its model's dtype decided for the devices; so is a stored 'auto'.
+
     Returns:
       Lines that name each setting, for the log.
 
     Raises:
       InputError: where another value would make it another run.
     """
-    found = plain.differences(stored(workdir), config)
+    old = stored(workdir)
+    if old.model.dtype == 'auto':
+        old = dataclasses.replace(old, model=changed(old.model, '', dtype=config.model.dtype))
+    found = plain.differences(old, config)
     for key, old, new in found:
         if _FIXED.match(key):
             raise InputError(

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from vos_jax import weights
 from vos_jax.config.read import changed
 from vos_jax.config.schema import Config, MemorySpec
@@ -54,6 +56,11 @@ class TrainedModel:
         spec = changed(getattr(self.config, group), group, **settings)
         config = dataclasses.replace(self.config, **{group: spec})
         return dataclasses.replace(self, config=config)
+
+    def on(self, *platforms: str) -> 'TrainedModel':
+        """The same model, a `dtype` of 'auto' decided for platforms; default: that of jax."""
+        model = self.config.model.resolved(*(platforms or (jax.default_backend(),)))
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, model=model))
 
     def with_memory(self, size: int | None) -> 'TrainedModel':
         """The same model reading up to `size` frames of memory at once; None: as it says."""

@@ -35,7 +35,7 @@ def test_each_config_names_a_model(variant):
     ('changes', 'line'),
     [
         ({'name': 'gial'}, "'model.name' is 'gial'; one of .*'giel'"),
-        ({'dtype': 'float16'}, "'model.dtype' is 'float16'; one of 'float32', 'bfloat16'"),
+        ({'dtype': 'float16'}, "'model.dtype' is 'float16'; one of 'auto', 'float32', 'bfloat16'"),
         ({'varient': 'fast'}, "'model.varient' is not a setting; nearest: 'model.variant'"),
         ({'variant': 'fats'}, "'model.variant' is 'fats'; one of 'full', 'fast'"),
         ({'label_downsample': 'strided'}, "'model.label_downsample' is 'strided'.*stride 8"),

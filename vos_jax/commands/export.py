@@ -87,10 +87,14 @@ def _export_weights(wanted):
 
 
 def _export_program(wanted, folder, size):
-    model = flags.open_model(wanted)
+    model = flags.open_model(wanted).on(*wanted.platforms)
     from vos_jax.inference.program import stablehlo
 
-    print(f'{model.name}: frames of {wanted.size}, {", ".join(wanted.platforms)}', flush=True)
+    print(
+        f'{model.name}: frames of {wanted.size}, {", ".join(wanted.platforms)}, in '
+        f'{model.config.computes_in}',
+        flush=True,
+    )
     about = stablehlo.export_step(
         model.segmenter(), folder, size, wanted.objects, platforms=tuple(wanted.platforms)
     )

@@ -86,9 +86,12 @@ def _segment(path, wanted, folder):
     from vos_jax import compilation
 
     about = compilation.describe_device()
+    model = model.on()
+    about['precision'] = model.config.computes_in
     print(
         f'{path}: {video.size[1]}x{video.size[0]}, {num_frames or "unknown number of"} frames, '
-        f'{len(ids)} objects, model at {size[1]}x{size[0]}; {about["device"]}'
+        f'{len(ids)} objects, model at {size[1]}x{size[0]}, in {about["precision"]}; '
+        f'{about["device"]}'
     )
     progress = Progress('frames', num_frames)
     record = segment_video(

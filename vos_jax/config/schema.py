@@ -304,7 +304,22 @@ class ModelSpec(Spec):
     """`config.model`: what the specs of all models (`models/NAME/spec.py`) begin with."""
 
     name: str
-    dtype: Literal['float32', 'bfloat16'] = 'float32'  # of computing, not of weights
+    # Of computing, not of weights; 'auto': bfloat16 on accelerators, float32 on CPUs
+    dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
+
+    def resolved(self, *platforms):
+        """The spec with 'auto' decided: the one rule for the type that a model computes in.
+
+        Args:
+          platforms: 'cpu', 'gpu', 'cuda', 'tpu', ... of all devices that run the program. One for
+            several has one type: float32 where a CPU is among them.
+
+        >>> ModelSpec(name='giel').resolved('cpu', 'tpu').dtype
+        'float32'
+        """
+        if self.dtype != 'auto':
+            return self
+        return dataclasses.replace(self, dtype='float32' if 'cpu' in platforms else 'bfloat16')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,9 +335,17 @@ class Config(Spec):
     inference: InferenceSpec = InferenceSpec()
     mesh: MeshSpec = MeshSpec()
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    # Of float32 products (jax.default_matmul_precision); 'auto': as JAX computes them by itself
+    precision: Literal['auto', 'tensorfloat32', 'float32'] = 'auto'
     init: str = ''  # file of weights to start from; '': random
     profile: Annotated[int, Range(0, 10**6)] = 0  # steps to profile, once under way
     profiler_port: Annotated[int, Range(0, 65535)] = 0  # where XProf captures when asked; 0: none
+
+    @property
+    def computes_in(self):
+        """'bfloat16', or 'bfloat16, float32 products in tensorfloat32', for people."""
+        products = '' if self.precision == 'auto' else f', float32 products in {self.precision}'
+        return f'{self.model.dtype}{products}'
 
     def check(self):
         optimizer, training, data = self.optimizer, self.training, self.data

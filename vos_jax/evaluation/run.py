@@ -86,12 +86,13 @@ def evaluate(
     start_s = time.monotonic()
     compilation.keep_compilations()
     devices = jax.local_devices()
+    model = model.on(devices[0].platform)
     _check_inputs(protocol)
     disk.prepare_folder(out)
     ledger = _open_ledger(model, protocol, out, options)
     lengths = [len(task.sequence.required) for task in protocol.tasks]
     share = deal(protocol.tasks, lengths, jax.process_count())[jax.process_index()]
-    _announce(protocol, devices)
+    _announce(protocol, model, devices)
     try:
         records = _segment_share(model, share, ledger, devices, options.batch_size)
     except Exception as error:
@@ -115,13 +116,14 @@ def evaluate(
     )
 
 
-def _announce(protocol, devices):
+def _announce(protocol, model, devices):
     num_frames = sum(len(task.sequence.required) for task in protocol.tasks)
     count = jax.process_count()
     process = f', process {jax.process_index() + 1} of {count}' if count > 1 else ''
     print(
         f'{protocol.label}: {len(protocol.tasks)} sequences, {num_frames} frames of '
-        f'{protocol.root}; {len(devices)} x {devices[0].device_kind}{process}'
+        f'{protocol.root}; {len(devices)} x {devices[0].device_kind}{process}, in '
+        f'{model.config.computes_in}'
         f'{protocol.note and "; "}{protocol.note}'
     )
 
@@ -168,7 +170,7 @@ def _open_ledger(model, protocol, out, options):
 
 def _settings(model):
     """What decides the masks beside the weights, as text by dotted name."""
-    chosen = {'model': model.config.model, 'inference': model.config.inference}
+    chosen = {name: getattr(model.config, name) for name in ('model', 'inference', 'precision')}
     return {name: str(value) for name, value in plain.flatten(chosen).items()}
 
 

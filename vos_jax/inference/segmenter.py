@@ -30,15 +30,16 @@ class Segmenter:
     >>> labels = segmenter.step(next_frame)  # doctest: +SKIP
     """
 
-    def __init__(self, model, variables, *, memory=None, device=None):
+    def __init__(self, model, variables, *, memory=None, device=None, precision='auto'):
         """
         Args:
           model: module with the methods of `protocol`.
           variables: its variables.
           memory: MemorySpec; default: the paper's.
           device: jax.Device to run on; default: jax's.
+          precision: of float32 products, as `config.precision`.
         """
-        self.program = steps.Program(model, variables, memory, device)
+        self.program = steps.Program(model, variables, memory, device, precision=precision)
         self._state = None
         self._is_lazy = False
 
@@ -64,8 +65,8 @@ class Segmenter:
         """Builds the model of a run's config around its variables.
 
         Args:
-          config: Config; or a mapping for `registry.read_config`, of which `model` and `inference`
-            count.
+          config: Config; or a mapping for `registry.read_config`, of which `model`, `inference` and
+            `precision` count.
           variables: variables of its model.
           memory, device: as for the constructor.
           where: what the variables were read from, for the message.
@@ -75,11 +76,12 @@ class Segmenter:
         """
         if not isinstance(config, Config):
             config = registry.read_config(config)
-        model = registry.build(config.model)
+        platform = device.platform if device else jax.default_backend()
+        model = registry.build(config.model.resolved(platform))
         check_variables(model, variables, where)
         model = views.build(model, config.inference)
         memory = memory or config.inference.memory
-        return cls(model, variables, memory=memory, device=device)
+        return cls(model, variables, memory=memory, device=device, precision=config.precision)
 
     def sibling(self, *, lazy=False):
         """A segmenter with the same model, weights and settings, for another video beside this.

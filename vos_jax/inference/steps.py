@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vos_jax.compilation import with_products
 from vos_jax.config.schema import MemorySpec
 from vos_jax.inference import packing, temporal
 from vos_jax.inference.program.vos_loader import video
@@ -98,11 +99,12 @@ class _Compiled:
     """The steps of a model. They take its variables as a tuple: a nest of dictionaries with some
     hundred arrays takes longer to call with than small frames take to compute."""
 
-    def __init__(self, model, structure, places):
+    def __init__(self, model, structure, places, precision):
         def of(step):
             def call(arrays, *arguments):
                 leaves = packing.unpack(arrays, places) if places else arrays
-                return step(model, jax.tree.unflatten(structure, leaves), *arguments)
+                with with_products(precision):
+                    return step(model, jax.tree.unflatten(structure, leaves), *arguments)
 
             return call
 
@@ -125,9 +127,9 @@ def _advance_together(model, variables, inputs):
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(model, structure, places):
+def _compiled(*settings):
     """Shared by all programs of a model, so that each step is compiled once."""
-    return _Compiled(model, structure, places)
+    return _Compiled(*settings)
 
 
 class Program:
@@ -137,7 +139,9 @@ class Program:
     and small arguments that come again and again are kept there.
     """
 
-    def __init__(self, model, variables, memory=None, device=None, *, packed=None):
+    def __init__(
+        self, model, variables, memory=None, device=None, *, packed=None, precision='auto'
+    ):
         """
         Args:
           model: module with the methods of `protocol`.
@@ -146,6 +150,7 @@ class Program:
           device: jax.Device to run on; default: jax's.
           packed: whether small variables are one array; default: on accelerators, where starting a
             program takes about as long as a frame.
+          precision: of float32 products, as `config.precision`.
         """
         placed = jax.device_put(fold(variables), device)
         # All arrays are bound to one device: a program whose inputs lie there by chance in one step
@@ -160,7 +165,8 @@ class Program:
         if self.device.platform != 'cpu' if packed is None else packed:
             arrays, places = packing.pack(leaves)
             self._arrays = self.put(arrays)
-        self._compiled = _compiled(model, structure, places)
+        self.precision = precision
+        self._compiled = _compiled(model, structure, places, precision)
         self._slots = functools.lru_cache(maxsize=256)(self._put_slots)
         self._position = functools.lru_cache(maxsize=256)(self._put_position)
         self._empty = functools.lru_cache(maxsize=1)(self._make_empty)

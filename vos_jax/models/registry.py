@@ -64,8 +64,14 @@ def read_model(mapping, where='model'):
 
 
 def build(spec):
-    """The Flax module of a model's spec, with the methods of `protocol`."""
+    """The Flax module of a model's spec, with the methods of `protocol`.
+
+    A `dtype` that is still 'auto' is that of JAX's own platform; `ModelSpec.resolved` decides it
+    for another one.
+    """
     # Here and not above: settings are read, and refused, before jax is loaded.
+    import jax
     import jax.numpy as jnp
 
+    spec = spec.resolved(jax.default_backend())
     return pkgutil.resolve_name(MODELS[spec.name].module)(spec, getattr(jnp, spec.dtype))

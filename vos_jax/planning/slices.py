@@ -49,11 +49,12 @@ def plan(config, topology, *, mesh='', is_compiled=True, price=None):
       InputError: for a slice or a mesh that does not fit.
     """
     topology = NAMES.get(topology, topology)
+    config = dataclasses.replace(config, model=config.model.resolved('tpu'))
     chip, count = parse_topology(topology)
     work = roofline.work_of(config)
     rows = roofline.candidates(work, chip, count)
     chosen = _chosen(mesh, rows, count, work)
-    print(f'{topology}: {count} chips ({chip.describe()})')
+    print(f'{topology}: {count} chips ({chip.describe()}), in {config.computes_in}')
     print(work.describe())
     _print_candidates(rows, chosen)
     figures = {'topology': topology, 'chips': count, 'mesh': chosen.mesh, **chosen.figures()}

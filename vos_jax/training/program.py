@@ -1,5 +1,6 @@
 """What the devices do for a config: mesh, compiled train step, and the batches it is fed."""
 
+import dataclasses
 import functools
 
 import jax
@@ -18,7 +19,7 @@ class Program:
     """What a config makes the devices do: mesh, places of all arrays, compiled step, batches.
 
     Args:
-      config: Config.
+      config: Config; its attribute of this name is what was made of it for these devices.
       devices: instead of all there are; those of a topology that is only planned will do.
 
     Raises:
@@ -28,7 +29,9 @@ class Program:
     def __init__(self, config, devices=None):
         if config.data is None:
             raise InputError("'data' is not set; training needs its sources, batch_size and crop")
-        training, self._config = config.training, config
+        platform = (jax.devices() if devices is None else devices)[0].platform
+        config = dataclasses.replace(config, model=config.model.resolved(platform))
+        training, self.config = config.training, config
         model = self.model = registry.build(config.model)
         optimizer, self.rate = make_optimizer(config.optimizer, training.steps)
         clips = config.data.batch_size // training.accumulate
@@ -43,9 +46,10 @@ class Program:
 
         self.state = jax.eval_shape(init)
         self.in_state = sharding.shard_state(self.state, self.mesh)
-        on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
         self.init = jax.jit(
-            init, out_shardings=self.in_state, compiler_options=RUN_ONCE if on_cpu else None
+            init,
+            out_shardings=self.in_state,
+            compiler_options=RUN_ONCE if platform == 'cpu' else None,
         )
         whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self.step = jax.jit(
@@ -57,12 +61,12 @@ class Program:
 
     def batches(self, start):
         """Batches from a step on, each process reading the clips that its devices see."""
-        size = self._config.data.batch_size
+        size = self.config.data.batch_size
         first, count = sharding.local_clips(self.in_batch['objects'], size)
         return GlobalBatches(
             make_batches(
-                self._config.data,
-                seed=self._config.seed,
+                self.config.data,
+                seed=self.config.seed,
                 start_step=start,
                 process_index=first // count,
                 process_count=size // count,

@@ -54,7 +54,7 @@ def opened(config, workdir, mirror, program):
         keep = training.keep, training.keep_best, training.keep_every
         checkpoints = stack.enter_context(Checkpoints(workdir, *keep))
         is_resumed = checkpoints.latest_step() is not None
-        for line in recipe.changes(config, workdir) if is_resumed else ():
+        for line in recipe.changes(program.config, workdir) if is_resumed else ():
             say(f'changed since the run began: {line}')
         warm_start = functools.partial(
             initial_weights.warm_start, path=config.init, encoders=program.model.encoders
@@ -65,7 +65,7 @@ def opened(config, workdir, mirror, program):
             batches = program.batches(start)
         stack.callback(batches.close)
         writer = stack.enter_context(_open_writer(config, mirror.folder, start))
-        _announce(config, workdir, state, start, program.mesh)
+        _announce(program, workdir, state, start)
         log = stack.enter_context(RunLog(config, mirror.folder, writer, program, start))
         log.count_flops()
         interruption.listen()
@@ -225,7 +225,8 @@ def _open_writer(config, workdir, start):
     return MetricWriter(workdir, start)
 
 
-def _announce(config, workdir, state, start, mesh):
+def _announce(program, workdir, state, start):
+    config, mesh = program.config, program.mesh
     if start > config.training.steps:
         raise InputError(
             f'{workdir}: trained for {start} steps, config.training.steps is '
@@ -240,8 +241,8 @@ def _announce(config, workdir, state, start, mesh):
         )
     processes = f' in {jax.process_count()} processes' if jax.process_count() > 1 else ''
     say(
-        f'{config.model.name} on {jax.devices()[0].device_kind}, {sharding.describe(mesh)}'
-        f'{processes}: '
+        f'{config.model.name} in {config.computes_in} on {jax.devices()[0].device_kind}, '
+        f'{sharding.describe(mesh)}{processes}: '
         f'{"resuming from" if start else "from"} step {start} to {config.training.steps}, '
         f'{config.data.batch_size} clips of {config.data.clip_length} frames of '
         f'{config.data.crop[1]}x{config.data.crop[0]} a step; everything in {workdir}'

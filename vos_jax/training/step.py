@@ -1,12 +1,11 @@
 """The train step: a function of (state, batch), everything static bound before it is compiled."""
 
-import functools
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
+from vos_jax.compilation import with_products
 from vos_jax.training import accumulate
 from vos_jax.training.objective import Objective
 from vos_jax.training.sharding import Constraints
@@ -65,7 +64,12 @@ def make_train_step(model, optimizer, config, mesh=None):
     `mesh`: `sharding.make_mesh`, for a step that is sharded; None: nothing is constrained.
     """
     objective = Objective(model, config.loss, config.training, config.seed, Constraints(mesh))
-    return functools.partial(train_step, objective, optimizer)
+
+    def step(state, batch):
+        with with_products(config.precision):
+            return train_step(objective, optimizer, state, batch)
+
+    return step
 
 
 def train_step(objective, optimizer, state, batch):

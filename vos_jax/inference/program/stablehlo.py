@@ -8,6 +8,7 @@ import numpy as np
 from jax import export
 
 from vos_jax import weights
+from vos_jax.compilation import with_products
 from vos_jax.inference import steps
 from vos_jax.inference.program import vos_loader
 from vos_jax.inference.program.vos_loader.about import FORMAT, checksum_of
@@ -82,7 +83,7 @@ class _Programs:
 
     def __init__(self, program, size, slots):
         like = jax.ShapeDtypeStruct
-        self._model = program.model
+        self._model, self._precision = program.model, program.precision
         self._variables = jax.tree.structure(program.variables)
         leaves = jax.tree.leaves(program.variables)
         self._weights = tuple(like(leaf.shape, leaf.dtype) for leaf in leaves)
@@ -97,7 +98,9 @@ class _Programs:
             entries = tuple(jax.tree.unflatten(jax.tree.structure(self._entry), e) for e in entries)
             previous = jax.tree.unflatten(jax.tree.structure(self._previous), previous)
             variables = jax.tree.unflatten(self._variables, arrays)
-            result = steps.advance(self._model, variables, steps.Inputs(entries, previous, *rest))
+            inputs = steps.Inputs(entries, previous, *rest)
+            with with_products(self._precision):
+                result = steps.advance(self._model, variables, inputs)
             labels, probabilities, *parts, time = result
             return labels, probabilities, *map(_leaves, parts), time
 
@@ -117,7 +120,8 @@ class _Programs:
 
         def call(arrays, frame):
             variables = jax.tree.unflatten(self._variables, arrays)
-            return _leaves(steps.encode(self._model, variables, frame))
+            with with_products(self._precision):
+                return _leaves(steps.encode(self._model, variables, frame))
 
         return export.export(jax.jit(call), platforms=platforms)(self._weights, self._frame)
 
