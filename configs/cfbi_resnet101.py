@@ -51,7 +51,6 @@ TINY = {
     'optimizer.warmup': 2,
     'training.steps': 20,
     'training.sequential_from': 10,
-    'training.remat': 'none',
     'training.unrolled': True,
     'training.log_every': 5,
     'training.evaluate_every': 0,
@@ -97,7 +96,6 @@ def get_config(variant='full'):
         steps=100_000,
         predict_from=2,  # the previous frame comes with its true mask
         sequential_from=50_000,  # before that the previous mask is the true one
-        remat='full',
         keep=8,
     )
     config.evaluation = dict(sources=dict(davis=dict(root='DAVIS', split='val')))

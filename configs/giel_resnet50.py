@@ -62,7 +62,7 @@ def get_config(variant='full'):
     )
     config.loss = dict(bce=1.0, ce=1.0)  # lambda; D9, D10: no more terms, all frames
     config.optimizer = dict(name='adam', learning_rate=1e-5, schedule='poly', power=1.0)
-    config.training = dict(steps=160_000, remat='full')  # D12; recurrent from the first step on
+    config.training = dict(steps=160_000)  # D12; recurrent from the first step on
     config.evaluation = dict(sources=dict(davis=dict(root='DAVIS', split='val')))
     config.update_from_flattened_dict(VARIANTS[variant])
     return config

@@ -93,7 +93,6 @@ TINY = {
     'training.checkpoint_every': 100,
     'training.evaluate_every': 300,
     'training.unrolled': True,
-    'training.remat': 'none',
     'evaluation.sources': dict(synthetic=dict(root=MADE_UP, split='val')),
 }
 VARIANTS = {
@@ -122,7 +121,7 @@ def get_config(variant='full'):
     )
     config.loss = dict(bce=0.0)
     config.optimizer = dict(name='adam', learning_rate=1e-5, schedule='constant')
-    config.training = dict(steps=VIDEO_STEPS, remat='step')
+    config.training = dict(steps=VIDEO_STEPS)
     config.evaluation = dict(sources=dict(davis2017=dict(root='DAVIS', split='val')))
     # Every fifth frame of a video stays, without a bound, as released. size=5 bounds it.
     config.inference = dict(memory=dict(policy='every_n', size=1000, every=5, capacity=1000))

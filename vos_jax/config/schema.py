@@ -179,7 +179,7 @@ class OptimizerSpec(Spec):
             raise SettingError('drops', self.drops, needed)
 
 
-REMAT = ('none', 'products', 'step', 'full')
+REMAT = ('none', 'products', 'step', 'full')  # from the least work to the least memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,8 +191,9 @@ class TrainingSpec(Spec):
     predict_from: Annotated[int, Range(1, 999)] = 1  # frames before it come with true masks
     sequential_from: Whole = 0  # until this step true masks are memorised instead of predicted ones
     # What the backward pass computes again: 'step', each step of a clip; 'full', the encoding of
-    # the frames too; 'products', as 'full', but products and convolutions are kept
-    remat: Literal[*REMAT] = 'none'
+    # the frames too; 'products', as 'full', but products and convolutions are kept; 'auto', as
+    # little as fits the memory of the device, on CPUs nothing
+    remat: Literal['auto', *REMAT] = 'auto'
     unrolled: bool = False  # steps of a clip one by one: loops are slow on CPUs
     accumulate: Count = 1  # parts in which each device computes its clips of a batch
     log_every: Count = 100  # steps

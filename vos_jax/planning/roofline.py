@@ -15,6 +15,7 @@ from vos_jax.config.schema import MeshSpec
 from vos_jax.errors import InputError
 from vos_jax.training import flops, sharding
 from vos_jax.training.program import Program
+from vos_jax.training.remat import bytes_of
 
 
 class Chip(NamedTuple):
@@ -106,10 +107,14 @@ class Row(NamedTuple):
         return f'{text}: {1e3 * self.step_s:8.1f} ms ({parts})  {state}'
 
 
+def program_of(config):
+    """The program of a config on one device of this machine, to be traced."""
+    return Program(dataclasses.replace(config, mesh=MeshSpec()), jax.devices()[:1])
+
+
 def work_of(config):
     """Work of a config's step, from its trace; nothing is compiled."""
-    config = dataclasses.replace(config, mesh=MeshSpec())
-    program = Program(config, jax.devices()[:1])
+    program = program_of(config)
     jaxpr = program.trace().jaxpr
     sizes = flops.tally(jaxpr)
     height = config.data.crop[0]
@@ -122,13 +127,9 @@ def work_of(config):
         product_bytes=sizes.bytes,
         halo_bytes=sizes.halo_bytes,
         gathered_bytes=sizes.gathered_bytes,
-        weight_bytes=_bytes(params),
-        state_bytes=_bytes(program.state),
+        weight_bytes=bytes_of(params),
+        state_bytes=bytes_of(program.state),
     )
-
-
-def _bytes(tree):
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def candidates(work, chip, count):

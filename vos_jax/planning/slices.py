@@ -12,6 +12,7 @@ import time
 from vos_jax.config.schema import MeshSpec
 from vos_jax.errors import InputError, first_line
 from vos_jax.planning import roofline
+from vos_jax.training.remat import cheapest
 
 NAMES = {  # what one rents -> topology, and options of its description
     'v4-8': 'v4:2x2x1',
@@ -54,10 +55,21 @@ def plan(config, topology, *, mesh='', is_compiled=True, price=None):
     work = roofline.work_of(config)
     rows = roofline.candidates(work, chip, count)
     chosen = _chosen(mesh, rows, count, work)
-    print(f'{topology}: {count} chips ({chip.describe()}), in {config.computes_in}')
+    if config.training.remat == 'auto':  # whose work is that of 'none'
+        remat = cheapest(roofline.program_of(config), chosen.sizes, chip.memory_bytes)
+        training = dataclasses.replace(config.training, remat=remat)
+        config = dataclasses.replace(config, training=training)
+        work = roofline.work_of(config)
+        rows = roofline.candidates(work, chip, count)
+        chosen = next(row for row in rows if row.sizes == chosen.sizes)
+    print(
+        f'{topology}: {count} chips ({chip.describe()}), in {config.computes_in}, '
+        f'remat {config.training.remat}'
+    )
     print(work.describe())
     _print_candidates(rows, chosen)
     figures = {'topology': topology, 'chips': count, 'mesh': chosen.mesh, **chosen.figures()}
+    figures['remat'] = config.training.remat
     if is_compiled:
         print('compiling for the slice: minutes, half an hour for a large model', flush=True)
         compiled = compile_for(config, topology, chosen.mesh)
@@ -164,7 +176,7 @@ def _print_compiled(found, chip):
     for kind, (count, size) in sorted(found['collectives'].items()):
         print(f'  {kind}: {count} a step, {size / 2**20:.1f} MiB per chip')
     if found['peak_bytes'] > chip.memory_bytes:
-        print('  does not fit: a larger mesh.fsdp or mesh.spatial, training.accumulate, remat full')
+        print('  does not fit: a larger mesh.fsdp or mesh.spatial, training.accumulate')
 
 
 def _print_run(config, row, count, price):

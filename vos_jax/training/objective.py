@@ -69,7 +69,10 @@ class Objective:
     def _unrolling(self):
         training = self.training
         return unroll.Unrolling(
-            training.remat, training.unrolled, training.predict_from, self.constraints.rows
+            'none' if training.remat == 'auto' else training.remat,
+            training.unrolled,
+            training.predict_from,
+            self.constraints.rows,
         )
 
     def _teacher(self, labels, step):

@@ -10,7 +10,7 @@ from vos_jax.compilation import RUN_ONCE
 from vos_jax.data.pipeline import make_batches
 from vos_jax.errors import InputError
 from vos_jax.models import registry
-from vos_jax.training import sharding
+from vos_jax.training import remat, sharding
 from vos_jax.training import step as steps
 from vos_jax.training.optimizer import make_optimizer
 
@@ -45,6 +45,8 @@ class Program:
             return steps.init_state(model, optimizer, self.shapes, key, has_ema)
 
         self.state = jax.eval_shape(init)
+        training = dataclasses.replace(training, remat=remat.decided(self))
+        config = self.config = dataclasses.replace(config, training=training)
         self.in_state = sharding.shard_state(self.state, self.mesh)
         self.init = jax.jit(
             init,

@@ -53,8 +53,9 @@ def opened(config, workdir, mirror, program):
         interruption = stack.enter_context(_Interruption())
         keep = training.keep, training.keep_best, training.keep_every
         checkpoints = stack.enter_context(Checkpoints(workdir, *keep))
+        typed = dataclasses.replace(config, model=program.config.model)
         is_resumed = checkpoints.latest_step() is not None
-        for line in recipe.changes(program.config, workdir) if is_resumed else ():
+        for line in recipe.changes(typed, workdir) if is_resumed else ():
             say(f'changed since the run began: {line}')
         warm_start = functools.partial(
             initial_weights.warm_start, path=config.init, encoders=program.model.encoders
@@ -245,5 +246,6 @@ def _announce(program, workdir, state, start):
         f'{sharding.describe(mesh)}{processes}: '
         f'{"resuming from" if start else "from"} step {start} to {config.training.steps}, '
         f'{config.data.batch_size} clips of {config.data.clip_length} frames of '
-        f'{config.data.crop[1]}x{config.data.crop[0]} a step; everything in {workdir}'
+        f'{config.data.crop[1]}x{config.data.crop[0]} a step (remat {config.training.remat}); '
+        f'everything in {workdir}'
     )
