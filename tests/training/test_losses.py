@@ -53,6 +53,35 @@ def test_the_hardest_share_is_one_of_the_valid_pixels_of_each_frame():
     assert losses.hardest_mean(values, valid, jnp.float32(0.5)) == (3.5 + 8) / 2
 
 
+def sorted_mean(values, count):
+    """The same by a sort, of each frame."""
+    return (-np.sort(-values.reshape(len(values), -1)))[:, :count].mean(axis=1).mean()
+
+
+def test_the_hardest_pixels_are_those_of_a_sort_without_one(rng):
+    values = rng.exponential(size=(3, 20, 31)).astype(np.float32)
+    values[1] = np.round(values[1], 1)  # many pixels as hard as another
+    values[2, :10] = 0  # void
+    values[2, 0, 0] = -1e-7  # a rounded zero
+    value = jax.jit(losses.hardest_mean)
+    for fraction in (1 / 620, 0.15, 0.5, 1.0):
+        found = value(values, np.ones_like(values), np.float32(fraction))
+        expected = sorted_mean(values, max(int(np.floor(np.float32(fraction) * 620)), 1))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert 'sort' not in value.lower(values, values, 0.5).as_text()
+
+
+def test_the_gradient_goes_to_the_hardest_pixels_in_equal_parts():
+    gradient = jax.grad(losses.hardest_mean)(row(3, 1, 2, 2), row(1, 1, 1, 1), 0.5)
+    np.testing.assert_array_equal(gradient, row(0.5, 0, 0.25, 0.25))
+
+
+@pytest.mark.parametrize('sign', [1, -1])
+def test_a_loss_that_is_no_number_is_among_the_hardest(sign):
+    values = row(1, np.copysign(np.nan, sign), 2, 3)
+    assert np.isnan(losses.hardest_mean(values, row(1, 1, 1, 1), 0.25))
+
+
 def test_dice_worked_out_by_hand():
     # Product 1 + 0.5, total 1.5 + 2: 1 - (2 * 1.5 + 1) / (3.5 + 1).
     logits = logits_of([0, 0.5, 1], [1, 0.5, 0])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from vos_jax.ops import aggregation
 from vos_jax.storage.palette import VOID
@@ -94,11 +95,41 @@ def hardest_mean(losses, valid, fraction, total=None):
       fraction: float in (0, 1]; may be traced (it is annealed).
       total: frames of the whole batch.
     """
-    flat = jnp.sort(losses.reshape(losses.shape[0], -1), axis=1)[:, ::-1]
-    count = jnp.maximum(jnp.floor(fraction * valid.sum(axis=(1, 2))), 1.0)
-    kept = jnp.arange(flat.shape[1])[None] < count[:, None]
-    means = jnp.where(kept, flat, 0.0).sum(axis=1) / count
+    flat = losses.reshape(losses.shape[0], -1)
+    count = jnp.maximum(jnp.floor(fraction * valid.sum(axis=(1, 2))), 1.0)[:, None]
+    order = _in_order(lax.stop_gradient(flat))
+    least = _largest(order, count)
+    above, at = order > least, order == least
+    # Of pixels as hard as the last one that is kept, all have a part: no order among them counts.
+    share = (count - above.sum(axis=1, keepdims=True)) / at.sum(axis=1, keepdims=True)
+    kept = jnp.where(above, flat, jnp.where(at, share * flat, 0.0))
+    means = kept.sum(axis=1) / count[:, 0]
     return means.sum() / (len(losses) if total is None else total)
+
+
+def _in_order(values):
+    """u32 numbers in the order of f32 values; NaN, of either sign, is the largest."""
+    bits = lax.bitcast_convert_type(values, jnp.uint32)
+    sign = jnp.uint32(2**31)
+    order = jnp.where(bits < sign, bits | sign, ~bits)
+    return jnp.where(jnp.isnan(values), jnp.uint32(2**32 - 1), order)
+
+
+def _largest(order, count):
+    """The count-th largest number of each row, u32[N, 1], found by two bits at a time.
+
+    Sixteen passes that count; a sort takes more than a hundred on an accelerator.
+
+    Args:
+      order: u32[N, P]; count: f32[N, 1].
+    """
+    found = jnp.zeros((len(order), 1), jnp.uint32)
+    for shift in range(30, -1, -2):
+        nexts = found | (jnp.arange(1, 4, dtype=jnp.uint32) << shift)  # [N, 3]
+        numbers = (order[:, None] >= nexts[..., None]).sum(axis=2)
+        digit = (numbers >= count).sum(axis=1, keepdims=True).astype(jnp.uint32)
+        found = found | (digit << shift)
+    return found
 
 
 def dice(logits, labels, objects, total=None):
