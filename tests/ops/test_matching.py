@@ -63,6 +63,18 @@ def tile(request, monkeypatch):
         yield
 
 
+@pytest.fixture(params=['on CPUs', 'all rows at once', 'three at once'])
+def group(request, monkeypatch):
+    """How the rows of windows of radius 4 are walked."""
+    if request.param == 'on CPUs':
+        yield
+        return
+    values = 2**26 if request.param == 'all rows at once' else 4 * 2 * 6 * 17 * 4
+    monkeypatch.setattr(matching, 'CHUNK_VALUES', values)
+    with switch.using(()):
+        yield
+
+
 @pytest.fixture
 def grids(rng):
     """current, previous [2, 6, 9, 4], labels [2, 6, 9]."""
@@ -121,6 +133,7 @@ def test_global_matching_of_a_pixel_with_itself_is_zero(pixels):
     np.testing.assert_allclose(result, 0.0, atol=1e-5)
 
 
+@pytest.mark.usefixtures('group')
 def test_local_matching_equals_the_loop(grids):
     current, previous, labels = grids
     windows = (4, 1, 2)
@@ -161,9 +174,10 @@ def test_gradient_of_global_matching_goes_to_the_nearest_pixels(pixels, rng):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.usefixtures('group')
 def test_gradient_of_local_matching_is_that_of_the_chosen_offsets(grids, rng):
     current, previous, labels = grids
-    windows = (3, 1)
+    windows = (4, 1)
     weights = rng.normal(size=(2, 2, 2, 6, 9)).astype(np.float32)
 
     def dense(current, previous):

@@ -264,7 +264,8 @@ def _blocks_of_slots(labels, num_slots):
 def match_locally(current, previous, labels, num_slots, windows, dtype=jnp.float32):
     """Squared distance of each cell to the nearest cell of each slot in windows around it.
 
-    All offsets of the largest window are walked once, row by row.
+    All offsets of the largest window are walked once, on CPUs row by row. The minimum of a window
+    is that of the next smaller one and of the cells around it.
 
     Args:
       current, previous: [B, h, w, C].
@@ -296,22 +297,10 @@ def _around_forward(current, previous, labels, num_slots, windows):
 
 def _around_backward(num_slots, windows, residuals, cotangent):
     current, previous, index = residuals
-    height = current.shape[1]
-    places = jnp.arange(2 * max(windows) + 1)
-
-    def add_row(row, gradients):
-        to_current, to_previous = gradients
-        here = index[..., None] == row * len(places) + places
-        weight = jnp.where(here, cotangent[..., None], 0.0).sum(axis=(1, 2))  # [B, h, w, 2r+1]
-        shifted = lax.dynamic_slice_in_dim(previous, row, height, axis=1)
-        pull = jax.vjp(_row_distances, current.astype(jnp.float32), shifted.astype(jnp.float32))[1]
-        step, shifted_step = pull(weight)
-        old = lax.dynamic_slice_in_dim(to_previous, row, height, axis=1)
-        to_previous = lax.dynamic_update_slice_in_dim(to_previous, old + shifted_step, row, axis=1)
-        return to_current + step, to_previous
-
-    zeros = (jnp.zeros(current.shape, jnp.float32), jnp.zeros(previous.shape, jnp.float32))
-    to_current, to_previous = lax.fori_loop(0, len(places), add_row, zeros)
+    number = 2 * max(windows) + 1
+    pull = functools.partial(_pull_rows, number=number)
+    arrays = (current.astype(jnp.float32), previous.astype(jnp.float32), index, cotangent)
+    to_current, to_previous = _by_groups(pull, number, *arrays)
     no_labels = np.zeros(previous.shape[:3], jax.dtypes.float0)
     return to_current.astype(current.dtype), to_previous.astype(previous.dtype), no_labels
 
@@ -319,34 +308,119 @@ def _around_backward(num_slots, windows, residuals, cotangent):
 _nearest_around.defvjp(_around_forward, _around_backward)
 
 
+def _by_groups(walk, number, current, previous, *rest):
+    """`walk` over `number` row offsets: on CPUs one by one, elsewhere as many at once as fit."""
+    batch, height, _, channels = current.shape
+    fit = CHUNK_VALUES // (batch * height * previous.shape[2] * channels)
+    most = max(n for n in range(1, number + 1) if number % n == 0 and n <= max(fit, 1))
+    in_turn, at_once = functools.partial(walk, group=1), functools.partial(walk, group=most)
+    return switch.on_cpu('tiles', in_turn, at_once, current, previous, *rest)
+
+
+def _pull_rows(current, previous, index, cotangent, *, number, group):
+    """Gradients of both maps, by groups of row offsets."""
+    height, places = current.shape[1], jnp.arange(number)
+    index, cotangent = jnp.moveaxis(index, (1, 2), (0, 1)), jnp.moveaxis(cotangent, (1, 2), (0, 1))
+    distances = functools.partial(_distances_to_rows, number=group)
+
+    def add_rows(step, gradients):
+        to_current, to_previous = gradients
+        first = step * group
+        rows = (first + jnp.arange(group))[:, None, None, None, None]
+        here = index[:, :, None, ..., None] == rows * number + places  # [W, S, R, B, h, w, 2r+1]
+        weight = jnp.where(here, cotangent[:, :, None, ..., None], 0.0).sum(axis=(0, 1))
+        slab = _rows_of(previous, first, group, height)
+        more, slab = jax.vjp(distances, current, slab)[1](weight)
+        slab += _rows_of(to_previous, first, group, height)
+        to_previous = lax.dynamic_update_slice_in_dim(to_previous, slab, first, axis=1)
+        return to_current + more, to_previous
+
+    zeros = (jnp.zeros_like(current), jnp.zeros_like(previous))
+    return lax.fori_loop(0, number // group, add_rows, zeros)
+
+
 def _walk_rows(current, previous, labels, num_slots, windows, indexed):
     """Minima over the windows, f32[B, W, S, h, w], and their offsets i32[...] or None."""
+    number = 2 * max(windows) + 1
+    settings = dict(num_slots=num_slots, windows=windows, indexed=indexed)
+    walk = functools.partial(_walk_groups, number=number, **settings)
+    lowest, index = _by_groups(walk, number, current, previous, labels)
+    order = functools.partial(jnp.moveaxis, source=2, destination=0)
+    return order(lowest), order(index) if indexed else None
+
+
+def _walk_groups(current, previous, labels, *, number, group, num_slots, windows, indexed):
+    """`_walk_rows` by groups of row offsets, f32[W, S, B, h, w]."""
     batch, height, width, _ = current.shape
-    radius = max(windows)
-    slots = jnp.arange(num_slots)[:, None, None, None]
-    places = jnp.arange(2 * radius + 1, dtype=jnp.int32)
-    radii = jnp.asarray(windows)[:, None, None, None]
 
-    def walk(row, state):
+    def add_rows(step, state):
+        first = step * group
+        distances = _distances_to_rows(current, _rows_of(previous, first, group, height), group)
+        marks = _rows_of(labels, first, group, height)
+        bands = _stacked(lambda rows: _band_of_rows(rows, width), marks, group, height)
+        away = jnp.abs(first + jnp.arange(group) - number // 2)
+        found = []
+        for window, (low, column) in _nearest_columns(distances, bands, num_slots, windows):
+            low = jnp.where((away <= window)[:, None, None, None], low, FAR)  # [S, R, B, h, w]
+            row = jnp.argmin(low, axis=1, keepdims=True) if group > 1 else jnp.zeros((1,) * 5, int)
+            column = jnp.take_along_axis(column, row, axis=1) if group > 1 else column
+            found.append((low.min(axis=1), ((first + row) * number + column)[:, 0]))
+        low, at = (jnp.stack(parts) for parts in zip(*found, strict=True))
         lowest, index = state
-        distances = _row_distances(current, lax.dynamic_slice_in_dim(previous, row, height, axis=1))
-        band = _band_of_rows(lax.dynamic_slice_in_dim(labels, row, height, axis=1), width)
-        distances = jnp.where(band[:, None] == slots, distances[:, None], FAR)  # [B, S, h, w, 2r+1]
-        parts = [distances[..., radius - k : radius + k + 1] for k in windows]
-        low = jnp.stack([part.min(axis=-1) for part in parts], axis=1)
-        is_lower = (low < lowest) & (jnp.abs(row - radius) <= radii)
         if indexed:
-            found = [
-                jnp.where(part <= low[:, i, ..., None], places[radius - k : radius + k + 1], 0)
-                for i, (k, part) in enumerate(zip(windows, parts, strict=True))
-            ]
-            found = jnp.stack([place.max(axis=-1) for place in found], axis=1)
-            index = jnp.where(is_lower, row * len(places) + found, index)
-        return jnp.where(is_lower, low, lowest), index
+            index = jnp.where(low < lowest, at.astype(jnp.int32), index)
+        return jnp.minimum(low, lowest), index
 
-    lowest = jnp.full((batch, len(windows), num_slots, height, width), FAR, jnp.float32)
+    lowest = jnp.full((len(windows), num_slots, batch, height, width), FAR, jnp.float32)
     index = jnp.full(lowest.shape, -1, jnp.int32) if indexed else None
-    return lax.fori_loop(0, 2 * radius + 1, walk, (lowest, index))
+    return lax.fori_loop(0, number // group, add_rows, (lowest, index))
+
+
+def _nearest_columns(distances, bands, num_slots, windows):
+    """Minima over the column offsets of each window, which hold those of the smaller ones.
+
+    Args:
+      distances: f32[R, B, h, w, 2r+1]; bands: i32, the same shape, slots of the cells.
+
+    Returns:
+      List of (window, (minima, column offsets)), each [S, R, B, h, w], in the order of `windows`.
+    """
+    radius = distances.shape[-1] // 2
+    slots = jnp.arange(num_slots)[:, None, None, None, None]
+    low = jnp.full((num_slots, *distances.shape[:-1]), FAR, jnp.float32)
+    column, kept = jnp.zeros(low.shape, jnp.int32), {}
+    for reach in range(max(windows) + 1):
+        for at in {radius - reach, radius + reach}:
+            here = jnp.where(bands[..., at] == slots, distances[..., at], FAR)
+            column = jnp.where(here < low, at, column)
+            low = jnp.minimum(here, low)
+        kept[reach] = low, column
+    return [(window, kept[window]) for window in windows]
+
+
+def _rows_of(x, first, group, height):
+    """The rows that `height` rows see at `group` row offsets from the `first` on."""
+    return lax.dynamic_slice_in_dim(x, first, group + height - 1, axis=1)
+
+
+def _stacked(function, slab, number, height):
+    """`function` of the rows seen at each of the row offsets, results [R, ...]."""
+    return jax.vmap(function)(jnp.stack([slab[:, i : i + height] for i in range(number)]))
+
+
+def _distances_to_rows(current, slab, number):
+    """Squared distances of each cell to the cells at some row offsets and all column offsets.
+
+    Args:
+      current: [B, h, w, C].
+      slab: [B, h + R - 1, w + 2r, C], of the previous frame.
+      number: R.
+
+    Returns:
+      f32[R, B, h, w, 2r + 1].
+    """
+    distances = functools.partial(_row_distances, current)
+    return _stacked(distances, slab, number, current.shape[1])
 
 
 def _row_distances(current, shifted):
