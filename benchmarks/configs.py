@@ -24,7 +24,8 @@ def load_for_device(spec, dtype='', **training):
     model = dataclasses.replace(config.model, dtype=dtype or config.model.dtype)
     model = model.resolved(jax.default_backend())
     training = dataclasses.replace(config.training, **training)
-    return dataclasses.replace(config, model=model, training=training)
+    data = dataclasses.replace(config.data, slot_window=1)  # made-up batches use all their slots
+    return dataclasses.replace(config, model=model, data=data, training=training)
 
 
 def load(spec):

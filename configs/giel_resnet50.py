@@ -27,6 +27,7 @@ VARIANTS = {
         'data.batch_size': 2,
         'data.crop': (64, 100),
         'data.num_slots': 2,
+        'data.slot_window': 1,
         'data.gap': ((0, 1),),
         'data.num_workers': 0,
         'training.steps': 2,
@@ -51,9 +52,9 @@ def get_config(variant='full'):
         batch_size=16,
         crop=(384, 740),  # D11: padded to 752 inside the model
         clip_length=4,
-        # The paper's D. Few clips show so many, but those that do are what the model is for; an
-        # unused slot costs a decoder pass, not memory that grows with the clip (remat).
+        # The paper's D. Few clips show so many: batches with fewer objects compute fewer slots.
         num_slots=6,
+        slot_window=8,  # ours
         gap=((0, 5), (32_000, 10), (64_000, 15), (96_000, 20), (128_000, 25)),  # ours, as STM
         scale=(1.0, 1.5),  # ours
         rotation=15.0,  # ours

@@ -66,6 +66,34 @@ WILD = {
 }
 
 
+def test_a_window_deals_its_clips_by_their_objects(data):
+    data |= {'slot_window': 4, 'paste': {'probability': 0.0}}
+    maker = pipeline.BatchMaker(read_data(data), 0)
+    sources = Sources(read_data(data).sources, 0)
+    drawn = [[sources.locate(index)[2] for index in range(w * 16, (w + 1) * 16)] for w in range(3)]
+    for window, videos in enumerate(drawn):
+        names = [maker.names(step) for step in range(window * 4, (window + 1) * 4)]
+        wanted = [f'{sources.names[0]}/{sources.sequences[0][video].name}' for video in videos]
+        assert sorted(itertools.chain(*names)) == sorted(wanted)
+        assert sum(len(set(batch)) > 1 for batch in names) <= 1  # others have one kind of video
+    batches = take(data, 12)
+    used = [batch['objects'].any(axis=0).sum() for batch in batches]
+    assert sorted(set(used)) == [1, 3]
+    assert used[:4] != sorted(used[:4]) or used[4:8] != sorted(used[4:8])  # not in order
+    for batch in batches:  # the first slots
+        assert (np.diff(batch['objects'].astype(int)) <= 0).all()
+        assert batch['labels'][batch['labels'] < 255].max() <= batch['objects'].sum(axis=1).max()
+
+
+def test_a_window_gives_the_same_batches_from_any_step_and_to_any_number_of_processes(data):
+    data |= {'slot_window': 3, **WILD}
+    whole = take(data, 8)
+    assert_same(take(data, 3, start_step=5), whole[5:])
+    parts = [take(data, 8, process_index=index, process_count=2) for index in (0, 1)]
+    joined = [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*parts)]
+    assert_same(joined, whole)
+
+
 def test_forms_of_a_batch(data):
     (batch,) = take(data, 1)
     assert {name: (array.dtype, array.shape) for name, array in batch.items()} == {

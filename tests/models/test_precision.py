@@ -10,8 +10,7 @@ from jax import export
 
 from tests.models import tiny
 from tests.models.toy import Toy, ToySpec
-from vos_jax.config import recipe
-from vos_jax.config.schema import Config
+from vos_jax.config.schema import Config, DataSpec, Source
 from vos_jax.inference.program import stablehlo
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
@@ -59,8 +58,9 @@ def test_a_program_for_accelerators_computes_in_bfloat16_wherever_it_is_exported
 
 
 def test_a_plan_for_a_tpu_counts_bfloat16_on_a_cpu(capsys):
-    plan.plan(recipe.load('configs/giel_resnet50.py:tiny'), 'v5e-4', is_compiled=False)
-    assert capsys.readouterr().out.splitlines()[0].endswith('in bfloat16')
+    data = DataSpec((Source('x'),), batch_size=4, crop=(16, 24), clip_length=2)
+    plan.plan(trained(data=data).config, 'v5e-4', is_compiled=False)
+    assert capsys.readouterr().out.splitlines()[0].endswith('in bfloat16, remat none')
 
 
 def products(precision):

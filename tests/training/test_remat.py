@@ -33,15 +33,15 @@ def test_what_recomputes_more_needs_less(needs):
 
 
 @pytest.mark.parametrize('name', REMAT)
-def test_the_first_policy_that_fits_is_taken(program, needs, name):
+def test_the_first_policy_that_fits_is_taken(needs, name):
     limit = needs.of(name, ONE) / remat.SHARE
     fitting = [other for other in REMAT if needs.of(other, ONE) <= needs.of(name, ONE)]
-    assert remat.cheapest(program, ONE, limit) == fitting[0]
+    assert remat.cheapest(needs, ONE, limit) == fitting[0]
 
 
-def test_a_device_without_a_limit_keeps_everything_and_too_small_a_one_nothing(program):
-    assert remat.cheapest(program, ONE, None) == 'none'
-    assert remat.cheapest(program, ONE, 1) == 'full'
+def test_a_device_without_a_limit_keeps_everything_and_too_small_a_one_nothing(needs):
+    assert remat.cheapest(needs, ONE, None) == 'none'
+    assert remat.cheapest(needs, ONE, 1) == 'full'
 
 
 def test_devices_and_parts_share_what_is_kept_but_not_the_weights(program, needs):

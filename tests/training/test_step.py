@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +8,9 @@ import optax
 import pytest
 
 from tests.models import tiny_cfbi
-from tests.models.tiny import SPEC, STRIDE, clip, fill, giel, variables_of
-from vos_jax.config.schema import Config, LossSpec, OptimizerSpec, TrainingSpec
+from tests.models.tiny import SIZE, SPEC, STRIDE, clip, fill, giel, variables_of
+from tests.models.toy import Toy, ToySpec
+from vos_jax.config.schema import Config, DataSpec, LossSpec, OptimizerSpec, Source, TrainingSpec
 from vos_jax.errors import InputError
 from vos_jax.training import step as steps
 from vos_jax.training.optimizer import make_optimizer, scale_groups
@@ -65,6 +67,30 @@ def batch():
 def train_step():
     step = steps.make_train_step(MODEL, keeping_gradients(), CONFIG)
     return jax.jit(step)
+
+
+@pytest.mark.parametrize('model', [Toy(ToySpec()), pytest.param(MODEL, marks=pytest.mark.slow)])
+def test_a_step_of_fewer_slots_is_that_of_all(model):
+    """An object in the first of two slots is computed by one slot, in the second by both."""
+    first = clip(batch=2, length=2, num_slots=2, num_objects=1)
+    second = first | {'objects': first['objects'][:, ::-1]}
+    second['labels'] = np.where(first['labels'] == 1, 2, first['labels']).astype(np.uint8)
+    data = DataSpec((Source('x'),), batch_size=2, crop=SIZE, num_slots=2, slot_window=2)
+    is_toy = isinstance(model, Toy)
+    config = dataclasses.replace(
+        CONFIG, data=data, loss=LossSpec(dice=1.0) if is_toy else CONFIG.loss
+    )
+    step = jax.jit(steps.make_train_step(model, keeping_gradients(), config))
+    variables = variables_of(model)
+    params = variables['params']
+    zeros = jax.tree.map(np.zeros_like, params)
+    state = steps.TrainState(np.int32(0), params, variables.get('batch_stats', {}), zeros, zeros)
+    (few, few_metrics), (all_of_them, metrics) = (step(state, one) for one in (first, second))
+    assert few_metrics.pop('slots') == 1
+    assert metrics.pop('slots') == 2
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, (few_metrics, few.opt_state), (metrics, all_of_them.opt_state))
+    jax.tree.map(close, few.batch_stats, all_of_them.batch_stats)
 
 
 def state_at(step, starts_flat=False):

@@ -92,6 +92,18 @@ def value_at(schedule, step):
     return [value for start, value in schedule if start <= step][-1]
 
 
+def num_slots_for(num_objects):
+    """Slots compiled for so many objects: 1, 3, 6, then multiples of 6.
+
+    >>> [num_slots_for(n) for n in (1, 2, 3, 4, 7)]
+    [1, 3, 3, 6, 12]
+    """
+    for slots in (1, 3, 6):
+        if num_objects <= slots:
+            return slots
+    return -(-num_objects // 6) * 6
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSpec(Spec):
     """`config.data`: the clips that a model is trained on."""
@@ -101,6 +113,9 @@ class DataSpec(Spec):
     crop: tuple[Pixels, Pixels]  # height, width
     clip_length: Annotated[int, Range(1, 1000)] = 4  # frames
     num_slots: Annotated[int, Range(1, 254)] = 3  # objects; of more, the most visible are kept
+    # Batches among which the clips are dealt by the number of objects in their videos; above 1 the
+    # step is compiled for 1, 3, 6, ... slots, and a batch pays for those that it uses
+    slot_window: Count = 1
     min_pixels: Whole = 64  # of the first frame after the crop, from which on an object counts
     # (from this step on, largest gap in frames)
     gap: Annotated[tuple[tuple[Whole, Count], ...], Rising(start=0)] = ((0, 1),)
@@ -127,6 +142,14 @@ class DataSpec(Spec):
     cache_mb: Annotated[int, Range(0, 10**7)] = 0  # decoded frames and masks, per process
     stage: str = ''  # local folder to which each host copies prepared shards first; '': none
     skip_broken: bool = False  # leave broken videos out, with a warning that counts them
+
+    @property
+    def slot_ladder(self):
+        """Numbers of slots that the train step is compiled for, the largest last."""
+        if self.slot_window == 1:
+            return (self.num_slots,)
+        counts = (min(num_slots_for(n), self.num_slots) for n in range(1, self.num_slots + 1))
+        return tuple(sorted(set(counts)))
 
     def check(self):
         steps = {step for source in self.sources for step, _ in source.weights}

@@ -4,6 +4,7 @@ The position of a run is the number of its step. There is no iterator state to s
 asks for the batches from that step on, with any number of workers.
 """
 
+import contextlib
 import gc
 import weakref
 
@@ -110,7 +111,7 @@ class BatchMaker:
             stage=settings.stage,
         )
         self._reader = Reader(settings.cache_mb)
-        self._broken = set()
+        self._broken, self._slots = set(), {}
         self._shown = {}
         self._has_told = False
 
@@ -122,9 +123,10 @@ class BatchMaker:
         shape = (self._local_size, self._settings.clip_length, height, width)
         frames, labels = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
         objects = np.empty((self._local_size, self._settings.num_slots), bool)
-        first = int(step) * self._settings.batch_size + self._offset
-        for slot in range(self._local_size):
-            ids = self._fill(first + slot, frames[slot], labels[slot])
+        for slot, element in enumerate(self._elements(int(step))):
+            ids = self._fill(element, frames[slot], labels[slot])
+            if self._settings.slot_window > 1:  # the first slots, for a step that has no more
+                ids = ids[np.argsort(ids == 0, kind='stable')]
             clips.to_slots(labels[slot], ids, out=labels[slot])
             objects[slot] = ids > 0
         return {'frames': frames, 'labels': labels, 'objects': objects}
@@ -132,12 +134,38 @@ class BatchMaker:
     def names(self, step):
         """'SOURCE/SEQUENCE' of each clip in the batch of a step; a broken video is one that was
         replaced."""
-        first = int(step) * self._settings.batch_size + self._offset
-        places = map(self._sources.locate, range(first, first + self._local_size))
+        places = map(self._sources.locate, self._elements(int(step)))
         return [
             f'{self._sources.names[source]}/{self._sources.sequences[source][video].name}'
             for source, _, video in places
         ]
+
+    def _elements(self, step):
+        """Numbers of the elements of this process in the batch of a step, as ints.
+
+        Those of a window are dealt to its batches by the slots that their videos ask for, in an
+        order of batches that follows from the seed: most batches then need few slots.
+        """
+        size, window = self._settings.batch_size, self._settings.slot_window
+        number, place = divmod(step, window)
+        elements = np.arange(number * window * size, (number + 1) * window * size)
+        if window > 1:
+            elements = elements[np.argsort([*map(self._slots_of, elements)], kind='stable')]
+            place = np.random.default_rng([self._seed, 2, number]).permutation(window)[place]
+        first = place * size + self._offset
+        return elements[first : first + self._local_size].tolist()
+
+    def _slots_of(self, element):
+        """Slots for the objects of a video's first frame; pasted ones may ask for more."""
+        source, _, video = self._sources.locate(int(element))
+        if (source, video) not in self._slots:
+            sequence, count = self._sources.sequences[source][video], 0
+            with contextlib.suppress(InputError):  # broken: found where a clip is made of it
+                first = sequence.read_labels(sequence.stems[0])
+                count = np.count_nonzero(clips.count_pixels(first))
+            ladder = self._settings.slot_ladder
+            self._slots[source, video] = np.searchsorted(ladder[:-1], count)
+        return self._slots[source, video]
 
     def _fill(self, index, frames, labels):
         """Draws element `index` into frames and labels (ids); returns the id in each slot."""

@@ -8,24 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vos_jax.compilation import with_products
-from vos_jax.config.schema import MemorySpec
+from vos_jax.config.schema import MemorySpec, num_slots_for
 from vos_jax.inference import packing, temporal
 from vos_jax.inference.program.vos_loader import video
 from vos_jax.models import protocol
 from vos_jax.models.folding import fold
 from vos_jax.ops import aggregation
-
-
-def num_slots_for(num_objects):
-    """Slots compiled for so many objects: 1, 3, 6, then multiples of 6.
-
-    >>> [num_slots_for(n) for n in (1, 2, 3, 4, 7)]
-    [1, 3, 3, 6, 12]
-    """
-    for slots in (1, 3, 6):
-        if num_objects <= slots:
-            return slots
-    return -(-num_objects // 6) * 6
 
 
 def encode(model, variables, frame):

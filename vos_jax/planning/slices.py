@@ -12,7 +12,7 @@ import time
 from vos_jax.config.schema import MeshSpec
 from vos_jax.errors import InputError, first_line
 from vos_jax.planning import roofline
-from vos_jax.training.remat import cheapest
+from vos_jax.training.remat import Needs, cheapest
 
 NAMES = {  # what one rents -> topology, and options of its description
     'v4-8': 'v4:2x2x1',
@@ -56,7 +56,8 @@ def plan(config, topology, *, mesh='', is_compiled=True, price=None):
     rows = roofline.candidates(work, chip, count)
     chosen = _chosen(mesh, rows, count, work)
     if config.training.remat == 'auto':  # whose work is that of 'none'
-        remat = cheapest(roofline.program_of(config), chosen.sizes, chip.memory_bytes)
+        needs = Needs(roofline.program_of(config))
+        remat = cheapest(needs, chosen.sizes, chip.memory_bytes)
         training = dataclasses.replace(config.training, remat=remat)
         config = dataclasses.replace(config, training=training)
         work = roofline.work_of(config)

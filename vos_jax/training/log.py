@@ -73,19 +73,23 @@ class RunLog:
         # The median: compilation and evaluation are no part of a step.
         device_s = float(np.median([f.device_s for f in self._finished]))
         host, device = compilation.peak_memory()
-        rate = self._flops / device_s / self._peak if self._flops else None
+        rate = self._flops and np.median([self._rate(step) for step in self._finished]) / self._peak
         return {
             'machine/step_s': (time.perf_counter() - last_s) / max(step - last_step, 1),
             'machine/device_step_s': device_s,
             'machine/data_wait_s': float(np.mean(self._waits_s)),
             'machine/memory_mb': (device or host) / 2**20,
-            **({} if rate is None else {'machine/mfu': rate}),
+            **({} if rate is None else {'machine/mfu': float(rate)}),
         }
+
+    def _rate(self, step):
+        slots = step.metrics.get('slots', max(self._flops))
+        return self._flops[int(slots)] / step.device_s
 
     def count_flops(self):
         """Makes the log report the share of the devices' peak that is used."""
         if processes.is_writer():
-            self._flops = flops.count(self._program.trace().jaxpr)
+            self._flops = self._program.flops()
             rate, is_measured = flops.peak(jax.local_devices()[0])
             # What was measured on a CPU is the rate of all its cores, however many devices it acts.
             devices = jax.process_count() if is_measured else self._program.mesh.size

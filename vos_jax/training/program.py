@@ -10,7 +10,7 @@ from vos_jax.compilation import RUN_ONCE
 from vos_jax.data.pipeline import make_batches
 from vos_jax.errors import InputError
 from vos_jax.models import registry
-from vos_jax.training import remat, sharding
+from vos_jax.training import flops, remat, sharding
 from vos_jax.training import step as steps
 from vos_jax.training.optimizer import make_optimizer
 
@@ -77,6 +77,16 @@ class Program:
                 sharding.to_devices, shardings=self.in_batch, first=first, batch_size=size
             ),
         )
+
+    def flops(self):
+        """Operations of a step by the number of slots that it computes; see `flops.count`."""
+        *ladder, most = self.config.data.slot_ladder
+        found = {most: flops.count(self.trace().jaxpr)}  # of branches the largest counts
+        for slots in ladder:
+            data = dataclasses.replace(self.config.data, num_slots=slots, slot_window=1)
+            program = Program(dataclasses.replace(self.config, data=data), self.mesh.devices.flat)
+            found[slots] = flops.count(program.trace().jaxpr)
+        return found
 
     def trace(self):
         """The step, traced for the shapes of the config (jax.stages.Traced).

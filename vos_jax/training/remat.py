@@ -15,17 +15,16 @@ from vos_jax.training.objective import Objective
 SHARE = 0.85
 
 
-def cheapest(program, sizes, limit_bytes):
+def cheapest(needs, sizes, limit_bytes):
     """The policy that recomputes least among those that fit; 'full' where none does.
 
     Args:
-      program: Program; its own policy does not count.
+      needs: Needs.
       sizes: of the axes of the mesh.
       limit_bytes: memory of a device; None: without a limit.
     """
     if limit_bytes is None:
         return REMAT[0]
-    needs = Needs(program)
     fitting = (name for name in REMAT if needs.of(name, sizes) <= SHARE * limit_bytes)
     return next(fitting, REMAT[-1])
 
@@ -34,6 +33,10 @@ class Needs:
     """Bytes that a train step takes on each device, estimated from traces; nothing is compiled."""
 
     def __init__(self, program):
+        """
+        Args:
+          program: Program; its own policy does not count.
+        """
         self._program = program
         self._saved = functools.cache(self._trace)
 
@@ -82,7 +85,7 @@ def decided(program):
     if remat != 'auto':
         return remat
     limit = None if device.platform == 'cpu' else (device.memory_stats() or {}).get('bytes_limit')
-    index = REMAT.index(cheapest(program, tuple(program.mesh.shape.values()), limit))
+    index = REMAT.index(cheapest(Needs(program), tuple(program.mesh.shape.values()), limit))
     if jax.process_count() > 1:  # the limits of hosts may differ by a little
         index = int(multihost_utils.broadcast_one_to_all(np.int32(index)))
     return REMAT[index]

@@ -1,9 +1,13 @@
 """The train step: a function of (state, batch), everything static bound before it is compiled."""
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax import lax
 
 from vos_jax.compilation import with_products
 from vos_jax.training import accumulate
@@ -65,24 +69,30 @@ def make_train_step(model, optimizer, config, mesh=None):
     """
     objective = Objective(model, config.loss, config.training, config.seed, Constraints(mesh))
 
+    ladder = config.data.slot_ladder if config.data else None
+
     def step(state, batch):
         with with_products(config.precision):
-            return train_step(objective, optimizer, state, batch)
+            return train_step(objective, optimizer, state, batch, ladder)
 
     return step
 
 
-def train_step(objective, optimizer, state, batch):
+def train_step(objective, optimizer, state, batch, ladder=None):
     """One step. Where loss or gradient is not finite, only the number of the step changes.
 
     Args:
       batch: dict(frames=u8[B, T, H, W, 3], labels=u8[B, T, H, W], objects=bool[B, K]).
+      ladder: numbers of slots, of which the least that the batch needs is computed; None: K.
 
     Returns:
       The state after it, and a dict of f32 scalars: `loss`, its unweighted terms, `gradient_norm`,
-      `weight_norm`, and `finite`, which is 0 for a step that was left out.
+      `weight_norm`, `finite`, which is 0 for a step that was left out, and `slots` with a ladder.
     """
-    batch_stats, (loss, terms, gradients) = accumulate.gradient_of(objective, state, batch)
+    ladder = ladder or (batch['objects'].shape[1],)
+    chosen = _choice(batch['objects'], ladder)
+    branches = [functools.partial(_gradient_of, objective, slots) for slots in ladder]
+    batch_stats, (loss, terms, gradients) = lax.switch(chosen, branches, state, batch)
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -93,7 +103,21 @@ def train_step(objective, optimizer, state, batch):
     metrics = {'loss': loss, **terms, 'gradient_norm': norm}
     metrics['weight_norm'] = optax.tree.norm(new_state.params)
     metrics['finite'] = finite.astype(jnp.float32)
+    if len(ladder) > 1:
+        metrics['slots'] = jnp.asarray(ladder, jnp.float32)[chosen]
     return new_state.replace(step=state.step + 1), metrics
+
+
+def _choice(objects, ladder):
+    """Place in the ladder of the slots that a batch needs: the last one in use decides."""
+    needed = jnp.where(objects.any(axis=0), jnp.arange(1, objects.shape[1] + 1), 0).max()
+    return (needed > np.array(ladder[:-1], int)).sum()
+
+
+def _gradient_of(objective, slots, state, batch):
+    """`accumulate.gradient_of` by the first slots alone; the others are not in use."""
+    batch = {**batch, 'objects': batch['objects'][:, :slots]}
+    return accumulate.gradient_of(objective, state, batch)
 
 
 def _averaged(state, params, decay):
