@@ -24,6 +24,7 @@ from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
+from vos_jax.ops import memory as memory_ops
 
 ENCODER = dataclasses.replace(SPEC.encoder, norm='fixed_bn')
 
@@ -52,6 +53,23 @@ def with_noise(array, where):
     return np.where(where, np.random.default_rng(3).normal(0, 50, array.shape), array).astype(
         array.dtype
     )
+
+
+def test_a_large_bank_is_read_in_tiles_that_never_hold_the_affinity(scene, monkeypatch):
+    runner, features, memory = scene
+    size, limit = memory.valid[:, :, 0].size * features.key[0, ..., 0].size, 300
+    assert size > limit
+    for name in ('TILE_VALUES', 'CACHED_VALUES'):
+        monkeypatch.setattr(memory_ops, name, limit)
+
+    def read(train):
+        return runner.model.apply({}, features, memory, train, method='read')
+
+    np.testing.assert_allclose(read(False), read(True), atol=1e-5)
+    frames, cells = memory.valid.shape[1], memory.valid.shape[3]
+    affinity = f'f32[1,{frames},{cells},{features.key[0, ..., 0].size}]'
+    assert affinity in str(jax.make_jaxpr(lambda: read(True))())
+    assert affinity not in str(jax.make_jaxpr(lambda: read(False))())
 
 
 def test_slots_in_another_order_give_the_result_in_that_order(scene, prediction):

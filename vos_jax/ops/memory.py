@@ -7,6 +7,9 @@ once and each read is one contraction.
 import jax
 import jax.numpy as jnp
 
+from vos_jax.ops.cpu import switch
+from vos_jax.ops.tiling import by_tiles
+
 # Large enough that exp() is exactly 0 in float32, finite so that no gradient becomes NaN.
 NEGATIVE = -1e9
 # Weights of an affinity that are held at once, 64 MB: eight frames of 6,420 cells have 330 million.
@@ -41,7 +44,7 @@ def squared_distances(height, width, cells):
     return (jnp.square(rows - to_rows) + jnp.square(columns - to_columns)).astype(jnp.float32)
 
 
-def tile_size(query, valid, num_values=TILE_VALUES):
+def tile_size(query, valid, num_values):
     """Query pixels whose weights, about `num_values` at most, are held at once.
 
     query [B, Q, Ck]; valid bool[B, T, P].
@@ -49,6 +52,33 @@ def tile_size(query, valid, num_values=TILE_VALUES):
     num_query = query.shape[1]
     num_tiles = -(-num_query * valid.size // num_values)
     return -(-num_query // num_tiles)
+
+
+def in_tiles(read, query, valid):
+    """What all query pixels read, without more weights at once than fit.
+
+    On CPUs those that fit are the ones that stay in the caches.
+
+    Args:
+      read: function (query [B, q, Ck], cells i32[q]) -> tree of arrays [..., q, C].
+      query: [B, Q, Ck].
+      valid: bool[B, T, P].
+
+    Returns:
+      The tree of `read(query, arange(Q))`.
+    """
+    cells = jnp.arange(query.shape[1])
+    size, cached = (tile_size(query, valid, n) for n in (TILE_VALUES, CACHED_VALUES))
+    if size < len(cells):
+        return by_tiles(read, query, size, axis=-2)
+    if cached == len(cells):
+        return read(query, cells)
+    return switch.on_cpu(
+        'tiles',
+        lambda query: by_tiles(read, query, cached, axis=-2),
+        lambda query: read(query, cells),
+        query,
+    )
 
 
 def affinity(similarity, valid):

@@ -15,9 +15,7 @@ from vos_jax.models.layers import Conv1x1
 from vos_jax.models.resnet import Encoder
 from vos_jax.ops import aggregation
 from vos_jax.ops import memory as memory_ops
-from vos_jax.ops.cpu import switch
 from vos_jax.ops.grid import Grid
-from vos_jax.ops.tiling import by_tiles
 
 
 @flax.struct.dataclass
@@ -227,26 +225,10 @@ class GIEL(nn.Module):
             of_all = memory_ops.read_memory(weights, memory.values) if spec.use_global else None
             return weights, of_all, of_objects
 
-        def read_tiles(query, size):
-            return by_tiles(lambda *tile: read(*tile)[1:], query, size, axis=-2)
-
-        def read_all(query):
-            return read(query, jnp.arange(query.shape[1]))
-
         query = _flat(features.key)
-        size = memory_ops.tile_size(query, memory.valid)
-        cached = memory_ops.tile_size(query, memory.valid, memory_ops.CACHED_VALUES)
-        if train or cached == query.shape[1]:
-            return read_all(query)
-        if size < query.shape[1]:
-            return None, *read_tiles(query, size)
-        reads = switch.on_cpu(
-            'tiles',
-            lambda query: read_tiles(query, cached),
-            lambda query: read_all(query)[1:],
-            query,
-        )
-        return None, *reads
+        if train or memory.valid.size * query.shape[1] <= memory_ops.CACHED_VALUES:
+            return read(query, jnp.arange(query.shape[1]))
+        return None, *memory_ops.in_tiles(lambda *tile: read(*tile)[1:], query, memory.valid)
 
     def _locality(self, features, memory, time, cells):
         """Summand of the similarity to some query cells, f32[B, T, P, Q], or 0.0."""

@@ -3,6 +3,8 @@
 Each object has its own memory: it is encoded with the frame, its mask and that of the others.
 """
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -98,8 +100,8 @@ class STM(nn.Module):
 
     def segment(self, features, memory, objects, time, train=False):
         """Each object reads its own memory, of at least one frame; no affinity is kept."""
-        del time, train
-        read = self.read(features, memory)
+        del time
+        read = self.read(features, memory, train)
         decoded = self.decoder(features.value, read, features.r3, features.r2)
         # The softmax over two channels is the sigmoid of their difference.
         scores = self._grid(features.size).to_image(decoded[..., 1:] - decoded[..., :1])
@@ -108,15 +110,21 @@ class STM(nn.Module):
             return protocol.Prediction(_released_probabilities(logits, objects), logits)
         return protocol.Prediction(aggregation.probabilities_of(logits), logits)
 
-    def read(self, features, memory):
+    def read(self, features, memory, train=False):
         """What each slot reads from its memory (STM, Eq. 2): [B, K, h, w, Cv]."""
         batch, height, width, channels = features.value.shape
         query = features.key.reshape(batch, height * width, -1)
         reads = []
-        # One slot after the other: a bank of 20 frames has an affinity of 210 MB at 480p.
+        # One slot after the other, and in tiles: a bank of 20 frames has an affinity of 210 MB.
         for slot in range(memory.keys.shape[2]):
-            weights = self.attend(memory.keys[:, :, slot], query, memory.valid[:, :, slot])
-            reads.append(memory_ops.read_memory(weights, memory.values[:, :, slot]))
+            own = jax.tree.map(lambda x, slot=slot: x[:, :, slot], memory)
+
+            def of_pixels(query, _=None, own=own):
+                weights = self.attend(own.keys, query, own.valid)
+                return memory_ops.read_memory(weights, own.values)
+
+            in_tiles = functools.partial(memory_ops.in_tiles, of_pixels, valid=own.valid)
+            reads.append(of_pixels(query) if train else in_tiles(query=query))
         return jnp.stack(reads, axis=1).reshape(batch, -1, height, width, channels)
 
     def attend(self, keys, query, valid):
