@@ -84,7 +84,9 @@ class Program:
         found = {most: flops.count(self.trace().jaxpr)}  # of branches the largest counts
         for slots in ladder:
             data = dataclasses.replace(self.config.data, num_slots=slots, slot_window=1)
-            program = Program(dataclasses.replace(self.config, data=data), self.mesh.devices.flat)
+            program = Program(
+                dataclasses.replace(self.config, data=data), [*self.mesh.devices.flat]
+            )
             found[slots] = flops.count(program.trace().jaxpr)
         return found
 
