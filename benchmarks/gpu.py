@@ -25,6 +25,8 @@ from vos_jax.errors import InputError, first_line, run_main
 
 # Less is not enough to start a part and measure a row.
 LEAST_S = 15
+# How lines begin that say why a test or a process ended: of XLA, pytest and the C library.
+_REASONS = ('F0', 'F1', 'E ', 'double free', 'corrupted', 'malloc', 'free()')
 OURS = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'JAX_PLATFORMS': 'cuda,cpu'}
 PYTORCH = {'JAX_PLATFORMS': 'cpu'}  # JAX must not take memory of the card beside PyTorch
 
@@ -98,7 +100,7 @@ def tests(scale):
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         if done.returncode:
             print('\n'.join(lines[:60]), flush=True)
-        reason = next((line for line in lines if line.startswith(('F0', 'F1', 'E '))), '')
+        reason = next((line for line in lines if line.startswith(_REASONS)), '')
         return {'rc': done.returncode, 'summary': lines[-1][:200], 'reason': reason[:300]}
 
     yield 'tests marked gpu', run

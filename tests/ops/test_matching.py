@@ -90,6 +90,36 @@ def close_where_near(result, expected):
     np.testing.assert_allclose(result[~empty], expected[~empty], atol=1e-4)
 
 
+def test_one_kernel_matches_globally_as_plain_operations_do(pixels, rng):
+    query, references, labels = pixels
+    weights = rng.normal(size=(2, 4, 40)).astype(np.float32)
+    weights[:, 2] = 0.0  # an empty slot
+
+    def loss(query, references, fused):
+        found = matching.match_globally(query, references, labels, 4, fused=fused)
+        return (found * weights).sum(), found
+
+    run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True), static_argnums=2)
+    with switch.using(()):
+        one, plain = run(query, references, True), run(query, references, False)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-3), one, plain
+        )
+
+
+@pytest.mark.parametrize('platform', ['cuda', 'tpu'])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_kernel_is_made_for_accelerators_and_writes_no_distances(platform, dtype):
+    shape = jax.ShapeDtypeStruct((1, 1000, 100), dtype)
+    labels = jax.ShapeDtypeStruct((1, 1000), jnp.int32)
+    match = jax.jit(
+        functools.partial(matching.match_globally, num_slots=2, dtype=dtype, fused=True)
+    )
+    text = match.trace(shape, shape, labels).lower(lowering_platforms=(platform,)).as_text()
+    assert {'cuda': 'triton', 'tpu': 'tpu_custom_call'}[platform] in text
+    assert 'stablehlo.dot_general' not in text
+
+
 @pytest.mark.usefixtures('tile')
 def test_global_matching_equals_the_loop(pixels):
     query, references, labels = pixels

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from vos_jax.ops import nearest as nearest_of_blocks
 from vos_jax.ops.cpu import switch
 from vos_jax.ops.tiling import by_tiles
 
@@ -68,7 +69,7 @@ def others(maps, used):
     return jnp.where(has_others.reshape(shape), jnp.where(is_nearest, second, nearest), maps)
 
 
-def match_globally(query, references, labels, num_slots, dtype=jnp.float32):
+def match_globally(query, references, labels, num_slots, dtype=jnp.float32, *, fused=False):
     """Squared distance of each query pixel to the nearest reference pixel of each slot.
 
     Args:
@@ -77,26 +78,28 @@ def match_globally(query, references, labels, num_slots, dtype=jnp.float32):
       labels: i32[B, P], slot of each reference pixel; other values belong to no slot.
       num_slots: S.
       dtype: of the products; norms and sums are float32.
+      fused: whether accelerators compute products and minima in one kernel (`ops.nearest`).
 
     Returns:
       f32[B, S, Q]; FAR or more where a slot has no pixel.
     """
     query, references = jnp.asarray(query, dtype), jnp.asarray(references, dtype)
     known = (labels >= 0) & (labels < num_slots)
-    return _nearest(query, references, jnp.where(known, labels, num_slots), num_slots)
+    return _nearest(query, references, jnp.where(known, labels, num_slots), num_slots, fused)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _nearest(query, references, labels, num_slots):
-    return _walk_blocks(query, references, labels, num_slots, indexed=False)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _nearest(query, references, labels, num_slots, fused):
+    return _walk_blocks(query, references, labels, num_slots, fused, indexed=False)[0]
 
 
-def _nearest_forward(query, references, labels, num_slots):
-    distances, index = _walk_blocks(query, references, labels, num_slots, indexed=True)
+def _nearest_forward(query, references, labels, num_slots, fused):
+    distances, index = _walk_blocks(query, references, labels, num_slots, fused, indexed=True)
     return distances, (query, references, index)
 
 
-def _nearest_backward(num_slots, residuals, cotangent):
+def _nearest_backward(num_slots, fused, residuals, cotangent):
+    del fused
     query, references, index = residuals
     query32 = query.astype(jnp.float32)
     batch = jnp.arange(query.shape[0])[:, None]
@@ -119,7 +122,7 @@ def _nearest_backward(num_slots, residuals, cotangent):
 _nearest.defvjp(_nearest_forward, _nearest_backward)
 
 
-def _walk_blocks(query, references, labels, num_slots, indexed):
+def _walk_blocks(query, references, labels, num_slots, fused, indexed):
     """Minima over blocks of reference pixels, f32[B, S, Q], and their pixels i32[B, S, Q] or None.
 
     Blocks that are not in use, those of empty frames of a memory, are left out.
@@ -127,11 +130,11 @@ def _walk_blocks(query, references, labels, num_slots, indexed):
     blocks = _blocks_of_slots(labels, num_slots)
     settings = dict(num_slots=num_slots, indexed=indexed)
     in_turn = functools.partial(_walk_in_tiles, **settings)
-    at_once = functools.partial(_choose_chunks, **settings)
+    at_once = functools.partial(_choose_chunks, fused=fused, **settings)
     return switch.on_cpu('tiles', in_turn, at_once, query, references, blocks)
 
 
-def _choose_chunks(query, references, blocks, num_slots, indexed):
+def _choose_chunks(query, references, blocks, **settings):
     """Walks the fewest chunks, of a ladder of numbers, that hold the blocks in use.
 
     No loop depends on the labels: a GPU would ask the host at each step whether it goes on.
@@ -145,9 +148,7 @@ def _choose_chunks(query, references, blocks, num_slots, indexed):
     numbers = np.array(lengths) * in_chunk
     chosen = (_largest(blocks.count) > numbers[:-1]).sum()
     walks = [
-        functools.partial(
-            _scan_chunks, length=length, in_chunk=in_chunk, num_slots=num_slots, indexed=indexed
-        )
+        functools.partial(_scan_chunks, length=length, in_chunk=in_chunk, **settings)
         for length in lengths
     ]
     return lax.switch(chosen, walks, query, references, blocks)
@@ -165,7 +166,7 @@ def _largest_of_videos(axis_size, in_batched, count):
     return (count.max() if in_batched[0] else count), False
 
 
-def _scan_chunks(query, references, blocks, *, length, in_chunk, num_slots, indexed):
+def _scan_chunks(query, references, blocks, *, length, in_chunk, num_slots, indexed, fused):
     """`_walk_blocks` over the first `length` chunks of `in_chunk` blocks each."""
     batch, num_query, _ = query.shape
     number = length * in_chunk
@@ -188,8 +189,13 @@ def _scan_chunks(query, references, blocks, *, length, in_chunk, num_slots, inde
         distances = distances.reshape(batch, in_chunk, BLOCK, num_query)
         return distances.min(axis=2), distances.argmin(axis=2) if indexed else None
 
-    low, nearest = lax.map(minima, (in_chunks(pixels), in_chunks(norms)))  # [length, B, c, Q]
-    low = jnp.moveaxis(low, 0, 1).reshape(batch, 1, number, num_query)
+    if fused:
+        low, nearest = nearest_of_blocks.minima(pixels, norms, query, BLOCK)
+    else:
+        found = lax.map(minima, (in_chunks(pixels), in_chunks(norms)))  # [length, B, c, Q]
+        whole = functools.partial(jnp.reshape, shape=(batch, number, num_query))
+        low, nearest = jax.tree.map(lambda x: whole(jnp.moveaxis(x, 0, 1)), found)
+    low = low[:, None]
     is_slot = block_slots[:, None] == jnp.arange(num_slots)[:, None]  # [B, S, N]
     low = jnp.where(is_slot[..., None], low, FAR)
     lowest = low.min(axis=2)
@@ -197,7 +203,6 @@ def _scan_chunks(query, references, blocks, *, length, in_chunk, num_slots, inde
     if not indexed:
         return result, None
     block = low.argmin(axis=2)  # [B, S, Q]
-    nearest = jnp.moveaxis(nearest, 0, 1).reshape(batch, number, num_query)
     row = block * BLOCK + jnp.take_along_axis(nearest, block, axis=1)
     index = jnp.take_along_axis(place[:, None], row, axis=2)
     return result, jnp.where(lowest < FAR, index, -1)

@@ -172,6 +172,7 @@ class CFBI(nn.Module):
             labels.reshape(batch, -1).astype(jnp.int32),
             num_slots,
             self.spec.matching_dtype,
+            fused=self.spec.matching_kernel,
         ).reshape(batch, num_slots, height, width)
         return matching.proxy(distances, self._bias(num_slots))[:, :, None]
 

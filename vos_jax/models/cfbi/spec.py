@@ -62,6 +62,8 @@ class CFBISpec(ModelSpec):
       windows: radii of local matching in cells of stride 8, in the order of the channels.
       global_atrous: only every so many rows and columns of a reference are matched (evaluation).
       matching_dtype: of the products in both matchings.
+      matching_kernel: whether global matching is one kernel on accelerators: no distance is written
+        to memory. Not yet measured on one.
       matching_background: whether the background maps enter the head (Table 4, P).
       attention_background: whether the guidance has background vectors (Table 4, I).
       distance_bias: whether the distances have trained biases (Table 4).
@@ -80,6 +82,7 @@ class CFBISpec(ModelSpec):
     windows: Annotated[tuple[Annotated[int, Range(1, 100)], ...], Length(1, 100)] = WINDOWS
     global_atrous: Annotated[int, Range(1, 100)] = 1
     matching_dtype: Literal['float32', 'bfloat16', 'float16'] = 'float32'
+    matching_kernel: bool = False
     matching_background: bool = True
     attention_background: bool = True
     distance_bias: bool = True
