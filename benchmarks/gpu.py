@@ -49,7 +49,7 @@ class Scale:
     size: tuple[int, int] = (480, 854)
     crop: tuple[int, int] = (384, 740)
     objects: tuple[int, ...] = (3, 1, 5)
-    slots: tuple[int, ...] = (3, 6)
+    slots: tuple[int, ...] = (3, 6, 1)
     remats: tuple[str, ...] = ('none', 'full')
     frames: int = 30
     steps: int = 10
@@ -195,13 +195,47 @@ def matching(scale):
         return {'ms': _median_ms(run)}
 
     dtypes = ('bfloat16', 'float32')
-    for kind, part, dtype in itertools.product(
-        ('global', 'local'), ('forward', 'gradient'), dtypes
-    ):
+    kinds = ('global', 'global in a kernel', 'local')
+    for kind, part, dtype in itertools.product(kinds, ('forward', 'gradient'), dtypes):
         yield (
             f'{kind} matching, {part}, 3 objects, {dtype}',
             functools.partial(row, kind, part, dtype),
         )
+
+
+def operations(scale):
+    """The hardest pixels with their gradient, and STM's read of a long bank, with its memory."""
+    import jax
+    import jax.numpy as jnp
+
+    from vos_jax.ops import memory
+    from vos_jax.training import losses
+
+    is_tiny = scale is TINY
+    side, frames, cells = (33, 3, 24) if is_tiny else (465, 20, 1620)
+    pixels = jax.random.exponential(jax.random.key(0), (2 if is_tiny else 24, side, side))
+    hardest = jax.jit(jax.value_and_grad(losses.hardest_mean))
+    mined = functools.partial(hardest, pixels, jnp.ones_like(pixels), 0.15)
+    yield f'hardest pixels of {len(pixels)} x {side}x{side}', lambda: {'ms': _median_ms(mined)}
+    keys, values, query = (
+        jnp.ones(shape, jnp.bfloat16)
+        for shape in ((1, frames, cells, 128), (1, frames, cells, 512), (1, cells, 128))
+    )
+    valid = jnp.ones((1, frames, cells), bool)
+
+    def read(query):
+        def of_pixels(query, _):
+            weights = memory.affinity(memory.dot_similarity(keys, query, 128**-0.5), valid)
+            return memory.read_memory(weights, values)
+
+        return memory.in_tiles(of_pixels, query, valid)
+
+    def row():
+        compiled = jax.jit(read).lower(query).compile()
+        planned = compiled.memory_analysis().temp_size_in_bytes
+        return {'ms': _median_ms(lambda: compiled(query)), 'planned_mb': planned / 2**20}
+
+    yield f'read of {frames} frames of {cells} cells', row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +261,8 @@ PARTS = {
         60, PYTORCH, _part(pytorch, 'giel', _GIEL, ('eager',), part='training')
     ),
     'others': Part(150, OURS, _part(inference, _OTHERS, 'bfloat16')),
-    'matching': Part(50, OURS, matching),
+    'matching': Part(70, OURS, matching),
+    'operations': Part(30, OURS, operations),
     'giel_float32': Part(60, OURS, _part(inference, (_GIEL,), 'float32')),
 }
 

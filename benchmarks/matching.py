@@ -43,7 +43,12 @@ def match(kind, query, reference, labels, num_slots, dtype):
         return matching.match_locally(query, reference, labels, num_slots, WINDOWS, dtype)
     flat = (1, -1, CHANNELS)
     return matching.match_globally(
-        query.reshape(flat), reference.reshape(flat), labels.reshape(1, -1), num_slots, dtype
+        query.reshape(flat),
+        reference.reshape(flat),
+        labels.reshape(1, -1),
+        num_slots,
+        dtype,
+        fused=kind == 'global in a kernel',
     )
 
 
@@ -59,7 +64,7 @@ def runner(kind, part, arrays, num_slots, dtype='float32'):
     """Compiled function without arguments that runs one matching.
 
     Args:
-      kind: 'global' or 'local'.
+      kind: 'global', 'global in a kernel' or 'local'.
       part: 'forward' or 'gradient' (of the sum of the proxies).
       arrays: of `make_inputs`.
       num_slots: background and objects.
