@@ -14,7 +14,7 @@ from vos_jax.config.schema import Config, DataSpec, Source
 from vos_jax.inference.program import stablehlo
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
-from vos_jax.planning import plan
+from vos_jax.planning import slices
 from vos_jax.trained import TrainedModel
 from vos_jax.training import step as steps
 
@@ -59,7 +59,7 @@ def test_a_program_for_accelerators_computes_in_bfloat16_wherever_it_is_exported
 
 def test_a_plan_for_a_tpu_counts_bfloat16_on_a_cpu(capsys):
     data = DataSpec((Source('x'),), batch_size=4, crop=(16, 24), clip_length=2)
-    plan.plan(trained(data=data).config, 'v5e-4', is_compiled=False)
+    slices.plan(trained(data=data).config, 'v5e-4', is_compiled=False)
     assert capsys.readouterr().out.splitlines()[0].endswith('in bfloat16, remat none')
 
 
