@@ -524,7 +524,7 @@ def test_processes_end_quietly_with_the_program(data, run_python, tmp_path):
 
 
 PROGRAM = """
-import itertools, sys
+import itertools, os, signal, sys
 from absl import app
 from vos_jax.config.read import read
 from vos_jax.config.schema import DataSpec
@@ -533,7 +533,12 @@ from vos_jax.data import pipeline
 def main(argv):
     data = {'sources': [{'root': argv[1]}], 'batch_size': 4, 'crop': (384, 384), 'num_workers': 2}
     batches = pipeline.make_batches(read(DataSpec, data, 'data'), seed=0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     sys.held = list(itertools.islice(batches, 3))
+    os.killpg(0, signal.SIGINT)  # as Ctrl-C, which workers hear as well
+    os.killpg(0, signal.SIGTERM)
+    sys.held += itertools.islice(batches, 9)
     print(len(sys.held))
 
 if __name__ == '__main__':
@@ -552,6 +557,7 @@ def test_batches_that_are_held_to_the_end_leak_no_memory(write_set, moving_squar
         text=True,
         timeout=300,
         env={**os.environ, 'PYTHONPATH': repository},
+        start_new_session=True,
     )
-    assert (result.returncode, result.stdout) == (0, '3\n')
+    assert (result.returncode, result.stdout) == (0, '12\n')
     assert 'leaked' not in result.stderr

@@ -6,6 +6,10 @@ asks for the batches from that step on, with any number of workers.
 
 import contextlib
 import gc
+import os
+import signal
+import threading
+import time
 import weakref
 
 import cv2
@@ -50,8 +54,23 @@ def make_batches(data, *, seed, start_step=0, process_index=0, process_count=1):
         workers = grain.MultiprocessingOptions(
             num_workers=data.num_workers, per_worker_buffer_size=2
         )
-        batches = batches.mp_prefetch(workers)
+        batches = batches.mp_prefetch(workers, worker_init_fn=_outlive_signals)
     return Batches(iter(batches))
+
+
+def _outlive_signals(*_):
+    """Ctrl-C, and what ends a job, reach worker processes as well, which must go on making batches
+    until the process of the run has noted it; they end with that one.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent):
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 class Batches:
