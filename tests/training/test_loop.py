@@ -15,7 +15,7 @@ from tests.training import micro
 from vos_jax.data import scenes
 from vos_jax.training.metric_writer import read_metrics
 
-STEPS = 40
+STEPS = 20
 
 
 @pytest.fixture(scope='module')
@@ -29,7 +29,7 @@ def command(data, workdir, *overrides):
     settings = {
         'data.sources.synthetic.root': data,
         'evaluation.sources.synthetic.root': data,
-        'data.crop': '(48,64)',
+        'data.crop': '(32,48)',
         'data.batch_size': 2,
         'training.steps': STEPS,
         'training.log_every': 1,
