@@ -102,14 +102,19 @@ def pytest_collection_modifyitems(items):
 def shared():
     """Returns a function: path below the reference folder -> Path, or a skip that says why.
 
-    The folder is `../shared` beside the checkout, or the one named by VOS_SHARED.
+    The folder is `../shared` beside the checkout, or the one named by VOS_SHARED. Without it, what
+    is in tests/parity/records stands for `parity`.
     """
     root = Path(os.environ.get('VOS_SHARED', REPOSITORY.parent / 'shared'))
+    part = REPOSITORY / 'tests' / 'parity' / 'records'
+    parity = root / 'parity' if (root / 'parity').is_dir() else part
 
     def find(path):
-        if not (root / path).exists():
-            pytest.skip(f'reference data {root / path} is absent; VOS_SHARED may name its folder')
-        return root / path
+        folder, _, rest = path.partition('/')
+        found = parity / rest if folder == 'parity' else root / path
+        if not found.exists():
+            pytest.skip(f'reference data {found} is absent; VOS_SHARED may name its folder')
+        return found
 
     return find
 

@@ -37,7 +37,7 @@ def assert_refused(result, *parts):
 
 
 def test_csv_files_of_the_record_are_equal_byte_for_byte(shared, evaluate, tmp_path):
-    root = shared('parity/metrics/val')
+    root = shared('parity/metrics/val/expected/global_results-val.csv').parents[1]
     result = score(evaluate, root / 'predictions', root, tmp_path / 'out', '--noreport')
     assert result.returncode == 0, result.stderr
     for expected in (root / 'expected').glob('*.csv'):
@@ -47,7 +47,7 @@ def test_csv_files_of_the_record_are_equal_byte_for_byte(shared, evaluate, tmp_p
 
 
 def test_results_json_of_the_record_has_its_numbers(shared, evaluate, tmp_path):
-    root = shared('parity/metrics/val')
+    root = shared('parity/metrics/val/expected/global_results-val.csv').parents[1]
     score(evaluate, root / 'predictions', root, tmp_path / 'out', '--noreport')
     scores = json.loads((tmp_path / 'out/results.json').read_text())['scores']
     stats = json.loads((root / 'expected/stats.json').read_text())['global']

@@ -1,11 +1,11 @@
 """The records of the released CFBI code (parity/cfbi_*), and its weights, made by rule."""
 
-import importlib.util
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from data_prep import import_weights
 from vos_jax.compilation import RUN_ONCE
@@ -14,14 +14,6 @@ from vos_jax.models.cfbi.torch_names import CONFIG, FORMATS
 
 # Of what runs for minutes; all that XLA can do takes twice as long to compile.
 OPTIONS = RUN_ONCE | {'xla_backend_optimization_level': 1}
-
-
-def state_dict(folder):
-    """The released state_dict by rule, as NumPy arrays by name."""
-    spec = importlib.util.spec_from_file_location('rule', folder / 'weights.py')
-    rule = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rule)
-    return rule.generate(folder / 'cfbi_names.json')
 
 
 def variables_of(theirs):
@@ -43,10 +35,14 @@ class Records:
         self._strides, self._cases = meta['strides'], meta['cases']
 
     def __getitem__(self, key):
+        if key not in self.arrays or key in self._strides:
+            pytest.skip(f'{key} is whole in the full records alone; VOS_SHARED may name them')
         return self.arrays[key]
 
     def case(self, name):
         """Frames u8[N, H, W, 3] (references, previous, current) and labels of all but the last."""
+        if name not in self._cases:
+            pytest.skip(f'case {name} is in the full records alone; VOS_SHARED may name them')
         about = self._cases[name]
         frames = np.stack([self[f'{name}/image{i}'] for i in range(about['frames'])])
         known = [self[f'{name}/ref_label{i}'] for i in range(len(about['references']))]
@@ -56,7 +52,7 @@ class Records:
         """Compares an array of ours, in the released layout, with what is stored of theirs."""
         steps = self._strides.get(key, [1] * full.ndim)
         part = np.asarray(full)[tuple(slice(None, None, step) for step in steps)]
-        np.testing.assert_allclose(part, self[key], rtol=0, atol=tolerance, err_msg=key)
+        np.testing.assert_allclose(part, self.arrays[key], rtol=0, atol=tolerance, err_msg=key)
 
 
 def memory_of(model, variables, features, labels, objects, num_frames):

@@ -60,7 +60,7 @@ def imported(cfbi_state_dict, tmp_path_factory):
 )
 def test_masks_equal_those_of_the_released_evaluator(shared, imported, tmp_path, run):
     protocol, data, options = RUNS[run]
-    root = shared('parity/cfbi_e2e')
+    root = shared(f'parity/cfbi_e2e/expected/{run}').parents[1]
     flags = [f'--weights={imported}', f'--protocol={protocol}', f'--data={root / data}', *options]
     command('evaluate.py', *flags, f'--out={tmp_path}', '--noreport')
     assert_recorded(run, root / 'expected' / run, tmp_path / 'masks')
@@ -97,7 +97,7 @@ SEQUENCES = {
 @pytest.mark.parametrize('run', ['ytb', pytest.param('davis_atrous2', marks=pytest.mark.long)])
 def test_each_frame_equals_the_released_one_after_the_recorded_mask_before(shared, imported, run):
     folder, changes = SEQUENCES[run]
-    root = shared('parity/cfbi_e2e')
+    root = shared(f'parity/cfbi_e2e/expected/{run}').parents[1]
     recorded, annotations = (
         root / 'expected' / run,
         root / folder.replace('JPEGImages', 'Annotations'),

@@ -5,8 +5,6 @@ data_prep.import_weights.
 """
 
 import functools
-import importlib.util
-import json
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ import pytest
 
 from data_prep import import_weights, torch_reader, torch_writer
 from data_prep.formats import FORMATS
+from tests.parity import generated
 from vos_jax.config.schema import MemorySpec
 from vos_jax.inference import temporal
 from vos_jax.inference.segmenter import Segmenter
@@ -35,15 +34,7 @@ TOLERANCES = {
 @pytest.fixture(scope='module')
 def theirs(shared):
     """The generated state_dict, with the buffers."""
-    spec = importlib.util.spec_from_file_location('rule', shared('parity/weights.py'))
-    rule = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rule)
-    listed = json.loads(shared('parity/stm_names.json').read_text())
-    constants = {
-        name: np.array(about['values'], np.float32).reshape(about['shape'])
-        for name, about in listed['constants'].items()
-    }
-    return {**rule.generate(listed), **constants}
+    return generated.state_dict(shared('parity/stm_names.json'))
 
 
 @pytest.fixture(scope='module')
@@ -81,9 +72,8 @@ SLOW_A = pytest.param('a', marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize('clip', [SLOW_A, 'b', 'c'])
-def test_clips_are_segmented_as_by_the_released_code(shared, variables, clip):
-    record = np.load(shared('parity/stm_forward.npz'))
-    frames, first_label = record[f'{clip}/frames'], record[f'{clip}/first_label']
+def test_clips_are_segmented_as_by_the_released_code(stm_clip, variables, clip):
+    record, frames, first_label = stm_clip(clip)
     labels, probabilities = segment(variables, frames, first_label, every=5)
     assert_labels(labels, record[f'{clip}/labels'], probabilities)
     for index, expected in enumerate(record[f'{clip}/probability']):
@@ -93,23 +83,21 @@ def test_clips_are_segmented_as_by_the_released_code(shared, variables, clip):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('every', [1, 2])
-def test_a_memory_of_more_frames_gives_the_recorded_labels(shared, variables, every):
-    record = np.load(shared('parity/stm_forward.npz'))
-    labels, probabilities = segment(
-        variables, record['c/frames'], record['c/first_label'], every=every
-    )
+def test_a_memory_of_more_frames_gives_the_recorded_labels(stm_clip, variables, every):
+    record, frames, first_label = stm_clip('c')
+    labels, probabilities = segment(variables, frames, first_label, every=every)
     assert_labels(labels, record[f'c/labels_every_{every}'], probabilities)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_file_segments_as_the_released_code(shared, theirs, tmp_path):
+def test_a_checkpoint_file_segments_as_the_released_code(stm_clip, theirs, tmp_path):
     """From .pth, as DataParallel names it, to labels: with the config of the imported file."""
+    record, frames, first_label = stm_clip('c')
     torch_writer.write(tmp_path / 'stm.pth', {f'module.{name}': a for name, a in theirs.items()})
     import_weights.import_weights(tmp_path / 'stm.pth', tmp_path / 'stm.npz', 'stm')
     segmenter = Segmenter.from_pretrained(tmp_path / 'stm.npz')
-    record = np.load(shared('parity/stm_forward.npz'))
-    labels = [segmenter.start(record['c/frames'][0], record['c/first_label'])]
-    labels += [segmenter.step(frame) for frame in record['c/frames'][1:]]
+    labels = [segmenter.start(frames[0], first_label)]
+    labels += [segmenter.step(frame) for frame in frames[1:]]
     assert (np.stack(labels) != record['c/labels']).sum() <= 20
     import_weights.export_weights(tmp_path / 'stm.npz', tmp_path / 'back.pth', 'stm')
     back = torch_reader.read(tmp_path / 'back.pth')
@@ -210,10 +198,9 @@ def on_padded_grid(x):
     ],
 )
 def test_every_part_computes_what_the_released_one_does(
-    shared, variables, clip, num_slots, num_frames
+    stm_clip, variables, clip, num_slots, num_frames
 ):
-    record = np.load(shared('parity/stm_forward.npz'))
-    frames, first_label = record[f'{clip}/frames'], record[f'{clip}/first_label']
+    record, frames, first_label = stm_clip(clip)
     size, compared = frames.shape[1:3], set()
     if clip != 'c':
         frames = frames[:3]
