@@ -13,7 +13,8 @@ minutes: 59.7 and 58.9, and 60.2 and 59.0 with 8 frames of memory instead of 5.
 See vos_jax/pretrained/README.md.
 
 Variants: full; refine, a second stage at the size of the test frames (more of a frame, hence more
-look-alikes), from the weights that `config.init` names; tiny, a tenth of the work a step on made-up
+look-alikes), from the weights that `config.init` names; davis, on DAVIS as `vos-prepare davis2017
+--download --out=data` leaves it (not yet measured); tiny, a tenth of the work a step on made-up
 video, for `make demo` and the tests.
 """
 
@@ -35,6 +36,11 @@ VARIANTS = {
         'training.sequential_from': 0,
         'training.ema_decay': 0.995,
         'training.evaluate_every': 600,
+    },
+    'davis': {
+        'data.sources': dict(davis=dict(root='davis2017')),
+        'training.evaluate_every': 0,  # 30 sequences at 480p: by vos-evaluate, in the end
+        'evaluation.sources': dict(davis=dict(root='davis2017', split='val')),
     },
     'tiny': {
         'model.encoder.stem_width': 16,

@@ -66,7 +66,7 @@ def compare(root, out):
 
 
 def segment(root, out):
-    flags = [f'--masks={root}/mask.png', f'--out={out}', '--size=0']
+    flags = [f'--masks={root}/mask.png', f'--out={out}', '--short_side=0']
     return module('vos_jax.commands.segment', f'{root}/video', *flags)
 
 

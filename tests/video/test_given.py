@@ -108,11 +108,11 @@ def test_an_object_lost_by_scaling_is_refused(video, tmp_path):
     labels[1, 1] = 9
     given = find_masks(samples.write_mask(tmp_path / 'm.png', labels), video, Range())
     assert given.check(video.size) == [1, 5, 9]
-    with pytest.raises(InputError, match='object 9 is too small to be seen at --size=32'):
+    with pytest.raises(InputError, match='object 9 is too small to be seen at --short_side=32'):
         given.check((32, 42))
 
 
-def test_a_mask_that_lies_over_the_stored_frames_is_told_to_turn(tmp_path, folder):
+def test_a_mask_that_fits_the_stored_frames_is_refused_with_the_turn(tmp_path, folder):
     exif = Image.Exif()
     exif[0x0112] = 6
     frames_folder = tmp_path / 'frames'

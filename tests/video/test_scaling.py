@@ -22,7 +22,7 @@ def test_the_shorter_side_is_the_size(size, short_side, wanted):
 
 @pytest.mark.parametrize('short_side', [-1, 31])
 def test_a_size_that_shows_nothing_is_refused(short_side):
-    with pytest.raises(InputError, match=f'--size={short_side}'):
+    with pytest.raises(InputError, match=f'--short_side={short_side}'):
         scaling.working_size((480, 854), short_side)
 
 

@@ -1,28 +1,33 @@
 """A first look, on a machine without an accelerator: `make demo`.
 
-Runs the project's own commands and prints each, so that they can be run again by hand:
-made-up video is written, the weights that come with the project segment it, a model is trained on
-it from nothing for a few minutes, and both results are reported side by side.
+Runs the project's own commands and prints each, so that they can be run again by hand: the weights
+that come with the project segment a real clip; made-up video is drawn, a model is trained on it
+from nothing for a minute or two, and evaluated.
 """
 
 import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from absl import flags as absl_flags
 from PIL import Image
 
 from vos_jax.commands import flags
-from vos_jax.data import layouts
+from vos_jax.data import frames
 from vos_jax.data.masks import read_labels
 from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.data.roots import data_folder
-from vos_jax.errors import run_main
+from vos_jax.errors import InputError, run_main
 from vos_jax.storage.disk import prepare_folder
 from vos_jax.storage.paths import local
 
 DATA = data_folder() / 'made_up'
+# Two small sequences of DAVIS, which tests read as well.
+CLIP = Path('tests/parity/records/cfbi_e2e/DAVIS')
+FRAMES = CLIP / 'JPEGImages/480p/dog'
+FIRST_MASK = CLIP / 'Annotations/480p/dog/00000.png'
 
 
 def define_flags():
@@ -35,24 +40,24 @@ def main(argv):
     flags.refuse_arguments(argv)
     start_s, results = time.monotonic(), local(absl_flags.FLAGS.out, '--out')
     prepare_folder(results)
+    if not FRAMES.is_dir():
+        raise InputError(f'{FRAMES}: no such folder; run make demo at the root of a checkout')
     data, out = shlex.quote(str(DATA)), shlex.quote(str(results))
+    _say('A clip of DAVIS, segmented by the weights that come with the project')
+    _run(f'-m vos_jax.commands.segment {FRAMES} --masks={FIRST_MASK} --out={out}/dog')
+    picture = _picture(results / 'dog/masks')
+    _say(f'After {time.monotonic() - start_s:.0f} s: look at {picture}')
     _say('Made-up video: 24 sequences to train on, 3 to evaluate on')
     _run(f'-m vos_jax.commands.made_up --out={data} --num_train=24 --num_val=3 --frames=12')
-    _say('The weights that come with the project, trained on real video, segment it')
-    evaluate = f'-m vos_jax.commands.evaluate --protocol=davis2017 --data={data}'
-    _run(f'{evaluate} --weights=giel_lite --out={out}/pretrained')
-    picture = _picture(results / 'pretrained')
-    _say(f'After {time.monotonic() - start_s:.0f} s: look at {picture}')
     _say('A tenth of that model, trained from nothing on the made-up video')
-    _run(f'-m vos_jax.commands.train --config=giel_small:tiny --workdir={out}/tiny')
-    _run(f'{evaluate} --workdir={out}/tiny --out={out}/trained')
-    _say('Both side by side')
-    compare = f'--compare={out}/pretrained,{out}/trained --out={out}/compare'
-    _run(f'-m vos_jax.commands.evaluate {compare}')
-    _say(
-        f'Done in {(time.monotonic() - start_s) / 60:.1f} minutes. Look at {picture}, '
-        f'{out}/trained/report/index.html and {out}/compare/index.html'
-    )
+    tiny = f'--config=giel_small:tiny --workdir={out}/tiny'
+    _run(f'-m vos_jax.commands.train {tiny} --config.training.evaluate_every=0')
+    _say('and evaluated on sequences that it has not seen')
+    evaluate = f'--protocol=davis2017 --data={data} --workdir={out}/tiny --out={out}/trained'
+    _run(f'-m vos_jax.commands.evaluate {evaluate}')
+    _say(f'Done in {(time.monotonic() - start_s) / 60:.1f} minutes. Look at')
+    for what in (picture, results / 'dog/overlay.mp4', results / 'trained/report/index.html'):
+        print(f'  {what}', flush=True)
 
 
 def _say(text):
@@ -66,16 +71,15 @@ def _run(arguments):
         sys.exit(finished.returncode)
 
 
-def _picture(results):
-    """Draws the given and two predicted frames of the first sequence."""
-    sequence = layouts.davis(DATA, 'val')[0]
-    images = []
-    for index in (0, len(sequence.frames) // 2, -1):
-        stem = sequence.frames[index].stem
-        found = next(results.rglob(f'{sequence.name}/{stem}.png'))
-        images.append(overlay(sequence.read_frame(index), read_labels(found)))
-    path = results.with_name('first_look.png')
-    Image.fromarray(side_by_side(images)).save(path)
+def _picture(masks):
+    """Draws the given and three predicted masks."""
+    paths = sorted(FRAMES.iterdir())
+    drawn = [
+        overlay(frames.read_frame(paths[index]), read_labels(masks / f'{paths[index].stem}.png'))
+        for index in (0, 2, 5, 7)
+    ]
+    path = masks.with_name('first_look.png')
+    Image.fromarray(side_by_side(drawn)).save(path)
     return path
 
 

@@ -30,6 +30,17 @@ def define_out(text, default=None):
     flags.DEFINE_string('out', default, text)
 
 
+def define_short_side(default, text='0: as they are'):
+    """--short_side: the size of frames where the model works; --size is WIDTHxHEIGHT everywhere."""
+    flags.DEFINE_integer('short_side', default, f'shorter side of the frames for the model; {text}')
+    flags.DEFINE_string('size', None, 'now --short_side')
+    flags.register_validator(
+        'size',
+        lambda size: size is None,
+        'give the shorter side by --short_side, as --short_side=480',
+    )
+
+
 def define_workers():
     """--workers: how many processes share work on the CPU."""
     flags.DEFINE_integer('workers', None, 'processes; default one per core', 1, 1000)

@@ -28,9 +28,7 @@ def define_flags():
     flags.define_model()
     flags.define_out('folder of the results')
     absl_flags.DEFINE_string('masks', None, 'PNG of object ids for the first frame, or a folder')
-    absl_flags.DEFINE_integer(
-        'size', 480, 'shorter side of the frames for the model; 0: as they are'
-    )
+    flags.define_short_side(480)
     absl_flags.DEFINE_integer('start', 0, 'first frame')
     absl_flags.DEFINE_integer('stop', None, 'frame after the last')
     absl_flags.DEFINE_integer('stride', 1, 'take every Nth frame')
@@ -61,7 +59,7 @@ def _segment(path, wanted, folder):
         ffmpeg.require('or take --nooverlay')
     video = open_video(path, wanted.fps)
     chosen = Range(wanted.start, wanted.stop, wanted.stride)
-    size = scaling.working_size(video.size, wanted.size)
+    size = scaling.working_size(video.size, wanted.short_side)
     given = find_masks(wanted.masks, video, chosen, binary=wanted.binary)
     ids = given.check(size)
     num_frames = dataclasses.replace(chosen, start=given.first).count(video.num_frames)

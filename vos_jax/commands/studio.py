@@ -25,11 +25,7 @@ def define_flags():
     absl_flags.DEFINE_integer('port', 0, 'port of the page; 0: any that is free', 0, 65535)
     absl_flags.DEFINE_bool('browser', True, 'open the page in the browser')
     absl_flags.DEFINE_float('max_upload_mb', 2048, 'largest video that the page takes', 1)
-    absl_flags.DEFINE_integer(
-        'size',
-        None,
-        'shorter side of the frames for the model, at first; default 240 on CPUs, 480 else',
-    )
+    flags.define_short_side(None, 'at first; default 240 on CPUs, 480 else')
 
 
 def main(argv):
@@ -56,7 +52,8 @@ def _serve(wanted, path):
     opened = Project(*_find(library, path)) if path else None
     listener = _listen(wanted.port)
     port, token = listener.getsockname()[1], guard.new_token()
-    studio = app.Studio(library, Worker(lambda: _open_segmenter(wanted)), wanted.size, opened)
+    worker = Worker(lambda: _open_segmenter(wanted))
+    studio = app.Studio(library, worker, wanted.short_side, opened)
     address = f'http://127.0.0.1:{port}/{token}/'
     print(f'studio: {address}\nprojects: {library.folder / "projects"}; Ctrl+C ends', flush=True)
     if wanted.browser:

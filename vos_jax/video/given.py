@@ -61,8 +61,8 @@ class GivenMasks:
             lost = ids - set(mask_files.object_ids(small).tolist())
             if lost:
                 raise InputError(
-                    f'{path}: object {min(lost)} is too small to be seen at --size='
-                    f'{min(working_size)}; take a larger --size'
+                    f'{path}: object {min(lost)} is too small to be seen at '
+                    f'--short_side={min(working_size)}; take a larger one'
                 )
             found |= ids
         return sorted(found)

@@ -19,7 +19,9 @@ def working_size(size, short_side):
     ((480, 853), (240, 428))
     """
     if short_side < 0 or 0 < short_side < _SMALLEST:
-        raise InputError(f'--size={short_side}: at least {_SMALLEST} pixels, or 0 for no scaling')
+        raise InputError(
+            f'--short_side={short_side}: at least {_SMALLEST} pixels, or 0 for no scaling'
+        )
     if not short_side or short_side >= min(size):
         return tuple(size)
     return tuple(round(side * short_side / min(size)) for side in size)
