@@ -1,13 +1,13 @@
 # make venv     a virtual environment in .venv with everything to train, evaluate and test
 # make demo     segment, train for a few minutes on made-up video, evaluate, report
-# make check    style, the one-way imports, and tests that compile nothing: before each commit
+# make check    style, types, one-way imports, and tests that compile nothing: before each commit
 # make test     the quick test suite, on the CPU; compilations are kept for the next time
 # make pytorch  PyTorch too, for the comparison with it
 # make slow     the tests that make test leaves out, but for those that need a GPU
 # make long     tests of minutes each, for changes of what they cover; half an hour or more in all
 # make fuzz     damaged files for all readers, 100,000 cases: VOS_FUZZ_CASES, VOS_FUZZ_SEED
 # make tables   the tables of README and docs, from docs/measurements
-# make lint     style and the one-way imports
+# make lint     style and the one-way imports; make types: the public API's types
 
 BASE_PYTHON ?= python3
 VENV := .venv
@@ -31,7 +31,7 @@ CHECKS := tests/test_style.py tests/test_docs.py tests/test_imports.py tests/sto
 QUICK := not slow and not long and not gpu and not pytorch and not browser
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pytorch demo check test slow long fuzz tables lint format clean
+.PHONY: help venv pytorch demo check test slow long fuzz tables lint types format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -51,7 +51,7 @@ pytorch: $(STAMP)
 demo: $(STAMP)
 	$(PYTHON) -m vos_jax.commands.demo
 
-check: lint
+check: lint types
 	$(PYTHON) -m pytest -q $(WORKERS) -m '$(QUICK)' $(CHECKS)
 
 test: $(STAMP)
@@ -73,6 +73,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+
+types: $(STAMP)
+	$(BIN)/basedpyright --pythonpath $(PYTHON)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -35,7 +35,7 @@ def draw_labels(squares, num_frames, size):
            [[0, 2, 2, 0]]], dtype=uint8)
     """
     labels = np.zeros((num_frames, *size), np.uint8)
-    for time, frame in enumerate(labels):
+    for time in range(num_frames):
         for square in squares:
-            frame[square.box(time)] = square.label
+            labels[time, *square.box(time)] = square.label
     return labels

@@ -100,7 +100,7 @@ def wait_for(path, process, limit_s=200):
     assert path.exists(), process.communicate()
 
 
-def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(command, whole, tmp_path):
+def test_a_killed_run_resumes_and_ends_as_one_that_was_not(command, whole, tmp_path):
     out = tmp_path / 'out'
     process = subprocess.Popen(
         command(out, '--state_every=0'), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
@@ -192,7 +192,7 @@ def test_a_smaller_size_for_the_model_keeps_that_of_the_masks(clip, weights, tmp
     assert len(np.unique(found['00003'])) > 1
 
 
-def test_a_mask_after_the_end_is_told_with_all_frames_done(clip, weights, tmp_path):
+def test_a_mask_after_the_end_is_reported_with_all_frames_done(clip, weights, tmp_path):
     samples.write_mask(clip / 'late' / '00000.png')
     samples.write_mask(clip / 'late' / '00099.png')
     record = segment(clip, weights, tmp_path / 'out', masks_at='late', draw=False)
@@ -201,7 +201,7 @@ def test_a_mask_after_the_end_is_told_with_all_frames_done(clip, weights, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_damaged_folder_goes_on_when_it_is_repaired(clip, weights, tmp_path):
+def test_a_damaged_folder_resumes_when_it_is_repaired(clip, weights, tmp_path):
     for number in range(6):
         frames.write_frame(tmp_path / 'video' / f'{number}.jpg', samples.draw(number))
     broken = tmp_path / 'video' / '4.jpg'
@@ -226,7 +226,8 @@ def test_a_damaged_folder_goes_on_when_it_is_repaired(clip, weights, tmp_path):
     ('flags', 'message'),
     [
         (['--masks=none.png'], 'none.png: no such mask'),
-        (['--size=7'], '--size=7: at least'),
+        (['--short_side=7'], '--short_side=7: at least'),
+        (['--size=480'], '--short_side=480'),
         (['--start=90'], 'frames, none of them from frame 90 on; choose another --start'),
         (['--weights=none.npz'], 'none.npz: no such file'),
         (['--workdir=a', '--weights=b'], 'choose one'),
@@ -321,7 +322,7 @@ def test_a_full_disk_ends_with_one_line_and_keeps_what_is_done(command, tmp_path
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_that_it_goes_on(command, clip, tmp_path):
+def test_an_interrupted_run_says_how_to_resume(command, clip, tmp_path):
     out, num_frames = tmp_path / 'out', 300  # so many that it cannot end before the signal
     samples.write_video(clip / 'long.mp4', [samples.draw(n % 30) for n in range(num_frames)])
     arguments = command(out, '--state_every=0', video='long.mp4')

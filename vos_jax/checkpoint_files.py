@@ -33,7 +33,7 @@ def folder_of(workdir, kind, step):
     return path_of(workdir) / 'checkpoints' / kind / str(step)
 
 
-def read_variables(workdir, which='best'):
+def read_variables(workdir, which: int | str = 'best'):
     """Reads the variables of a run's checkpoint for evaluation, onto the first local device.
 
     Args:
@@ -280,7 +280,7 @@ def verify_files(folder, record, needed):
 
 
 def checksums(leaves):
-    """A checksum of each array, the same however it lies on devices and processes.
+    """A checksum of each array, the same however it is spread over devices and processes.
 
     The bits of value i count 2 i + 1 times, modulo 2^64: a value that changes changes the sum, and
     so does a swap; parts on other devices or processes are simply added.

@@ -29,7 +29,8 @@ def keep_compilations(folder=None):
     if folder:
         prepare_folder(folder, '--compilation_cache')
         jax.config.update('jax_compilation_cache_dir', str(absolute(path_of(folder))))
-    elif not jax.config.jax_compilation_cache_dir and (root := _cache_folder()):
+    # The attribute is made at run time, so the type checker does not see it.
+    elif not getattr(jax.config, 'jax_compilation_cache_dir') and (root := _cache_folder()):  # noqa: B009
         jax.config.update('jax_compilation_cache_dir', str(root / 'vos_jax' / 'compilations'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
@@ -62,7 +63,7 @@ def describe_device():
 def peak_memory():
     """Most memory in use so far, in bytes: of this process, and of a device (None on CPUs)."""
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peaks = [(one.memory_stats() or {}).get('peak_bytes_in_use') for one in jax.local_devices()]
+    peaks = [(one.memory_stats() or {}).get('peak_bytes_in_use', 0) for one in jax.local_devices()]
     unit = 1 if sys.platform == 'darwin' else 2**10
     return host * unit, max(peaks) if all(peaks) else None
 

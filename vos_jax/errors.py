@@ -1,6 +1,7 @@
 """Errors of users' input, and how a command ends because of one."""
 
 import errno
+import io
 import os
 import re
 import sys
@@ -141,7 +142,7 @@ def _lacks_devices():
 def _print_any_text():
     """Names with letters that the terminal does not have are printed as codes, not refused."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, 'reconfigure'):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
 
 

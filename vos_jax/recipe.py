@@ -133,6 +133,8 @@ def _read(spec):
     name, _, variant = spec.partition(':')
     path = find(name)
     module_spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+    if module_spec is None or module_spec.loader is None:
+        raise ValueError('not a Python file, its name ends in something else than .py')
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     if not hasattr(module, 'get_config'):

@@ -21,7 +21,7 @@ from vos_jax.models import registry
 from vos_jax.models.shapes import check_variables
 from vos_jax.storage import checksum, paths
 
-READ_AT_ONCE = 64  # frames of which the memory keeps at least so many, where more are asked for
+READ_AT_ONCE = 64  # frames of which the memory keeps at least this many, where more are asked for
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -57,7 +57,7 @@ def _stored(name, array, dtype):
     if array.dtype.kind in 'iub':
         return array
     # By way of float32: NumPy's files do not know bfloat16.
-    with np.errstate(over='ignore'):  # told below, with the name
+    with np.errstate(over='ignore'):  # refused below, with the name
         stored = array.astype(np.float32).astype(dtype)
     if not np.isfinite(stored).all():
         raise ValueError(f"'{name}' has values that are not finite in {dtype}")

@@ -140,7 +140,7 @@ class FileTree:
                 if Path(folder) == root and name.lower().endswith(ARCHIVES):
                     self._add(Path(place))
                     continue
-                if os.path.islink(place) and not os.path.exists(place):  # told when it is read
+                if os.path.islink(place) and not os.path.exists(place):  # reported when it is read
                     self._put(name if where == '.' else f'{where}/{name}', File(place))
                     continue
                 with reading(place, 'a file', 'remove this link, or copy what it leads to'):

@@ -117,7 +117,7 @@ def _match(images, masks, form, *, all_images):
 
 
 def _form_of(files):
-    """'soft' where any value lies in 64..254, or all are 0 and 255; else 'ids'.
+    """'soft' where any value is in 64..254, or all are 0 and 255; else 'ids'.
 
     Files that may be ids as well as black and white, as those of 1 bit, tell nothing: the rest of
     the set does.

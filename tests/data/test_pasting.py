@@ -14,7 +14,7 @@ def paste(labels, mask, new_id, **options):
     return frames[0], labels[0]
 
 
-def test_a_pasted_object_covers_what_lies_under_it(draw):
+def test_a_pasted_object_covers_what_is_under_it(draw):
     _, labels = paste(draw('11..', '11..'), draw('.11.', '....'), 2)
     np.testing.assert_array_equal(labels, draw('122.', '11..'))
 

@@ -157,7 +157,7 @@ def test_sizes_are_checked_before_anything_is_decoded(tmp_path, name):
         masks.read_labels(tmp_path / 'a.png')
 
 
-def test_all_forms_are_told_apart(picture):
+def test_all_forms_are_distinguished(picture):
     assert pictures.form_of(encode(picture, 'JPEG')) == 'JPEG'
     assert pictures.form_of(encode(picture, 'AVIF' if 'AVIF' in Image.SAVE else 'PNG')) != ''
     assert pictures.form_of(b'text') == ''

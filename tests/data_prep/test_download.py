@@ -50,7 +50,7 @@ def test_a_file_is_downloaded_once(server, tmp_path):
     assert server.ranges == [None]
 
 
-def test_an_interrupted_download_goes_on(server, tmp_path):
+def test_an_interrupted_download_resumes(server, tmp_path):
     (tmp_path / '.set.zip.part').write_bytes(CONTENT[:1234])
     path, _ = download(f'{server.url}/set.zip', tmp_path, SHA256)
     assert path.read_bytes() == CONTENT
@@ -69,6 +69,6 @@ def test_a_download_that_ends_early_is_no_file(server, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['.short.zip.part']
 
 
-def test_what_the_server_says_is_told(server, tmp_path):
+def test_what_the_server_says_is_reported(server, tmp_path):
     with pytest.raises(InputError, match=r'/none\.zip: HTTP Error 404'):
         download(f'{server.url}/none.zip', tmp_path)

@@ -62,13 +62,13 @@ def test_the_way_back_gives_a_network_that_computes_the_same(state_dict, image, 
         np.testing.assert_allclose(found, expected, atol=1e-5 * abs(expected).max())
 
 
-def test_another_network_is_told_by_its_first_names(state_dict):
+def test_another_network_is_reported_by_its_first_names(state_dict):
     other = {f'features.{name}': array for name, array in state_dict.items()}
     with pytest.raises(InputError, match=r'x\.pth: of another --format .*missing: _conv_stem'):
         import_weights.variables_of(other, FORMAT, 'x.pth')
 
 
-def test_a_wider_network_is_told_by_its_first_shape(state_dict):
+def test_a_wider_network_is_reported_by_its_first_shape(state_dict):
     kernel = np.zeros((40, 3, 3, 3), np.float32)
     with pytest.raises(InputError, match=r'1 misshapen: _conv_stem\.weight \[40, 3, 3, 3\] for'):
         import_weights.variables_of({**state_dict, '_conv_stem.weight': kernel}, FORMAT, 'x.pth')

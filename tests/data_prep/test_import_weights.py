@@ -56,7 +56,7 @@ def test_a_round_trip_gives_the_same_bits(files, resnet):
         assert back[f'module.{name}'].tobytes() == resnet[name].tobytes()
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_one_line(files, run_python, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(files, run_python, tmp_path):
     folder, _ = files
     (tmp_path / 'file').touch()
     code = "import runpy; runpy.run_module('vos_jax.commands.import_weights', run_name='__main__')"

@@ -267,7 +267,7 @@ def test_prepared_twice_is_prepared_once(davis, davis_prepared, tmp_path, capsys
         prepare('davis2017', [davis], tmp_path / 'out', resolution='Full-Resolution')
 
 
-def test_a_run_goes_on_after_an_error(davis, davis_prepared, tmp_path):
+def test_a_run_resumes_after_an_error(davis, davis_prepared, tmp_path):
     frame = davis / 'JPEGImages/480p/c/00001.jpg'
     whole = frame.read_bytes()
     frame.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
@@ -285,7 +285,7 @@ def test_a_run_goes_on_after_an_error(davis, davis_prepared, tmp_path):
     assert all((folder / name).stat().st_mtime_ns == t for name, t in done.items())
 
 
-def test_a_run_does_not_go_on_with_other_files(davis, tmp_path):
+def test_a_run_does_not_resume_with_other_files(davis, tmp_path):
     frame = davis / 'JPEGImages/480p/c/00001.jpg'
     whole = frame.read_bytes()
     frame.write_bytes(b'')
@@ -302,7 +302,7 @@ COMMAND = [sys.executable, '-m', 'vos_jax.commands.prepare', 'davis2017']
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_any_number_of_processes(davis, davis_prepared, tmp_path):
+def test_a_killed_run_resumes_with_any_number_of_processes(davis, davis_prepared, tmp_path):
     command = [*COMMAND, f'--source={davis}', f'--out={tmp_path / "again"}']
     work = tmp_path / 'again/davis2017/1.0.0.incomplete'
     process = subprocess.Popen([*command, '--workers=2'], stdout=subprocess.DEVNULL)

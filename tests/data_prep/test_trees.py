@@ -223,13 +223,13 @@ def test_each_problem_says_who_minds():
         ({'empty': True}, r'00000\.png: no object in it, though'),
     ],
 )
-def test_check_tells_what_commands_mind(tmp_path, change, told):
+def test_check_reports_what_commands_refuse(tmp_path, change, told):
     plant(tmp_path, TREE | change)
     problems = problems_of(tmp_path)
     assert sum(bool(re.search(told, problem)) for problem in problems) == 1
 
 
-def test_check_tells_of_links_and_lost_masks(tmp_path):
+def test_check_reports_links_and_lost_masks(tmp_path):
     root = set_in_numbers(tmp_path)
     (root / 'Annotations/480p/a/00001.png').unlink()
     frame = root / 'JPEGImages/480p/a/00002.jpg'

@@ -74,7 +74,7 @@ def test_background_of_a_mask_picture_is_transparent(evaluated):
     assert (alpha > 0).sum() == 200
 
 
-def test_errors_are_told_apart():
+def test_errors_are_distinguished():
     truth = np.array([[1, 1, 0, 0, 2]], np.uint8)
     pred = np.array([[1, 0, 1, 0, 1]], np.uint8)
     errors = drawings.mark_errors(pred, truth)

@@ -108,7 +108,7 @@ def test_finished_sequences_are_kept_and_changed_ones_are_made_again(
     assert changed == {'owl'}
 
 
-def test_a_killed_run_leaves_whole_masks_and_goes_on(make_davis, draw, flags, tmp_path):
+def test_a_killed_run_leaves_whole_masks_and_resumes(make_davis, draw, flags, tmp_path):
     root = make_davis({f's{n}': draw(12) for n in range(8)})
     out = tmp_path / 'out'
     command = [sys.executable, EVALUATE, *flags(root, out), '--noreport']

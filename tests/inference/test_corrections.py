@@ -102,7 +102,7 @@ def test_a_batch_of_one_takes_all_videos_in_turn():
         next(segment_videos(segmenter(), videos, batch_size=0))
 
 
-def test_a_saved_state_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_a_saved_state_resumes_as_if_nothing_had_happened(tmp_path):
     video, other = segmenter(), segmenter()
     play(video)
     video.add_objects(NEW)
@@ -115,7 +115,7 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['state.npz']
 
 
-def test_states_that_do_not_belong_are_refused_and_the_video_goes_on(tmp_path):
+def test_states_that_do_not_belong_are_refused_and_the_video_continues(tmp_path):
     video, path = segmenter(), tmp_path / 'state.npz'
     play(video, frames=VIDEO[:3])
     with pytest.raises(InputError, match='no such file; write one'):

@@ -106,7 +106,7 @@ def test_an_error_of_each_part_is_raised_and_the_threads_end(device):
         assert threading.active_count() == before
 
 
-def test_each_computed_frame_has_its_time_and_tells_of_compilation(device):
+def test_each_computed_frame_has_its_time_and_reports_compilation(device):
     found = []
     watch = Watch(lambda *measured: found.append(measured), lambda: len(seen))
     seen = []

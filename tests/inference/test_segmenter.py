@@ -175,7 +175,7 @@ WRONG_FRAMES = {
 
 
 @pytest.mark.parametrize(('frame', 'line'), WRONG_FRAMES.values(), ids=WRONG_FRAMES.keys())
-def test_a_wrong_frame_is_refused_and_the_video_goes_on(started, played, frame, line):
+def test_a_wrong_frame_is_refused_and_the_video_continues(started, played, frame, line):
     with pytest.raises(InputError, match=line):
         started.step(frame)
     np.testing.assert_array_equal(started.step(VIDEO[1]), played[0][0])

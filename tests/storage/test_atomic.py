@@ -28,7 +28,7 @@ def test_a_name_of_255_bytes_can_be_written(tmp_path):
     assert path.read_bytes() == b'1'
 
 
-def test_a_folder_in_place_of_the_file_leaves_nothing(tmp_path):
+def test_a_folder_instead_of_the_file_leaves_nothing(tmp_path):
     (tmp_path / 'a').mkdir()
     with pytest.raises(OSError, match='a'):
         atomic.write_bytes(tmp_path / 'a', b'1')

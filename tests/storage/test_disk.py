@@ -46,7 +46,7 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, kind):
         disk.prepare_folder(unwritable(tmp_path)[kind])
 
 
-def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
+def test_a_folder_instead_of_a_file_is_refused(tmp_path):
     with pytest.raises(InputError, match='a folder; name a file with --out'):
         disk.prepare_file(tmp_path)
     with pytest.raises(InputError, match=r'cannot be written \(File name too long\)'):

@@ -434,7 +434,7 @@ with Checkpoints(sys.argv[1]) as checkpoints:
 
 
 @pytest.mark.parametrize('saves', [1, 3])
-def test_a_run_killed_while_it_saves_goes_on_from_a_whole_checkpoint(place, saves):
+def test_a_run_killed_while_it_saves_resumes_from_a_whole_checkpoint(place, saves):
     process = subprocess.Popen(
         [sys.executable, '-c', SAVE_AND_SAVE, str(place.url)], stdout=subprocess.PIPE, text=True
     )

@@ -65,7 +65,7 @@ ENDLESS = {'mesh.data': 2, 'training.steps': 1_000_000, 'training.log_every': 10
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_others_and_a_restart_goes_on_until_sigterm(data, place):
+def test_a_killed_process_ends_the_others_and_a_restart_runs_until_sigterm(data, place):
     workdir = place.url
     running = micro.start(data, workdir, ENDLESS, processes=2)
     wait_for_checkpoint(workdir, running)

@@ -77,7 +77,7 @@ def test_a_run_logs_every_step_and_evaluates(whole):
     assert json.loads((workdir / 'config.json').read_text())['training']['steps'] == STEPS
 
 
-def test_a_killed_run_goes_on_with_the_same_numbers(data, whole, tmp_path):
+def test_a_killed_run_resumes_with_the_same_numbers(data, whole, tmp_path):
     workdir = tmp_path / 'killed'
     process = subprocess.Popen(command(data, workdir), stdout=subprocess.PIPE, text=True)
     for _ in process.stdout:

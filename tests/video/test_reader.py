@@ -228,7 +228,7 @@ def test_a_playlist_makes_no_request_to_another_machine(tmp_path):
             server.accept()
 
 
-def test_a_video_cut_off_in_its_first_frame_is_told(tmp_path):
+def test_a_video_cut_off_in_its_first_frame_is_reported(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (2, 200, 200, 3), np.uint8)
     path = samples.write_video(tmp_path / 'video.mp4', noise)
     path.write_bytes(path.read_bytes()[:20_000])
@@ -237,7 +237,7 @@ def test_a_video_cut_off_in_its_first_frame_is_told(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['video.mp4', 'video.mov', 'video.mkv', 'video.webm'])
-def test_the_loss_of_a_few_frames_of_a_short_video_is_told(tmp_path, name):
+def test_the_loss_of_a_few_frames_of_a_short_video_is_reported(tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 256, (20, *samples.SIZE, 3), np.uint8)
     codec = 'libvpx-vp9' if 'webm' in name else 'libx264'
     path = samples.write_video(tmp_path / name, noise, codec=codec)
@@ -290,7 +290,7 @@ def test_a_last_picture_that_is_held_for_long_is_no_damage(tmp_path, name, codec
     ('name', 'codec'), [('a.avi', 'mjpeg'), ('a.flv', 'flv'), ('a.wmv', 'wmv2')]
 )
 @pytest.mark.parametrize('share', [0.5, 0.9])
-def test_half_a_file_is_told_whatever_its_header_says(tmp_path, name, codec, share):
+def test_half_a_file_is_reported_whatever_its_header_says(tmp_path, name, codec, share):
     pixels = 'yuvj420p' if codec == 'mjpeg' else 'yuv420p'
     path = hold(tmp_path / name, codec, frames=200, held=1, pixels=pixels)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
@@ -352,7 +352,7 @@ def test_an_animated_webp_is_a_video(tmp_path):
     assert open_video(save_animation(tmp_path / 'b.webp', turn=6)).size == (64, 48)
 
 
-def test_half_an_animated_webp_is_told(tmp_path):
+def test_half_an_animated_webp_is_reported(tmp_path):
     path = save_animation(tmp_path / 'a.webp', times_ms=[40] * 30)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=r'a\.webp: .*copy'):

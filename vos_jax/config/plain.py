@@ -5,6 +5,7 @@ In JSON an array is a tuple, because settings are tuples nearly always; a list i
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from vos_jax.config.read import item_group_of
 from vos_jax.config.spec import Spec, hints
@@ -88,7 +89,7 @@ def _marked(value):
     return tuple(_marked(item) for item in value) if isinstance(value, tuple) else value
 
 
-def loads(text):
+def loads(text) -> Any:
     """The nested dict that `dumps` wrote."""
     return _unmarked(json.loads(text))
 

@@ -63,11 +63,13 @@ def _groups(hint, value, where):
     if kinds and hasattr(value, 'items'):
         return read(_chosen(kinds, value, where), value, where)
     kind = item_group_of(hint)
-    if kind is None or not (isinstance(value, list | tuple) or hasattr(value, 'items')):
+    if kind is None:
         return value
     if hasattr(value, 'items'):
         named = ((f'{where}.{name}', name, group) for name, group in value.items())
         return tuple(_read_item(kind, group, path, {'name': name}) for path, name, group in named)
+    if not isinstance(value, list | tuple):
+        return value
     return tuple(
         _read_item(kind, group, f'{where}[{index}]', {}) for index, group in enumerate(value)
     )

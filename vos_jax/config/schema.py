@@ -5,7 +5,7 @@ the defaults here; runs and weights from before a setting existed get its defaul
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from vos_jax.config.spec import (
     MANY,
@@ -202,7 +202,9 @@ class OptimizerSpec(Spec):
             raise SettingError('drops', self.drops, needed)
 
 
-REMAT = ('none', 'products', 'step', 'full')  # from the least work to the least memory
+# From the least work to the least memory.
+Remat = Literal['none', 'products', 'step', 'full']
+REMAT = get_args(Remat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +218,7 @@ class TrainingSpec(Spec):
     # What the backward pass computes again: 'step', each step of a clip; 'full', the encoding of
     # the frames too; 'products', as 'full', but products and convolutions are kept; 'auto', as
     # little as fits the memory of the device, on CPUs nothing
-    remat: Literal['auto', *REMAT] = 'auto'
+    remat: Literal['auto', Remat] = 'auto'
     unrolled: bool = False  # steps of a clip one by one: loops are slow on CPUs
     accumulate: Count = 1  # parts in which each device computes its clips of a batch
     log_every: Count = 100  # steps
@@ -261,7 +263,8 @@ class EvaluationSpec(Spec):
             raise SettingError('max_frames', self.max_frames, 'needed: 3 or more, or 0 for all')
 
 
-POLICIES = ('sample', 'first', 'previous', 'first+previous', 'given+previous', 'every_n')
+Policy = Literal['sample', 'first', 'previous', 'first+previous', 'given+previous', 'every_n']
+POLICIES = get_args(Policy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,7 +284,7 @@ class MemorySpec(Spec):
         so memory does not grow with the video. Given frames stay where that leaves room.
     """
 
-    policy: Literal[*POLICIES] = 'sample'
+    policy: Policy = 'sample'
     size: Annotated[int, Range(2, 10_000)] = 5  # the first and the previous frame at least
     every: Count = 5
     capacity: Annotated[int, Range(3, 10**6)] = 64
@@ -298,7 +301,7 @@ class MemorySpec(Spec):
         return fixed.get(self.policy, self.size)
 
     def num_slots_for(self, num_frames):
-        """Slots compiled for so many frames: all; with 'every_n' 5, 10, 20, ... as they grow.
+        """Slots compiled for a number of frames: all; with 'every_n' 5, 10, 20, ... as they grow.
 
         >>> [MemorySpec('every_n', 100, capacity=100).num_slots_for(n) for n in (1, 6, 90)]
         [5, 10, 100]

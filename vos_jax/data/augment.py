@@ -38,7 +38,7 @@ def draw_linear(rng, settings, size, scale=None):
 
 
 def draw_centre(rng, linear, size, crop, target=None):
-    """Draws where in the frame the middle of the crop lies, f64[2], (x, y).
+    """Draws where in the frame the middle of the crop is, f64[2], (x, y).
 
     The crop stays inside the frame as far as its size allows (rotation left aside). `target`: a
     pixel (x, y) of the frame that the crop shall show; None: anywhere.
@@ -85,7 +85,7 @@ def warp_frame(frame, matrix, out):
 
 
 def warp_labels(labels, matrix, out, *, mirror=True):
-    """Warps u8[H, W] into `out`, u8[h, w]; nearest only. Without `mirror`, 0 lies outside."""
+    """Warps u8[H, W] into `out`, u8[h, w]; nearest only. Without `mirror`, 0 is outside."""
     cv2.warpAffine(
         labels,
         matrix,

@@ -4,11 +4,13 @@ What other programs leave behind is not seen: hidden files and folders, thumbnai
 Links are followed. What could be meant in two ways is refused, with both names.
 """
 
+import decimal
 import difflib
 import itertools
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from vos_jax.errors import InputError
@@ -26,7 +28,9 @@ def is_hidden(name):
     return name.startswith(('.', '$')) or name in _LEFT_BEHIND
 
 
-def list_files(folder, suffixes, *, missing='copy it or take it off the list', timed=True):
+def list_files(
+    folder, suffixes, *, missing='copy it or take it off the list', timed=True
+) -> dict[str, Path]:
     """Files of a folder by their stems, in time order.
 
     Args:
@@ -74,7 +78,7 @@ def by_stem(files, suffixes, where, *, timed=True):
     return {stem: files[names[stem]] for stem in stems}
 
 
-def in_time_order(stems, where):
+def in_time_order(stems, where) -> list[str]:
     """Sorts names of frames by the numbers in them.
 
     Names that are numbers as a whole are sorted by value. In others numbers are whole ones, unless
@@ -84,10 +88,8 @@ def in_time_order(stems, where):
     if all(as_number(stem) for stem in stems):
         return _sorted_by(stems, lambda stem: as_number(stem), where)
     ordered = _sorted_by(stems, lambda stem: _parts(stem, _DIGITS, int), where)
-    keys = {
-        'decimals or negative numbers': lambda stem: _parts(
-            stem, _DECIMAL, lambda text: as_number(text)[0]
-        )
+    keys: dict[str, Callable] = {
+        'decimals or negative numbers': lambda stem: _parts(stem, _DECIMAL, decimal.Decimal)
     }
     if all(_HEXADECIMAL.fullmatch(stem) for stem in stems):
         keys['hexadecimal numbers'] = lambda stem: int(stem, 16)
@@ -174,7 +176,7 @@ def hint_among(tried, names):
 
 
 def _sorted_by(stems, key, where):
-    keys = {stem: key(stem) for stem in stems}
+    keys: dict[str, Callable] = {stem: key(stem) for stem in stems}
     ordered = sorted(stems, key=lambda stem: (keys[stem], stem))
     for one, other in itertools.pairwise(ordered):
         if keys[one] == keys[other]:

@@ -103,7 +103,7 @@ def parse_sequences(data, name):
     lines = parse_lines(data, name)
     pairs = [_PAIR.fullmatch(line.replace('\\', '/')) for line in lines]
     if all(pairs):
-        return _sequences_of([pair.groups() for pair in pairs], name)
+        return _sequences_of([pair.groups() for pair in pairs if pair], name)
     found = {}
     for number, line in enumerate(lines, start=1):
         sequence = check_sequence(line, name)

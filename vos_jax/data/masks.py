@@ -3,6 +3,7 @@
 import functools
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ _REFUSED = {
     'F': 'floating-point image, need 8-bit object ids; save it as uint8',
 }
 # Pillow stretches grey PNGs of 2 and 4 bits to 0..255; the ids are the values before that.
-_STRETCH = {'L;2': 85, 'L;4': 17}
+_STRETCH: dict[Any, int] = {'L;2': 85, 'L;4': 17}
 
 
 def read_labels(path, size=None, *, binary=False):
@@ -112,9 +113,9 @@ def is_binary(first, others=()):
     Args:
       first: masks to look at; reading ends at the first id, so it mostly reads one file. Paths, or
         files with `read() -> bytes`.
-      others: masks to look at, to the first that tells, where none of those tells anything.
+      others: masks to look at, to the first that decides, where none of those does.
     """
-    told = {None}
+    told: set[str | None] = {None}
     for file in first:
         told.add(form := _tell_form(*_bytes_of(file)))
         if form == 'ids':
@@ -127,7 +128,7 @@ def is_binary(first, others=()):
 def _tell_if_readable(file):
     try:
         return _tell_form(*_bytes_of(file))
-    except InputError:  # of a mask that may never be wanted; told where it is
+    except InputError:  # of a mask that may never be wanted; reported where it is
         return None
 
 
@@ -171,23 +172,30 @@ def _decode(data, name, binary=False):
     if labels is None:
         labels = _decode_any(data, name, binary)
     if binary:
-        labels = _as_grey(labels, data)
+        labels = _as_grey(labels, _head(data, name))
     _check_values(labels, name)
     return labels
 
 
-def _decode_any(data, name, binary):
+def _head(data, name):
+    """The head of a mask; InputError where it is no PNG."""
+    head = head_of(data)
+    if head is not None:
+        return head
     form = pictures.form_of(data)
-    if not form:
-        raise InputError(f'{name}: not an image; copy the mask again')
-    if form != 'PNG':
-        raise InputError(
-            f'{name}: {form} file, masks are PNG (lossy formats mix neighbouring ids); '
-            'write the masks as PNG again from their source'
-        )
+    if form in ('', 'PNG'):
+        raise InputError(f'{name}: not an image, or cut short; copy the mask again')
+    raise InputError(
+        f'{name}: {form} file, masks are PNG (lossy formats mix neighbouring ids); '
+        'write the masks as PNG again from their source'
+    )
+
+
+def _decode_any(data, name, binary):
+    head = _head(data, name)
     with pictures.opened(data, name, 'mask') as image:
         # Before Pillow halves it: of grey with alpha it keeps the upper 8 bits without a word.
-        if head_of(data).bits == 16:
+        if head.bits == 16:
             _refuse('I;16', name)
         stretch = _STRETCH.get(image.tile[0].args if image.tile else None, 1)
         if image.mode in ('LA', 'RGBA') and image.getextrema()[-1] == (255, 255):
@@ -218,13 +226,12 @@ def _refuse(mode, name):
     raise InputError(f'{name}: {rule}; see docs/data.md#masks')
 
 
-def _as_grey(labels, data):
+def _as_grey(labels, head):
     """Values 0 and 255 of a mask that is known to be black and white.
 
     Programs that make files smaller store black and white in 1, 2 or 4 bits, or as indices of a
     palette with these two colours in any order.
     """
-    head = head_of(data)
     if not head.is_indexed:
         top = 2**head.bits - 1 if head.bits < 8 else VOID
         return np.where(labels == top, np.uint8(VOID), labels)
@@ -243,9 +250,9 @@ def _white_indices(labels, head):
 
 
 def _tell_form(data, name):
-    """What one mask tells of the form of its set: 'ids', 'binary', or None."""
-    head = head_of(data)
-    labels = _decode(data, name, binary=head is not None and head.is_colour)
+    """What one mask says about the form of its set: 'ids', 'binary', or None."""
+    head = _head(data, name)
+    labels = _decode(data, name, binary=head.is_colour)
     values = np.flatnonzero(_counts(labels))
     white = _white_indices(labels, head) if head.is_indexed else None
     if white is not None and np.any(np.isin(values, white) != (values > 0)):
@@ -262,7 +269,7 @@ def _check_colours(labels, data, name):
     """Refuses numbers that mean other ids than their colours, as programs that make files smaller
     write them: in a palette that is sorted, or without the colours that are not used.
     """
-    head = head_of(data)
+    head = _head(data, name)
     meant = _ids_of_colours(head.palette.tobytes()) if head.is_indexed else None
     if meant is None:
         return

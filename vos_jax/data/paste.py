@@ -9,7 +9,7 @@ from vos_jax.storage.palette import VOID
 def paste_object(frames, labels, donor_frames, donor_masks, new_id, *, behind=False):
     """Pastes an object, with its motion, over a clip.
 
-    The object covers what lies under it, or goes behind the objects of the clip; the labels say
+    The object covers what is under it, or goes behind the objects of the clip; the labels say
     what is seen. Its edge is softened by one pixel inwards, so that no colour of its old
     background comes along.
 

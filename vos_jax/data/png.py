@@ -64,7 +64,8 @@ def decode_plain(data):
         return None
     try:
         pixels = _inflate(b''.join(chunks(data, b'IDAT')), size)
-    except (zlib.error, inflater.error):
+    # zlib_ng's stub has an instance for the class
+    except (zlib.error, inflater.error):  # pyright: ignore[reportGeneralTypeIssues]
         return None
     if len(pixels) != size:
         return None
@@ -81,7 +82,7 @@ def encode_plain(labels):
     rows = np.zeros((height, width + 1), np.uint8)
     rows[:, 1:] = labels
     head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
-    chunks = ((b'IHDR', head), (b'IDAT', zlib.compress(rows, level=3)), (b'IEND', b''))
+    chunks = ((b'IHDR', head), (b'IDAT', zlib.compress(rows.data, level=3)), (b'IEND', b''))
     return _SIGNATURE + b''.join(
         struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
         for kind, data in chunks

@@ -122,7 +122,7 @@ def _draw_texture(rng):
     size = _TEXTURE_SIZE
     hsv = rng.uniform([0, 10, 50], [180, 150, 230], (2, 3))  # muted more often than bright
     hsv[1, 2] = (hsv[0, 2] + rng.uniform(70, 130)) % 256
-    first, second = cv2.cvtColor(np.uint8(hsv)[None], cv2.COLOR_HSV2RGB)[0].astype(float)
+    first, second = cv2.cvtColor(hsv.astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0].astype(float)
     mix, kind = _clouds(rng, size, rng.integers(3, 9)), rng.integers(3)
     if kind == 1:
         mix = 0.5 + 0.5 * np.tanh(12 * (mix - 0.5))

@@ -54,7 +54,9 @@ def _list_video(name, folder, objects):
     masks = listing.list_files(folder, ('.png',))
     first_ids, stems = layouts.first_appearances(objects, tuple(masks))
     stems = tuple(listing.in_time_order(stems, folder))
-    files = {stem: masks.get(stem, folder / f'{stem}.png') for stem in stems}
+    files = {stem: folder / f'{stem}.png' for stem in stems}
+    by_stem = {stem: path for stem, path in masks.items() if stem in files}
+    files |= by_stem
     missing = [stem for stem in first_ids if stem not in masks]
     if missing:
         raise InputError(
@@ -62,7 +64,6 @@ def _list_video(name, folder, objects):
             'there'
         )
     given = tuple(stem for stem in stems if stem in first_ids)
-    by_stem = {stem: path for stem, path in masks.items() if stem in files}
     return layouts.Sequence(name, tuple(files.values()), by_stem, given, stems, first_ids)
 
 

@@ -124,7 +124,7 @@ def _open_colours(path):
             'files'
         )
     with pictures.opened(data, path, 'mask') as image:
-        if image.mode == 'RGBA' and image.getextrema()[3] == (255, 255):
+        if image.mode == 'RGBA' and image.getextrema()[-1] == (255, 255):
             image = image.convert('RGB')
         if image.mode == 'P':
             image = image.convert('RGB')

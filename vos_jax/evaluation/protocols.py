@@ -31,7 +31,7 @@ class Task:
       scored: for each scored frame (by stem, in time order) the ids scored there; empty where the
         annotations are not public.
       merged: all ids are one object, id 1 (DAVIS-2016).
-      groups: 'seen' or 'unseen' for each id, where the protocol tells them apart.
+      groups: 'seen' or 'unseen' for each id, where the protocol distinguishes them.
     """
 
     sequence: layouts.Sequence

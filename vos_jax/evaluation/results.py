@@ -45,7 +45,7 @@ class Results:
     Attributes:
       header: protocol, split, mode, and how the masks were made; plain values.
       sequences: in the order of the split.
-      groups: 'seen' or 'unseen' by (sequence, id), where the protocol tells them apart.
+      groups: 'seen' or 'unseen' by (sequence, id), where the protocol distinguishes them.
     """
 
     header: Mapping

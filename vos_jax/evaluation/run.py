@@ -103,7 +103,7 @@ def evaluate(
         return None  # process 0 puts the results together
     others = [task for task in protocol.tasks if task not in share]
     records += _wait_for(ledger, others, options.mirror)
-    header = model.about | _describe_run(model, records, devices, time.monotonic() - start_s)
+    header = {**model.about, **_describe_run(model, records, devices, time.monotonic() - start_s)}
     return output_files.finish(
         protocol,
         Predictions(ledger.masks),

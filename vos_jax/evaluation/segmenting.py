@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +78,7 @@ class _Work:
     def __init__(self, lanes, tasks, scorer, ledger, num_finished):
         self.stop = threading.Event()
         self._scorer, self._ledger = scorer, ledger
-        self._line = Progress('frames', sum(map(_num_frames, tasks)), line_every_s=None)
+        self._line = Progress('frames', sum(map(_num_frames, tasks)), line_every_s=math.inf)
         self._numbers, self._total = itertools.count(num_finished + 1), num_finished + len(tasks)
         self._free = queue.SimpleQueue()
         for lane in lanes:

@@ -33,7 +33,7 @@ class Keeping:
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """Who is told of the time that frames take.
+    """Who hears how long frames take.
 
     Attributes:
       record: called with each frame, its seconds, and whether something was compiled meanwhile.

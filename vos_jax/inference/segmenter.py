@@ -270,7 +270,7 @@ class Segmenter:
         return state.to_arrays(self._started())
 
     def restore(self, arrays):
-        """Goes on from a `state` of a segmenter with the same model and weights.
+        """Resumes from a `state` of a segmenter with the same model and weights.
 
         Args:
           arrays: as `state` gave it, or read back from a file by NumPy.
@@ -285,7 +285,7 @@ class Segmenter:
         state.write_state(path, self.state(), weights=self._fingerprint)
 
     def load(self, path):
-        """Goes on from a file of `save`, in this process or another one.
+        """Resumes from a file of `save`, in this process or another one.
 
         Raises:
           InputError: where the file is missing or damaged, or belongs to other weights.
@@ -302,7 +302,7 @@ class Segmenter:
         return checksum.fingerprint(weights.named(self.variables))
 
     def _labels(self):
-        labels = self._state.labels
+        labels = self._started().labels
         return labels if self._is_lazy else self.program.fetch(labels)
 
     def _started(self):

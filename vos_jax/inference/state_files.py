@@ -61,8 +61,8 @@ def read_state(path, what, remedy):
             if f'entries/{time}/000' not in arrays:
                 file = _entry_file(path, arrays['slots'], time)
                 arrays |= _read_entry(file, sums.get(time), what, remedy)
-        state = {'previous': _popped(arrays, 'previous/')}
-        state['entries'] = {time: _popped(arrays, f'entries/{time}/') for time in times}
+        entries = {time: _popped(arrays, f'entries/{time}/') for time in times}
+        state = {'previous': _popped(arrays, 'previous/'), 'entries': entries}
         about = {name: arrays.pop(name).item() for name in [*arrays] if name.startswith('about/')}
     return {**state, **arrays}, {name.removeprefix('about/'): about[name] for name in about}
 

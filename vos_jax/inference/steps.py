@@ -160,11 +160,11 @@ class Program:
         self._empty = functools.lru_cache(maxsize=1)(self._make_empty)
 
     def slots_for(self, num_objects):
-        """Object slots compiled for so many objects."""
+        """Object slots compiled for this many objects."""
         return num_slots_for(num_objects)
 
     def num_entries(self, num_frames):
-        """Memory entries compiled for so many frames."""
+        """Memory entries compiled for this many frames."""
         return self.memory.num_slots_for(num_frames)
 
     def put(self, arrays):

@@ -5,6 +5,8 @@ averaged, and the result is what all of them memorise.
 """
 
 import dataclasses
+import functools
+import operator
 
 import flax.struct
 import jax
@@ -120,9 +122,9 @@ class Views:
             return x
         return jnp.concatenate([x, x if axis is None else jnp.flip(x, axis)])
 
-    def _mean(self, parts):
+    def _mean(self, parts) -> jax.Array:
         """Mean over scales and mirrors of arrays [2 B, ..., W]."""
-        total = sum(parts) / len(parts)
+        total = functools.reduce(operator.add, parts) / len(parts)
         if not self.flip:
             return total
         plain, mirrored = jnp.split(total, 2)

@@ -71,7 +71,7 @@ class LiteSpec(Spec):
     Attributes:
       stride: of the last stage, 16 as published, or 8: the fourth stage keeps its input's size and
         what follows is dilated.
-      frozen_stages: the stem and so many of the five stages get no gradient. Weight decay is the
+      frozen_stages: the stem and this many of the five stages get no gradient. Weight decay is the
         optimizer's affair: `optimizer.groups`.
       scale: factor on r2, r3 and r4, which have no norm: 1/8 brings those of the published weights
         to standard deviations of 0.8 to 1.

@@ -128,7 +128,7 @@ class FrozenBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, channels):
-        """Affine of so many channels, float32 whatever the compute dtype."""
+        """Affine of a number of channels, float32 whatever the compute dtype."""
 
         def constant(name, value):
             variable = self.variable('batch_stats', name, jnp.full, (channels,), value, jnp.float32)

@@ -137,7 +137,7 @@ def _walk_blocks(query, references, labels, num_slots, fused, indexed):
 def _choose_chunks(query, references, blocks, **settings):
     """Walks the fewest chunks, of a ladder of numbers, that hold the blocks in use.
 
-    No loop depends on the labels: a GPU would ask the host at each step whether it goes on.
+    No loop depends on the labels: a GPU would ask the host at each step whether to continue.
     """
     batch, num_query, _ = query.shape
     most = blocks.source.shape[1]

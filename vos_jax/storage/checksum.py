@@ -19,7 +19,7 @@ def fingerprint(arrays):
     crc = 0
     for name, array in sorted(arrays.items()):
         host = np.ascontiguousarray(np.asarray(array))
-        crc = zlib.crc32(host.reshape(-1).view(np.uint8), zlib.crc32(name.encode(), crc))
+        crc = zlib.crc32(host.reshape(-1).view(np.uint8).data, zlib.crc32(name.encode(), crc))
     return f'{crc:08x}'
 
 

@@ -41,7 +41,7 @@ def parse_json(data, where, check=None, remedy='copy it again'):
     return values
 
 
-def write_json(path, values, indent=1):
+def write_json(path, values, indent: int | None = 1):
     """Writes plain values as a whole file.
 
     Args:

@@ -22,7 +22,9 @@ _LONGEST_HEADER = 10_000  # characters, as NumPy's own limit
 _MOST_GROWTH, _ALWAYS_BYTES = 100, 2**30
 
 
-def read_npz(path, what='a whole .npz file', remedy='copy it again', most_bytes=None):
+def read_npz(
+    path, what='a whole .npz file', remedy='copy it again', most_bytes=None
+) -> dict[str, np.ndarray]:
     """Reads all arrays of a file.
 
     Args:

@@ -3,12 +3,12 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 
 _END = object()
 
 
-def ahead(items: Iterable, depth: int) -> Iterator:
+def ahead(items: Iterable, depth: int) -> Generator:
     """Yields the items in order; another thread takes up to `depth` of them in advance.
 
     An error of `items` is raised where the item would have come.
@@ -62,7 +62,7 @@ class Behind:
     def __init__(self, depth: int):
         """
         Args:
-          depth: calls that may wait; `put` blocks while there are so many.
+          depth: calls that may wait; `put` blocks while that many do.
         """
         self._waiting = queue.Queue(depth)
         self._error: BaseException | None = None

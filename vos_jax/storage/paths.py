@@ -11,6 +11,7 @@ import os
 import re
 import uuid
 from pathlib import Path
+from typing import Any
 
 from vos_jax.errors import InputError
 
@@ -37,7 +38,7 @@ _REASONS = (
 _CLIENTS = ('aiohttp', 'gcsfs', 'google', 'requests', 'urllib3')
 
 
-def path_of(name):
+def path_of(name) -> Any:
     """The path that a name stands for: a pathlib.Path, or an epath of gs://BUCKET/NAME.
 
     Raises:
@@ -56,7 +57,7 @@ def is_bucket(name):
     return bool(_BUCKET.match(os.fspath(name)))
 
 
-def absolute(path):
+def absolute(path) -> Any:
     """The path from the root on; of a bucket it is that always."""
     return path if is_bucket(path) else Path(path).resolve()
 
@@ -96,13 +97,14 @@ def _client():
     import logging
 
     try:
-        import fsspec
+        import fsspec.config
         from etils import epath
+        from etils.epath import backend
 
         # Its listings would be those from before: TensorStore and other processes write there too.
         fsspec.config.conf.setdefault('gcs', {})['use_listings_cache'] = False
         logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # the error is raised as well
-        return epath.Path, epath.backend.fsspec_backend.fs('gs://')
+        return epath.Path, backend.fsspec_backend.fs('gs://')
     except ImportError as error:
         raise InputError("gs:// needs gcsfs: pip install 'vos_jax[gcs]'") from error
 

@@ -18,7 +18,7 @@ class Progress:
         Args:
           unit: what is counted, such as 'videos'; the speed of 'frames' is in FPS.
           total: of them, where known.
-          line_every_s: how often a file gets a line; None: only those of `line` and `close`.
+          line_every_s: how often a file gets a line; infinity: only those of `line` and `close`.
           stream: default stdout.
           clock: function that gives seconds.
         """
@@ -65,7 +65,7 @@ class Progress:
     def _reach(self, count, note):
         self._count, self._note = count, note
         now_s = self._clock()
-        if self._every_s is not None and now_s - self._shown_s >= self._every_s:
+        if now_s - self._shown_s >= self._every_s:
             self._shown_s = now_s
             self._show(self._text(), end='\r' if self._changes else '\n')
 

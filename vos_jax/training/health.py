@@ -110,7 +110,7 @@ class Profile:
       end: last step of the run.
     """
 
-    WARM_UP = 10  # steps that come first, in a run that has so many
+    WARM_UP = 10  # steps that come first, in a run of more steps
 
     def __init__(self, workdir, steps, start, end):
         steps = min(steps, end - start)

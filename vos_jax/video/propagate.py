@@ -116,7 +116,7 @@ def segment_video(
 ):
     """Segments the chosen frames of a video from the first given mask on.
 
-    Goes on from the state in `output` where there is one. The frames before that are read again for
+    Resumes from the state in `output` where there is one. The frames before that are read again for
     the overlay, not computed again.
 
     Args:

@@ -71,7 +71,7 @@ class Range:
         return number >= self.start and is_below and (number - self.start) % self.stride == 0
 
     def count(self, num_frames):
-        """How many frames of a video of so many are taken; None where that is not known.
+        """How many of the frames of a video are taken; None where that is not known.
 
         >>> Range(start=2, stride=3).count(10)
         3
@@ -212,7 +212,7 @@ class VideoFile:
             raise InputError(self._damage_after(count, error)) from None
 
     def _damage_after(self, count, error):
-        """What to say where only so many frames could be read."""
+        """What to say where only this many frames could be read."""
         if not count:
             return f'{self.path}: no frame of it can be read ({error.strerror}); copy it again'
         return (

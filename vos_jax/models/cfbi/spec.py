@@ -58,9 +58,9 @@ class CFBISpec(ModelSpec):
       embedding_channels: of the pixel embedding; prehead_channels: of the maps' 1x1 convolution.
       head_channels: width of the ensembler's first and later stages, and of its output.
       channel_order: 'bgr' as the released weights want it, or 'rgb'.
-      max_edge: longer edges are shrunk to so many pixels; scale: factor on the frame's size.
+      max_edge: longer edges are shrunk to this many pixels; scale: factor on the frame's size.
       windows: radii of local matching in cells of stride 8, in the order of the channels.
-      global_atrous: only every so many rows and columns of a reference are matched (evaluation).
+      global_atrous: only every Nth of the rows and columns of a reference are matched (evaluation).
       matching_dtype: of the products in both matchings.
       matching_kernel: whether global matching is one kernel on accelerators: no distance is written
         to memory. Not yet measured on one.

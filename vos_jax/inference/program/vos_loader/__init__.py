@@ -5,6 +5,11 @@ This folder is copied beside the exported model and imports nothing else of vos_
   PYTHONPATH=FOLDER python -m vos_loader FRAMES.npy FIRST.npy LABELS.npy
 """
 
+import typing
+
+if typing.TYPE_CHECKING:
+    from .loader import Exported
+
 __all__ = ['Exported']
 
 

@@ -14,7 +14,7 @@ import numpy as np
 def main(arguments):
     """Reads, segments, writes; what is wrong with the files is reported before jax is loaded."""
     if len(arguments) != 3:
-        raise ValueError(__doc__.splitlines()[0])
+        raise ValueError('needed: python -m vos_loader FRAMES.npy FIRST.npy LABELS.npy')
     folder = Path(__file__).resolve().parents[1]
     from .about import read_about
 

@@ -109,7 +109,8 @@ class _Program:
     def __init__(self, folder, about, device):
         self.memory = selection.Settings(**about['memory'])
         self._slots, self._device = about['slots'], device
-        self._encode = _read_program(folder / 'encode.jax_export')
+        encode = folder / 'encode.jax_export'  # only of models that memorise features
+        self._encode = _read_program(encode)[0] if encode.is_file() else None
         self._step, (_, entries, *_) = _read_program(folder / 'step.jax_export')
         with np.load(folder / 'weights.npz') as archive:
             self._weights = self.put(tuple(archive[name] for name in about['weights']))
@@ -135,7 +136,7 @@ class _Program:
 
     def encode(self, frame):
         """The features' arrays; none where the model does not memorise them."""
-        return () if self._encode is None else self._encode[0](self._weights, frame)
+        return () if self._encode is None else self._encode(self._weights, frame)
 
     def advance(self, state, memory, frame):
         before = state.previous
@@ -158,9 +159,7 @@ class _Program:
 
 
 def _read_program(path):
-    """(function, shapes of its arguments), or None without the file."""
-    if not path.is_file():
-        return None
+    """(function, shapes of its arguments)."""
     try:
         exported = export.deserialize(bytearray(path.read_bytes()))
     except ImportError as error:  # jax itself does not install what its files need

@@ -84,10 +84,12 @@ class Program(Protocol):
     memory: Any
 
     def slots_for(self, num_objects: int) -> int:
-        """Object slots compiled for so many objects."""
+        """Object slots compiled for this many objects."""
+        ...
 
     def num_entries(self, num_frames: int) -> int:
-        """Memory entries compiled for so many frames."""
+        """Memory entries compiled for this many frames."""
+        ...
 
     def put(self, arrays):
         """Arrays of NumPy on the device."""
@@ -100,6 +102,7 @@ class Program(Protocol):
 
     def advance(self, state: 'VideoState', memory: Memory, frame) -> Result:
         """Memorises the last frame and segments the next one, u8[1, H, W, 3]."""
+        ...
 
     def memorise(self, state: 'VideoState'):
         """Memory entry of the last frame."""
