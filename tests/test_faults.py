@@ -349,6 +349,22 @@ def test_weights_that_cannot_be_read_are_one_line(inputs, tmp_path, kind, words)
 
 
 def test_numbers_that_are_none_are_one_line(inputs, tmp_path):
-    for flag in ('--fps=nan', '--fps=inf', '--memory=99999999999999999999', '--memory=1000000000'):
-        assert_one_line(run([*segment(inputs, tmp_path / 'out'), flag]), flag.partition('=')[0])
-        assert not (tmp_path / 'out').exists()
+    out = tmp_path / 'out'
+    commands = {
+        'segment': (
+            segment(inputs, out),
+            '--fps=nan --fps=inf --memory=99999999999999999999 --memory=1000000000'
+            ' --state_every=nan --state_every=-1 --short_side=-1',
+        ),
+        'studio': (
+            module('vos_jax.commands.studio', f'--folder={out}', '--nobrowser'),
+            '--short_side=-1 --max_upload_mb=nan --max_upload_mb=inf --port=-1',
+        ),
+        'plan': (module('vos_jax.commands.plan', f'--out={out}'), '--price=nan --price=-1'),
+        'status': (module('vos_jax.commands.status', str(out)), '--every=nan --every=0'),
+    }
+    for command, wrong in commands.values():
+        for flag in wrong.split():
+            name = flag.partition('=')[0].removeprefix('--')
+            assert_one_line(run([*command, flag]), name)
+            assert not out.exists()

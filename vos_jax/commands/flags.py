@@ -1,5 +1,6 @@
 """Flags that several commands have, each with one meaning and one default."""
 
+import math
 import os
 
 from absl import flags
@@ -38,6 +39,14 @@ def define_short_side(default, text='0: as they are'):
         'size',
         lambda size: size is None,
         'give the shorter side by --short_side, as --short_side=480',
+    )
+
+
+def define_number(name, default, text, least):
+    """A finite number of at least `least`; absl's bounds let nan pass."""
+    flags.DEFINE_float(name, default, text, lower_bound=least)
+    flags.register_validator(
+        name, lambda value: value is None or math.isfinite(value), 'needed: a finite number'
     )
 
 

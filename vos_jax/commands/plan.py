@@ -27,7 +27,7 @@ def define_flags():
     define('topology', 'v5e:16x16', 'KIND:SHAPE, or a name of a slice as v5e-256')
     define('mesh', '', "DATAxFSDPxSPATIAL; '': the one with the shortest estimate")
     absl_flags.DEFINE_bool('compile', True, 'compile for the slice (minutes, needs libtpu)')
-    absl_flags.DEFINE_float('price', None, 'per chip and hour, in any currency')
+    flags.define_number('price', None, 'per chip and hour, in any currency', 0)
     flags.define_out('JSON file for the figures')
 
 

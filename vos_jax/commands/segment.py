@@ -35,7 +35,7 @@ def define_flags():
     absl_flags.DEFINE_float('fps', None, 'frames per second of a folder of frames; default 25')
     absl_flags.DEFINE_bool('binary', False, 'in the masks 255 means the object')
     absl_flags.DEFINE_bool('overlay', True, 'write overlay.mp4')
-    absl_flags.DEFINE_float('state_every', 15, 'seconds of work that a killed run may do again')
+    flags.define_number('state_every', 15, 'seconds of work that a killed run may do again', 0)
     absl_flags.DEFINE_bool('overwrite', False, 'start again what is finished in --out')
 
 

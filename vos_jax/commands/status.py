@@ -7,6 +7,7 @@ import time
 
 from absl import flags as absl_flags
 
+from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 
 
@@ -49,7 +50,7 @@ def describe(workdir, now_s):
 
 def define_flags():
     """How often it is printed."""
-    absl_flags.DEFINE_float('every', None, 'again after so many seconds; default: once', 1)
+    flags.define_number('every', None, 'again after so many seconds; default: once', 1)
 
 
 def main(argv):

@@ -16,6 +16,7 @@ from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.storage.disk import writing_to
 from vos_jax.storage.paths import local
+from vos_jax.video.scaling import working_size
 
 
 def define_flags():
@@ -24,7 +25,7 @@ def define_flags():
     absl_flags.DEFINE_string('folder', 'vos_studio', 'where uploaded videos and projects are kept')
     absl_flags.DEFINE_integer('port', 0, 'port of the page; 0: any that is free', 0, 65535)
     absl_flags.DEFINE_bool('browser', True, 'open the page in the browser')
-    absl_flags.DEFINE_float('max_upload_mb', 2048, 'largest video that the page takes', 1)
+    flags.define_number('max_upload_mb', 2048, 'largest video that the page takes', 1)
     flags.define_short_side(None, 'at first; default 240 on CPUs, 480 else')
 
 
@@ -35,6 +36,7 @@ def main(argv):
     if len(argv) > 2:
         raise InputError('name one video, or none: vos-studio [VIDEO]')
     flags.check_model(wanted)
+    working_size((0, 0), wanted.short_side or 0)  # refuses one that is too small
     with writing_to(local(wanted.folder, '--folder'), '--folder'):
         _serve(wanted, argv[1] if len(argv) == 2 else None)
 
