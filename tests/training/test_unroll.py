@@ -208,5 +208,7 @@ def test_how_steps_are_compiled_changes_neither_loss_nor_gradient(plain_gradient
 
 
 def test_an_unknown_remat_is_refused():
-    with pytest.raises(InputError, match="is 'all'; one of 'auto', 'none', 'products', 'step', 'full'"):
+    with pytest.raises(
+        InputError, match="is 'all'; one of 'auto', 'none', 'products', 'step', 'full'"
+    ):
         read(TrainingSpec, {'remat': 'all'}, 'training')
