@@ -1,5 +1,7 @@
 """Masks on disk, forms and refusals of docs/data.md, "Masks"."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -163,6 +165,25 @@ def test_a_cut_file_is_named(tmp_path, rng):
     (tmp_path / 'mask.png').write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r'mask\.png: unreadable mask .*copy the file again'):
         masks.read_labels(tmp_path / 'mask.png')
+
+
+@pytest.mark.parametrize('mode', ['P', 'L', '1'])
+def test_a_cut_or_damaged_mask_is_never_another_mask(draw, mode):
+    buffer = io.BytesIO()
+    Image.fromarray(draw('.11.', '.1..') * 255).convert(mode).save(buffer, 'PNG')
+    data = buffer.getvalue()
+    right = masks.decode_labels(data, 'mask.png')
+    cut = [data[:length] for length in range(len(data))]
+    flipped = [bytearray(data) for _ in range(8 * len(data))]
+    for bit, changed in enumerate(flipped):
+        changed[bit // 8] ^= 1 << bit % 8
+    refused = 0
+    for damaged in (*cut, *flipped):
+        try:
+            np.testing.assert_array_equal(masks.decode_labels(bytes(damaged), 'mask.png'), right)
+        except InputError:
+            refused += 1
+    assert refused > 100  # all that the pixels are read from
 
 
 @pytest.mark.parametrize('text', ['', 'no image'])
