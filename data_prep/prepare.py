@@ -4,7 +4,6 @@ The command is `vos-prepare` (vos_jax.commands.prepare).
 """
 
 import contextlib
-import fcntl
 import itertools
 import shutil
 from pathlib import Path
@@ -16,6 +15,7 @@ from data_prep.builders.videos import find_problems
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
 from vos_jax.storage import disk
+from vos_jax.storage.lock import FolderLock
 from vos_jax.storage.paths import is_bucket, path_of
 from vos_jax.storage.progress import Progress
 
@@ -158,11 +158,7 @@ def _alone(work):
     """
     missing = [path for path in (work.parent, *work.parent.parents) if not path.exists()]
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / shards.LOCK, 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f'{work}: another run writes there; wait for its end') from None
+    with contextlib.closing(FolderLock(work, 'wait for the end of the run that writes there')):
         try:
             yield
         except InputError:

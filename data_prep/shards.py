@@ -22,7 +22,7 @@ from vos_jax.storage.json_files import read_json, write_json
 SHARD_BYTES = 64 * 2**20
 _MIN_SHARDS = 16  # of a split, so that small sets use all cores too
 _OPTIONS = 'group_size:1,uncompressed'  # JPEG does not shrink; prepared.py reads parts of records
-PLAN, LOCK = 'plan.json', '.lock'
+PLAN = 'plan.json'
 _RECORD = {'file': str, 'bytes': int, 'videos': [dict]}
 
 
@@ -194,8 +194,7 @@ def finish(name, root, work, folder, jobs, options):
     for group in jobs.values():
         for job in group:
             job.record.unlink()
-    for helper in (PLAN, LOCK):
-        (work / helper).unlink(missing_ok=True)
+    (work / PLAN).unlink(missing_ok=True)
     os.replace(work, folder)
     return index
 

@@ -20,6 +20,7 @@ from vos_jax.data.masks import write_labels
 from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
 from vos_jax.evaluation.heldout import HeldOut
+from vos_jax.storage.lock import FolderLock
 
 pytest.importorskip('tensorflow_datasets', reason='pip install -e .[prepare]')
 
@@ -296,6 +297,17 @@ def test_a_run_does_not_resume_with_other_files(davis, tmp_path):
     (davis / 'Annotations/480p/a/00002.png').unlink()
     with pytest.raises(InputError, match=r'incomplete: begun from other files'):
         prepare('davis2017', [davis], tmp_path / 'out')
+
+
+def test_a_folder_in_which_another_run_writes_is_refused(davis, tmp_path):
+    work = tmp_path / 'out/davis2017/1.0.0.incomplete'
+    work.mkdir(parents=True)
+    with contextlib.closing(FolderLock(work, 'wait')):
+        with pytest.raises(InputError, match='in use by another process; wait for the end'):
+            prepare('davis2017', [davis], tmp_path / 'out')
+        assert not list(work.iterdir())
+    prepare('davis2017', [davis], tmp_path / 'out')
+    assert not work.exists()
 
 
 COMMAND = [sys.executable, '-m', 'vos_jax.commands.prepare', 'davis2017']

@@ -134,18 +134,18 @@ def _segment(wanted):
     flags.check_model(wanted)
     _check_steps(wanted)
     protocol = _load_protocol(wanted, need_frames=True)
-    disk.prepare_folder(_output_folder(wanted, protocol, wanted.weights or wanted.workdir))
+    out = _output_folder(wanted, protocol, wanted.weights or wanted.workdir)
+    disk.prepare_folder(out)
     # Before anything is read onto a device.
     processes = flags.join_processes(wanted, shutdown_timeout_s=_DAY_S)
     with processes.ending_together():
-        _segment_share(wanted, protocol)
+        _segment_share(wanted, protocol, out)
 
 
-def _segment_share(wanted, protocol):
+def _segment_share(wanted, protocol, out):
     # Here and not above: this loads jax, which scoring and comparing do without.
     from vos_jax.evaluation import run
 
-    out = _output_folder(wanted, protocol, wanted.weights or wanted.workdir)
     with disk.explain_disk_errors(out), Mirror(out) as mirror:
         options = run.Options(
             zipped=wanted.zip,

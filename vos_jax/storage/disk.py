@@ -89,8 +89,10 @@ def writing_to(folder, flag='--out', known_by=None):
     Args and errors: as of `prepare_folder`, and `known_by` as of the Mirror that is given. A local
     folder that was not there is removed after an error, unless it holds a file by then.
     """
-    prepare_folder(folder, flag)
-    stays = is_bucket(folder) or Path(folder).exists()
+    stays = is_bucket(folder)  # and the Mirror probes it
+    if not stays:
+        prepare_folder(folder, flag)
+        stays = Path(folder).exists()
     try:
         with explain_disk_errors(folder, flag), Mirror(folder, known_by) as mirror:
             yield mirror

@@ -7,6 +7,7 @@ is no renaming, appending or locking. A folder that grows is written through `st
 
 import contextlib
 import functools
+import io
 import os
 import re
 import uuid
@@ -81,8 +82,6 @@ def open_whole(path):
     """A file to read from at any place; that of a bucket is fetched whole first."""
     path = path_of(path)
     if is_bucket(path):
-        import io
-
         return io.BytesIO(path.read_bytes())
     return open(path, 'rb')
 
