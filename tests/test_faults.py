@@ -360,6 +360,10 @@ def test_numbers_that_are_none_are_one_line(inputs, tmp_path):
             module('vos_jax.commands.studio', f'--folder={out}', '--nobrowser'),
             '--short_side=-1 --max_upload_mb=nan --max_upload_mb=inf --port=-1',
         ),
+        'export': (
+            module('vos_jax.commands.export', '--size=64x48', f'--out={out}'),
+            '--platforms=nosuch --objects=0 --objects=255',
+        ),
         'plan': (module('vos_jax.commands.plan', f'--out={out}'), '--price=nan --price=-1'),
         'status': (module('vos_jax.commands.status', str(out)), '--every=nan --every=0'),
     }
