@@ -4,6 +4,7 @@ What its parts compute is held against the released code in tests/parity/test_st
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from vos_jax.models import registry
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
 from vos_jax.ops import memory as memory_ops
+from vos_jax.ops.cpu import switch
 
 ENCODER = dataclasses.replace(SPEC.encoder, norm='fixed_bn')
 
@@ -57,19 +59,32 @@ def with_noise(array, where):
 
 def test_a_large_bank_is_read_in_tiles_that_never_hold_the_affinity(scene, monkeypatch):
     runner, features, memory = scene
-    size, limit = memory.valid[:, :, 0].size * features.key[0, ..., 0].size, 300
-    assert size > limit
+    cells = features.key[0, ..., 0].size
+    assert memory.valid[:, :, 0].size * cells > 300
     for name in ('TILE_VALUES', 'CACHED_VALUES'):
-        monkeypatch.setattr(memory_ops, name, limit)
+        monkeypatch.setattr(memory_ops, name, 300)
 
-    def read(train):
-        return runner.model.apply({}, features, memory, train, method='read')
+    def traced(train, **changes):
+        model = stm(**changes)
 
-    np.testing.assert_allclose(read(False), read(True), atol=1e-5)
-    frames, cells = memory.valid.shape[1], memory.valid.shape[3]
-    affinity = f'f32[1,{frames},{cells},{features.key[0, ..., 0].size}]'
-    assert affinity in str(jax.make_jaxpr(lambda: read(True))())
-    assert affinity not in str(jax.make_jaxpr(lambda: read(False))())
+        def loss(key, keys, values):
+            asked, bank = features.replace(key=key), memory.replace(keys=keys, values=values)
+            read = model.apply({}, asked, bank, train, method='read')
+            return (read**2).sum(), read
+
+        gradient = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
+        with switch.using(()):  # as on accelerators
+            return jax.jit(gradient).trace(features.key, memory.keys, memory.values)
+
+    whole, *tiled = traced(True), traced(True, train_in_tiles=True), traced(False)
+    affinity = f'f32[1,{memory.valid.shape[1]},{memory.valid.shape[3]},{cells}]'
+    assert affinity in str(whole.jaxpr)
+    expected = whole.lower().compile()(features.key, memory.keys, memory.values)
+    for one in tiled:
+        assert affinity not in str(one.jaxpr)
+        found = one.lower().compile()(features.key, memory.keys, memory.values)
+        # Float32 sums in another order.
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, expected)
 
 
 def test_slots_in_another_order_give_the_result_in_that_order(scene, prediction):

@@ -54,8 +54,8 @@ def tile_size(query, valid, num_values):
     return -(-num_query // num_tiles)
 
 
-def in_tiles(read, query, valid):
-    """What all query pixels read, without more weights at once than fit.
+def in_tiles(read, query, valid, *, cpu_only=False):
+    """What all query pixels read, without more weights at once than fit; in the gradient neither.
 
     On CPUs those that fit are the ones that stay in the caches.
 
@@ -63,19 +63,22 @@ def in_tiles(read, query, valid):
       read: function (query [B, q, Ck], cells i32[q]) -> tree of arrays [..., q, C].
       query: [B, Q, Ck].
       valid: bool[B, T, P].
+      cpu_only: whether all other devices read all at once.
 
     Returns:
       The tree of `read(query, arange(Q))`.
     """
     cells = jnp.arange(query.shape[1])
     size, cached = (tile_size(query, valid, n) for n in (TILE_VALUES, CACHED_VALUES))
+    size = len(cells) if cpu_only else size
+    tile = jax.checkpoint(read)  # or the backward pass would get the weights of all tiles
     if size < len(cells):
-        return by_tiles(read, query, size, axis=-2)
+        return by_tiles(tile, query, size, axis=-2)
     if cached == len(cells):
         return read(query, cells)
     return switch.on_cpu(
         'tiles',
-        lambda query: by_tiles(read, query, cached, axis=-2),
+        lambda query: by_tiles(tile, query, cached, axis=-2),
         lambda query: read(query, cells),
         query,
     )

@@ -3,8 +3,6 @@
 Each object has its own memory: it is encoded with the frame, its mask and that of the others.
 """
 
-import functools
-
 import flax.linen as nn
 import flax.struct
 import jax
@@ -119,12 +117,12 @@ class STM(nn.Module):
         for slot in range(memory.keys.shape[2]):
             own = jax.tree.map(lambda x, slot=slot: x[:, :, slot], memory)
 
-            def of_pixels(query, _=None, own=own):
+            def of_pixels(query, _, own=own):
                 weights = self.attend(own.keys, query, own.valid)
                 return memory_ops.read_memory(weights, own.values)
 
-            in_tiles = functools.partial(memory_ops.in_tiles, of_pixels, valid=own.valid)
-            reads.append(of_pixels(query) if train else in_tiles(query=query))
+            whole = train and not self.spec.train_in_tiles
+            reads.append(memory_ops.in_tiles(of_pixels, query, own.valid, cpu_only=whole))
         return jnp.stack(reads, axis=1).reshape(batch, -1, height, width, channels)
 
     def attend(self, keys, query, valid):

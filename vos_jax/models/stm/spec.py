@@ -19,6 +19,10 @@ class STMSpec(ModelSpec):
         frames are padded with black on all sides, padding is read like image, and the
         probabilities are those of 11 slots, of which those not in use have odds of 1e-7.
       memory_stop_gradient: whether the gradient stops at the masks that are memorised.
+      train_in_tiles: whether training reads a large memory in tiles, whose weights the backward
+        pass computes again, as inference does and CPUs always do. For clips of many frames on few
+        devices; clips of three frames have small memories, and tiles do not follow the rows of
+        images that devices share.
     """
 
     name: Literal['stm'] = dataclasses.field(default='stm', kw_only=True)
@@ -28,3 +32,4 @@ class STMSpec(ModelSpec):
     decoder_channels: Channels = 256
     compat: Literal['contract', 'release'] = 'contract'
     memory_stop_gradient: bool = False
+    train_in_tiles: bool = False
