@@ -6,13 +6,19 @@ loses one row; an error, such as memory that does not suffice, is a row. Needs j
 orbax, NumPy and absl; PyTorch and pytest for the parts that are theirs. --budget is the time for
 all of them, --parts=a,b chooses; --tiny shows on a CPU that all of them run. Exit code 0 where
 every part came to its end.
+
+The last parts train, in DIR/NAME, and write DIR/NAME.npz. They need what `pip install vos_jax`
+brings for that, and --data: the folder with davis_240p, davis_multi_240p and, for giel_lite,
+still_regions and static_images. What giel_lite starts from is said in configs/giel_lite.py.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +29,7 @@ from absl import flags
 
 from vos_jax.errors import InputError, first_line, run_main
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 # Less is not enough to start a part and measure a row.
 LEAST_S = 15
 # How lines begin that say why a test or a process ended: of XLA, pytest and the C library.
@@ -43,6 +50,7 @@ class Scale:
       frames, steps: how many are timed.
       batch: clips.
       product: side of the matrices whose product is timed.
+      out: folder of what training writes.
     """
 
     suffix: str = ''
@@ -50,11 +58,21 @@ class Scale:
     crop: tuple[int, int] = (384, 740)
     objects: tuple[int, ...] = (3, 1, 5)
     slots: tuple[int, ...] = (3, 6, 1)
-    remats: tuple[str, ...] = ('none', 'full')
+    remats: tuple[str, ...] = ('none', 'full', 'products', 'step')
     frames: int = 30
     steps: int = 10
     batch: int = 4
     product: int = 8192
+    out: Path = Path()
+
+    @property
+    def is_tiny(self):
+        """Whether it only shows that all runs."""
+        return bool(self.suffix)
+
+    def config(self, recipe):
+        """The recipe at this scale: a variant for tests stands for all others."""
+        return recipe.partition(':')[0] + self.suffix if self.suffix else recipe
 
 
 TINY = Scale(':tiny', (64, 96), (64, 96), (1,), (2,), ('none',), 3, 2, 1, 256)
@@ -114,7 +132,7 @@ def inference(recipes, dtype, scale):
     from benchmarks import measuring
 
     def row(recipe, objects):
-        one = api.Running(recipe + scale.suffix, dtype, scale.size, objects)
+        one = api.Running(scale.config(recipe), dtype, scale.size, objects)
         times = measuring.summary_ms([measuring.timed(one.step)[1:] for _ in range(scale.frames)])
         return {
             **times,
@@ -141,7 +159,7 @@ def training(recipe, dtype, scale):
 
         def row(remat=remat, slots=slots):
             found = train_step.measure(
-                recipe + scale.suffix,
+                scale.config(recipe),
                 dtype,
                 remat,
                 batch=scale.batch,
@@ -168,9 +186,7 @@ def pytorch(model, recipe, codes, scale, part='inference'):
         size, counts, batch, times = scale.crop, scale.slots[:1], scale.batch, scale.steps
 
     def row(code, objects):
-        task = contestants.Task(
-            model, part, recipe + scale.suffix, 'bfloat16', size, objects, batch
-        )
+        task = contestants.Task(model, part, scale.config(recipe), 'bfloat16', size, objects, batch)
         one = contestants.make(task, code)
         one.step()
         found = measuring.summary_ms([measuring.timed(one.step)[1:] for _ in range(times)])
@@ -187,7 +203,7 @@ def matching(scale):
 
     from benchmarks import matching as parts
 
-    size = (65, 97) if scale is TINY else (481, 849)
+    size = (65, 97) if scale.is_tiny else (481, 849)
 
     def row(kind, part, dtype):
         run = parts.runner(kind, part, parts.make_inputs(kind, size, 3), 4, dtype)
@@ -204,38 +220,87 @@ def matching(scale):
 
 
 def operations(scale):
-    """The hardest pixels with their gradient, and STM's read of a long bank, with its memory."""
+    """The hardest pixels with their gradient, and STM's read of a long bank: whole and in tiles."""
     import jax
     import jax.numpy as jnp
 
     from vos_jax.ops import memory
     from vos_jax.training import losses
 
-    is_tiny = scale is TINY
+    is_tiny = scale.is_tiny
     side, frames, cells = (33, 3, 24) if is_tiny else (465, 20, 1620)
     pixels = jax.random.exponential(jax.random.key(0), (2 if is_tiny else 24, side, side))
     hardest = jax.jit(jax.value_and_grad(losses.hardest_mean))
     mined = functools.partial(hardest, pixels, jnp.ones_like(pixels), 0.15)
     yield f'hardest pixels of {len(pixels)} x {side}x{side}', lambda: {'ms': _median_ms(mined)}
-    keys, values, query = (
+    keys, query, values = (
         jnp.ones(shape, jnp.bfloat16)
-        for shape in ((1, frames, cells, 128), (1, frames, cells, 512), (1, cells, 128))
+        for shape in ((1, frames, cells, 128), (1, cells, 128), (1, frames, cells, 512))
     )
     valid = jnp.ones((1, frames, cells), bool)
 
-    def read(query):
+    def read(keys, query, values, tiled=True):
         def of_pixels(query, _):
             weights = memory.affinity(memory.dot_similarity(keys, query, 128**-0.5), valid)
             return memory.read_memory(weights, values)
 
-        return memory.in_tiles(of_pixels, query, valid)
+        return memory.in_tiles(of_pixels, query, valid) if tiled else of_pixels(query, None)
 
-    def row():
-        compiled = jax.jit(read).lower(query).compile()
+    def gradient(*arrays, tiled=True):
+        return jax.grad(lambda *x: read(*x, tiled=tiled).sum(dtype=float), (0, 1, 2))(*arrays)
+
+    def row(function, tiled):
+        of = jax.jit(functools.partial(function, tiled=tiled))
+        compiled = of.lower(keys, query, values).compile()
         planned = compiled.memory_analysis().temp_size_in_bytes
-        return {'ms': _median_ms(lambda: compiled(query)), 'planned_mb': planned / 2**20}
+        ms = _median_ms(lambda: compiled(keys, query, values))
+        return {'ms': ms, 'planned_mb': planned / 2**20}
 
-    yield f'read of {frames} frames of {cells} cells', row
+    for function, tiled in itertools.product((read, gradient), (True, False)):
+        how = 'in tiles' if tiled else 'whole'
+        name = f'read of {frames} frames of {cells} cells, {how}, {function.__name__}'
+        yield name, functools.partial(row, function, tiled)
+
+
+def trained(name, recipe, changes, scale):
+    """A recipe trained on small videos as train.py does, its J&F, and its weights."""
+    workdir, flags_ = scale.out / name, [f'--config.{change}' for change in changes]
+    config = f'configs/{recipe}'
+    if scale.is_tiny:
+        from vos_jax.data import scenes
+
+        made_up = scale.out / 'data' / 'made_up'
+        scenes.write_dataset(made_up, num_train=4, num_val=1, frames=6, size=(120, 180), seed=0)
+        os.environ['VOS_DATA'] = str(made_up.parent)
+        config, flags_ = f'configs/{name}.py:tiny', [f'--config.{change}' for change in _FEW_STEPS]
+
+    def train():
+        begin = time.perf_counter()
+        _command('train', f'--config={config}', f'--workdir={workdir}', *flags_)
+        lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+        last = functools.reduce(dict.__or__, lines)  # of each figure the last one
+        shown = ('step', 'loss', 'machine/device_step_s', 'machine/mfu', 'machine/memory_mb')
+        found = {key: last[key] for key in last if key in shown or key.startswith('evaluation/')}
+        return {'config': config, 'total_s': time.perf_counter() - begin, **found}
+
+    def export():
+        out = scale.out / f'{name}.npz'
+        _command('export', f'--workdir={workdir}', f'--out={out}')
+        return {'bytes': out.stat().st_size}
+
+    yield f'training of {name}', train
+    yield f'weights of {name}', export
+
+
+_FEW_STEPS = ('training.steps=6', 'optimizer.warmup=2', 'training.evaluate_every=6')
+
+
+def _command(name, *arguments):
+    command = [sys.executable, '-m', f'vos_jax.commands.{name}', *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ['no reason given']
+        raise RuntimeError(f'{name} ended with code {done.returncode}: {lines[-1]}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,13 +312,20 @@ class Part:
     rows: Callable
 
 
-_GIEL, _FAST = 'configs/giel_resnet50.py', 'configs/giel_lite.py'
-_OTHERS = ('configs/cfbi_resnet101.py', 'configs/stm_resnet50.py')
+_GIEL, _STM = 'configs/giel_resnet50.py', 'configs/stm_resnet50.py'
+_FULL_AND_FAST, _OTHERS = (_GIEL, f'{_GIEL}:fast'), ('configs/cfbi_resnet101.py', _STM)
+# For the recipe of a CPU: a loop instead of unrolled steps, and as many threads as a GPU asks for.
+_ON_GPU = (
+    'training.unrolled=False',
+    'training.checkpoint_every=500',
+    'data.num_threads=12',
+    'data.prefetch=12',
+)
 _part = functools.partial
 PARTS = {
     'ceilings': Part(40, OURS, ceilings),
     'tests': Part(90, OURS, tests),
-    'giel': Part(90, OURS, _part(inference, (_GIEL,), 'bfloat16')),
+    'giel': Part(120, OURS, _part(inference, _FULL_AND_FAST, 'bfloat16')),
     'giel_pytorch': Part(60, PYTORCH, _part(pytorch, 'giel', _GIEL, ('eager',))),
     'giel_pytorch_compiled': Part(110, PYTORCH, _part(pytorch, 'giel', _GIEL, ('compiled',))),
     'training': Part(240, OURS, _part(training, _GIEL, 'bfloat16')),
@@ -261,9 +333,15 @@ PARTS = {
         60, PYTORCH, _part(pytorch, 'giel', _GIEL, ('eager',), part='training')
     ),
     'others': Part(150, OURS, _part(inference, _OTHERS, 'bfloat16')),
+    'stm_pytorch': Part(45, PYTORCH, _part(pytorch, 'stm', _STM, ('eager',))),
     'matching': Part(70, OURS, matching),
-    'operations': Part(30, OURS, operations),
+    'operations': Part(40, OURS, operations),
+    'giel_small': Part(260, OURS, _part(trained, 'giel_small', 'giel_small.py', _ON_GPU)),
+    'giel_lite': Part(260, OURS, _part(trained, 'giel_lite', 'giel_lite.py:fast,gpu', ())),
     'giel_float32': Part(60, OURS, _part(inference, (_GIEL,), 'float32')),
+    'training_pytorch_compiled': Part(
+        150, PYTORCH, _part(pytorch, 'giel', _GIEL, ('compiled',), part='training')
+    ),
 }
 
 
@@ -353,21 +431,36 @@ def run_all(names, out, budget_s, tiny):
         command = [sys.executable, '-m', 'benchmarks.gpu', f'--out={out}', f'--part={name}']
         environment = part.environment | ({'JAX_PLATFORMS': 'cpu'} if tiny else {})
         limit_s = min(left, 600 if tiny else part.limit_s)
-        try:
-            done = subprocess.run(
-                [*command, f'--tiny={tiny}'],
-                env={**os.environ, **environment, 'PYTHONUNBUFFERED': '1'},
-                timeout=limit_s,
-                check=False,
-            )
-            if done.returncode:
-                rows.add(part=name, error=f'ended with code {done.returncode}')
-                is_whole = False
-        except subprocess.TimeoutExpired:
-            rows.add(part=name, error=f'stopped after {limit_s:.0f} s')
+        code = _ended_in_time(
+            [*command, f'--tiny={tiny}'],
+            {**os.environ, **environment, 'PYTHONUNBUFFERED': '1'},
+            limit_s,
+        )
+        if code:
+            why = f'stopped after {limit_s:.0f} s' if code is _LATE else f'ended with code {code}'
+            rows.add(part=name, error=why)
             is_whole = False
     print(f'rows: {out / "rows.jsonl"}; {time.monotonic() - begin:.0f} s')
     return is_whole
+
+
+_LATE = 'late'
+
+
+def _ended_in_time(command, environment, limit_s):
+    """Exit code of a process, or _LATE; what it has started ends with it and frees the device."""
+    child = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        return child.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGTERM)  # a run that trains saves its state
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(20)
+        return _LATE
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def main(argv):
@@ -378,8 +471,11 @@ def main(argv):
         raise InputError(f"--parts has '{unknown[0]}'; known: {', '.join(PARTS)}")
     out = Path(wanted.out)
     out.mkdir(parents=True, exist_ok=True)
+    if wanted.data:
+        os.environ['VOS_DATA'] = str(Path(wanted.data).resolve())
     if wanted.part:
-        run_part(wanted.part, TINY if wanted.tiny else Scale(), Rows(out / 'rows.jsonl'))
+        scale = dataclasses.replace(TINY if wanted.tiny else Scale(), out=out.resolve())
+        run_part(wanted.part, scale, Rows(out / 'rows.jsonl'))
         return
     if not wanted.tiny:
         _check_gpu()
@@ -401,6 +497,7 @@ def _check_gpu():
 if __name__ == '__main__':
     flags.DEFINE_string('out', 'runs/gpu', 'Folder of rows.jsonl; rows are added to what is there.')
     flags.DEFINE_float('budget', 900.0, 'Seconds for all parts.')
+    flags.DEFINE_string('data', None, 'Folder of data sets to train on, instead of VOS_DATA.')
     flags.DEFINE_list('parts', [], f'Which, in their order: {", ".join(PARTS)}.')
     flags.DEFINE_bool('tiny', False, 'The smallest models and frames: shows that all parts run.')
     flags.DEFINE_enum('part', None, list(PARTS), 'One part, in this process.')

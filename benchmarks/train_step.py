@@ -19,13 +19,14 @@ from vos_jax.config.schema import REMAT
 from vos_jax.errors import InputError, run_main
 from vos_jax.models import registry
 from vos_jax.storage.names import parse_size
+from vos_jax.training import flops
 from vos_jax.training import step as steps
 from vos_jax.training.optimizer import make_optimizer
 
 DTYPES = ('float32', 'bfloat16')
 
 COLUMNS = (
-    'config dtype batch frames size objects remat accumulate s cpu_s compile_s planned_mb peak_mb '
+    'config dtype batch frames size objects remat accumulate s cpu_s tflop mfu compile_s planned_mb peak_mb '
     'memory'
 )
 
@@ -45,6 +46,7 @@ def measure(spec, dtype, remat, *, batch, size, slots, num_steps, accumulate=1):
     state = jax.device_put(make_state(model, optimizer, data, config.training.ema_decay))
     train_step = steps.make_train_step(model, optimizer, config)
     train_step = jax.jit(train_step, donate_argnums=0)
+    tflop = flops.count(train_step.trace(state, data).jaxpr) / 1e12
     compiled, compile_s, _ = measuring.timed(lambda: train_step.lower(state, data).compile())
     state, metrics = compiled(state, data)
     measuring.forget_peak_memory()
@@ -67,6 +69,8 @@ def measure(spec, dtype, remat, *, batch, size, slots, num_steps, accumulate=1):
         's': times['ms'] / 1000,
         'best_s': times['best_ms'] / 1000,
         'cpu_s': times['cpu_ms'] / 1000,
+        'tflop': tflop,
+        'mfu': 1000 * tflop * 1e12 / times['ms'] / flops.peak(jax.devices()[0])[0],
         'compile_s': compile_s,
         'planned_mb': planned_mb(compiled),
     }

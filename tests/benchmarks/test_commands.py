@@ -38,17 +38,34 @@ def rows(folder):
     return [json.loads(line) for line in (folder / 'rows.jsonl').read_text().splitlines()]
 
 
+TRAINED = ('giel_small', 'giel_lite')
+
+
 @pytest.mark.long
 def test_every_part_for_a_gpu_runs_on_a_bare_machine(run_command, bare, tmp_path):
     result = run_command('-m', 'benchmarks.gpu', '--tiny', f'--out={tmp_path}', **bare)
     ours = [row for row in rows(tmp_path) if 'pytorch' not in row['part']]
     assert {row['part'] for row in ours} == {
-        'ceilings', 'tests', 'giel', 'training', 'others', 'matching', 'giel_float32'
+        'ceilings', 'tests', 'giel', 'training', 'others', 'matching', 'operations', *TRAINED,
+        'giel_float32',
     }  # fmt: skip
-    errors = [row for row in ours if 'error' in row]
+    errors = [row for row in ours if 'error' in row and row['part'] not in TRAINED]
     assert [row['what'] for row in errors] == ['more memory than there is'], result.stderr
     (tests,) = [row for row in ours if row.get('what') == 'tests marked gpu']
     assert 'skipped' in tests['summary']
+
+
+@pytest.mark.long
+def test_the_last_parts_for_a_gpu_train_score_and_give_weights(run_command, tmp_path):
+    parts = f'--parts={",".join(TRAINED)}'
+    result = run_command('-m', 'benchmarks.gpu', '--tiny', parts, f'--out={tmp_path}')
+    assert result.returncode == 0, result.stderr
+    found = {row['what']: row for row in rows(tmp_path) if 'what' in row}
+    for name in TRAINED:
+        row = found[f'training of {name}']
+        assert row['step'] == 6
+        assert 0 <= row['evaluation/jf'] <= 1
+        assert found[f'weights of {name}']['bytes'] == (tmp_path / f'{name}.npz').stat().st_size
 
 
 @pytest.mark.slow

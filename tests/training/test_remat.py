@@ -7,6 +7,7 @@ import pytest
 
 from tests.models.toy import ToySpec
 from vos_jax.config.schema import REMAT, Config, DataSpec, MeshSpec, Source, TrainingSpec
+from vos_jax.planning import roofline, slices
 from vos_jax.training import remat
 from vos_jax.training.program import Program
 
@@ -64,3 +65,16 @@ def test_a_cpu_recomputes_nothing_unless_told_to(program):
     training = TrainingSpec(remat='step')
     told = Program(dataclasses.replace(CONFIG, mesh=MeshSpec(), training=training))
     assert told.config.training.remat == 'step'
+
+
+def test_a_plan_gives_each_mesh_the_policy_that_fits_its_chips(needs, monkeypatch, capsys):
+    # A chip holds what 'step' needs on one of it, and less than 'none' and 'products' do.
+    small = roofline.CHIPS['v5e']._replace(memory_bytes=needs.of('step', ONE) / remat.SHARE)
+    monkeypatch.setitem(roofline.CHIPS, 'v5e', small)
+    config = dataclasses.replace(CONFIG, training=TrainingSpec(remat='auto'))
+    for topology, policy in (('v5e:1x1', 'step'), ('v5e:2x2', 'none')):
+        assert slices.plan(config, topology, is_compiled=False)['remat'] == policy
+        first, *lines = capsys.readouterr().out.splitlines()
+        assert first.endswith(f'remat {policy}')
+        (taken,) = [line for line in lines if line.endswith('<- taken')]
+        assert f' {policy} ' in taken

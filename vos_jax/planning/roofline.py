@@ -80,9 +80,10 @@ class Work(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The estimate for one mesh: seconds of a step, and of its parts."""
+    """The estimate for one mesh: policy of rematerialisation, seconds of a step, of its parts."""
 
     sizes: tuple
+    remat: str
     step_s: float
     work_s: float
     memory_s: float
@@ -104,7 +105,7 @@ class Row(NamedTuple):
         text = ' x '.join(f'{size:3d}' for size in self.sizes)
         parts = f'{1e3 * self.work_s:.1f} / {1e3 * self.memory_s:.1f} / {1e3 * self.links_s:.1f}'
         state = f'state {self.state_bytes / 2**20:.0f} MiB per chip'
-        return f'{text}: {1e3 * self.step_s:8.1f} ms ({parts})  {state}'
+        return f'{text}: {1e3 * self.step_s:8.1f} ms ({parts})  {self.remat:8}  {state}'
 
 
 def program_of(config):
@@ -117,11 +118,10 @@ def work_of(config):
     program = program_of(config)
     jaxpr = program.trace().jaxpr
     sizes = flops.tally(jaxpr)
-    height = config.data.crop[0]
     params = program.state.params
     return Work(
         batch=config.data.batch_size,
-        rows=-(-height // program.model.stride),
+        rows=-(-config.data.crop[0] // program.model.stride),
         flops=sizes.needed,
         done=sizes.done,
         product_bytes=sizes.bytes,
@@ -132,30 +132,30 @@ def work_of(config):
     )
 
 
-def candidates(work, chip, count):
-    """An estimate for each mesh of `count` chips among which the batch divides: list of Row."""
-    rows = []
+def meshes(batch, rows, count):
+    """Each mesh of `count` chips among which clips and rows divide: list of sizes of its axes."""
+    found = []
     for parts in range(1, count + 1):
-        if count % parts or work.batch % parts or count // parts > work.rows:
+        if count % parts or batch % parts or count // parts > rows:
             continue
         for fsdp in range(1, parts + 1):
             if parts % fsdp == 0:
-                rows.append(estimate(work, chip, (parts // fsdp, fsdp, count // parts)))
-    if not rows:
-        most = work.batch * work.rows
+                found.append((parts // fsdp, fsdp, count // parts))
+    if not found:
         raise InputError(
-            f'{count} chips are too many for {work.batch} clips of {work.rows} rows of features '
-            f'(at most {most}): raise data.batch_size, see docs/tpu_pods.md#batch'
+            f'{count} chips are too many for {batch} clips of {rows} rows of features '
+            f'(at most {batch * rows}): raise data.batch_size, see docs/tpu_pods.md#batch'
         )
-    return rows
+    return found
 
 
-def estimate(work, chip, sizes):
+def estimate(work, chip, sizes, remat):
     """Row of a mesh.
 
     Args:
       work: Work; chip: Chip.
       sizes: of the axes data, fsdp, spatial.
+      remat: policy of `work`.
     """
     _, fsdp, spatial = sizes
     count = math.prod(sizes)
@@ -168,7 +168,7 @@ def estimate(work, chip, sizes):
     state = work.state_bytes / fsdp + (work.weight_bytes if fsdp > 1 else 0)
     step_s = max(work_s, memory_s) + links_s
     fits = state < chip.memory_bytes
-    return Row(sizes, step_s, work_s, memory_s, links_s, state, fits)
+    return Row(sizes, remat, step_s, work_s, memory_s, links_s, state, fits)
 
 
 def _traffic(work, sizes):

@@ -5,6 +5,7 @@ a step time by roofline, and which mesh to take. docs/tpu_pods.md explains the f
 """
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -26,7 +27,7 @@ NAMES = {  # what one rents -> topology, and options of its description
 }
 
 # libtpu asks a machine with TPUs for these, complains where it is none, and lets one process in.
-_NO_TPU = {
+NO_TPU = {
     'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
     'TPU_WORKER_HOSTNAMES': 'localhost',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
@@ -52,17 +53,9 @@ def plan(config, topology, *, mesh='', is_compiled=True, price=None):
     topology = NAMES.get(topology, topology)
     config = dataclasses.replace(config, model=config.model.resolved('tpu'))
     chip, count = parse_topology(topology)
-    work = roofline.work_of(config)
-    rows = roofline.candidates(work, chip, count)
-    chosen = _chosen(mesh, rows, count, work)
-    if config.training.remat == 'auto':  # whose work is that of 'none'
-        needs = Needs(roofline.program_of(config))
-        remat = cheapest(needs, chosen.sizes, chip.memory_bytes)
-        training = dataclasses.replace(config.training, remat=remat)
-        config = dataclasses.replace(config, training=training)
-        work = roofline.work_of(config)
-        rows = roofline.candidates(work, chip, count)
-        chosen = next(row for row in rows if row.sizes == chosen.sizes)
+    rows, works = _rows(config, chip, count)
+    chosen = _chosen(mesh, rows, count, config.data.batch_size)
+    config, work = _with_remat(config, chosen.remat), works(chosen.remat)
     print(
         f'{topology}: {count} chips ({chip.describe()}), in {config.computes_in}, '
         f'remat {config.training.remat}'
@@ -99,7 +92,30 @@ def parse_topology(topology):
     return roofline.CHIPS[kind], math.prod(sides)
 
 
-def _chosen(mesh, rows, count, work):
+def _with_remat(config, remat):
+    """The config with a policy of rematerialisation."""
+    training = dataclasses.replace(config.training, remat=remat)
+    return dataclasses.replace(config, training=training)
+
+
+def _rows(config, chip, count):
+    """An estimate for each mesh, with the policy that suits the memory of its chips.
+
+    Returns:
+      List of roofline.Row, and a function that gives the Work with a policy.
+    """
+    works = functools.cache(lambda remat: roofline.work_of(_with_remat(config, remat)))
+    program, remat = roofline.program_of(config), config.training.remat
+    needs = Needs(program)
+    height, stride = config.data.crop[0], program.model.stride
+    rows = []
+    for sizes in roofline.meshes(config.data.batch_size, -(-height // stride), count):
+        policy = cheapest(needs, sizes, chip.memory_bytes) if remat == 'auto' else remat
+        rows.append(roofline.estimate(works(policy), chip, sizes, policy))
+    return rows, works
+
+
+def _chosen(mesh, rows, count, batch):
     if not mesh:
         return min(rows, key=lambda row: (not row.fits, row.step_s))
     try:
@@ -111,7 +127,7 @@ def _chosen(mesh, rows, count, work):
             return row
     raise InputError(
         f"--mesh is '{mesh}'; needed: DATAxFSDPxSPATIAL with product {count} whose first two "
-        f'divide the batch of {work.batch}, as {"x".join(map(str, rows[0].sizes))}'
+        f'divide the batch of {batch}, as {"x".join(map(str, rows[0].sizes))}'
     )
 
 
@@ -146,7 +162,7 @@ def compile_for(config, topology, mesh):
 def _devices(topology):
     from jax.experimental import topologies
 
-    os.environ |= _NO_TPU | os.environ
+    os.environ |= NO_TPU | os.environ
     options = {'chip_config_name': 'megacore'} if topology.startswith('v4') else {}
     try:
         described = topologies.get_topology_desc(platform='tpu', topology_name=topology, **options)
@@ -160,7 +176,9 @@ def _devices(topology):
 
 
 def _print_candidates(rows, chosen):
-    print('mesh (data x fsdp x spatial): estimated step, of which work / memory / chips talking')
+    print(
+        'mesh (data x fsdp x spatial): estimated step, of which work / memory / chips talking; remat'
+    )
     for row in sorted(rows, key=lambda row: row.step_s)[:8]:
         mark = '  <- taken' if row is chosen else ''
         fits = '' if row.fits else '  weights do not fit'
