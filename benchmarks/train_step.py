@@ -26,8 +26,8 @@ from vos_jax.training.optimizer import make_optimizer
 DTYPES = ('float32', 'bfloat16')
 
 COLUMNS = (
-    'config dtype batch frames size objects remat accumulate s cpu_s tflop mfu compile_s planned_mb peak_mb '
-    'memory'
+    'config dtype batch frames size objects remat accumulate s cpu_s tflop mfu compile_s '
+    'planned_mb peak_mb memory'
 )
 
 

@@ -58,7 +58,7 @@ def with_noise(array, where):
 
 
 def test_a_large_bank_is_read_in_tiles_that_never_hold_the_affinity(scene, monkeypatch):
-    runner, features, memory = scene
+    _, features, memory = scene
     cells = features.key[0, ..., 0].size
     assert memory.valid[:, :, 0].size * cells > 300
     for name in ('TILE_VALUES', 'CACHED_VALUES'):

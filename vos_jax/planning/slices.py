@@ -176,9 +176,7 @@ def _devices(topology):
 
 
 def _print_candidates(rows, chosen):
-    print(
-        'mesh (data x fsdp x spatial): estimated step, of which work / memory / chips talking; remat'
-    )
+    print('mesh (data x fsdp x spatial): estimated step (work / memory / chips talking), remat')
     for row in sorted(rows, key=lambda row: row.step_s)[:8]:
         mark = '  <- taken' if row is chosen else ''
         fits = '' if row.fits else '  weights do not fit'
