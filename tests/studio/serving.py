@@ -21,13 +21,7 @@ class Served:
     """
 
     def __init__(self, folder, weights, *arguments):
-        command = [
-            sys.executable,
-            '-m',
-            'vos_jax.commands.studio',
-            *map(str, arguments),
-            '--nobrowser',
-        ]
+        command = [sys.executable, '-m', 'vos_jax.commands.studio', *map(str, arguments)]
         command += ['--nobrowser', f'--folder={folder}', f'--weights={weights}']
         self.process = subprocess.Popen(
             command,

@@ -98,7 +98,7 @@ class Page:
         return chain.move_to_element_with_offset(canvas, x, y)
 
     def focus_frame(self):
-        """By Tab, as one without a mouse; each stop on the way must be seen."""
+        """By Tab, without a mouse; each element on the way must show its focus."""
         for _ in range(20):
             self.press('TAB')
             ring = self.browser.execute_script(f'{CONTRAST} return focusRing()')
@@ -149,7 +149,7 @@ def test_a_video_is_marked_followed_corrected_reloaded_and_saved(
     page.ready()
     folder = tmp_path / 'studio' / 'projects' / 'clip'
 
-    # An object with the polygon, another with the brush, a third way with outline and fill.
+    # An object by the polygon, another by the brush.
     page.press('p')
     page.click((8, 12), (24, 12), (24, 28), (8, 28))
     page.press('ENTER')
@@ -170,7 +170,7 @@ def test_a_video_is_marked_followed_corrected_reloaded_and_saved(
     page.saved()
     np.testing.assert_array_equal(read_mask(folder, 0), painted)
 
-    # Followed, stopped by key, corrected by eraser and fill, and on from there.
+    # Followed, stopped by key, corrected by eraser and fill, and continued from there.
     page.press('t')
     page.wait('Number(document.getElementById("progress").value) > 0.05')
     page.press('ESCAPE')
@@ -196,7 +196,7 @@ def test_a_video_is_marked_followed_corrected_reloaded_and_saved(
     page.press('t')
     page.wait(f'document.getElementById("number").value != "{last} / {NUM_FRAMES - 1}"')
 
-    # The browser dies in the middle; the work goes on, and another one finds all of it.
+    # The browser dies half-way; following continues, and a new browser shows all of it.
     page.check_console()
     page.browser.quit()
     studio.wait(lambda status: status['job'] is None)
@@ -302,12 +302,12 @@ def test_an_object_in_a_box_is_found_corrected_and_followed_by_keys_alone(
     assert 'Traceback' not in studio.end()
 
 
-def test_text_and_controls_stand_out_from_their_ground(open_browser, video, weights, tmp_path):
+def test_text_and_controls_stand_out_from_their_background(open_browser, video, weights, tmp_path):
     studio = Served(tmp_path / 'studio', weights)
     page = Page(open_browser((1366, 768)), studio.address)
     page.wait("!document.getElementById('start').hidden")
     scheme = page.browser.execute_script('return getComputedStyle(document.body).colorScheme')
-    assert scheme == 'dark'  # a second one would have to be looked at too
+    assert scheme == 'dark'  # the contrasts of another one would be checked too
     found = page.contrasts()
     page.find('file').send_keys(str(video))
     page.ready()
@@ -319,7 +319,9 @@ def test_text_and_controls_stand_out_from_their_ground(open_browser, video, weig
     studio.end()
 
 
-def test_the_later_of_two_tabs_is_told_and_loses_nothing(open_browser, video, weights, tmp_path):
+def test_the_later_of_two_tabs_gets_an_alert_and_loses_nothing(
+    open_browser, video, weights, tmp_path
+):
     studio = Served(tmp_path / 'studio', weights, video)
     one, two = (Page(open_browser((1366, 768)), studio.address) for _ in range(2))
     one.ready()
@@ -346,7 +348,7 @@ def test_the_later_of_two_tabs_is_told_and_loses_nothing(open_browser, video, we
     studio.end()
 
 
-def test_a_studio_that_ends_is_told_and_found_again(open_browser, video, weights, tmp_path):
+def test_the_page_says_that_its_studio_has_ended(open_browser, video, weights, tmp_path):
     studio = Served(tmp_path / 'studio', weights, video)
     page = Page(open_browser(), studio.address)
     page.ready()

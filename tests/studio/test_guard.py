@@ -1,4 +1,4 @@
-"""Who gets through to the studio."""
+"""Which requests reach the studio."""
 
 import asyncio
 

@@ -38,7 +38,7 @@ def test_a_box_finds_the_object(seed):
     np.testing.assert_array_equal(found, again)
 
 
-def test_a_scribble_finds_the_object_and_corrects_it_near_by():
+def test_a_scribble_finds_the_object_and_corrects_it_nearby():
     image, truth = drawn(None)
     none = np.zeros(SIZE, np.uint8)
     left, top, right, bottom = box_around(truth, -2)
@@ -77,7 +77,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize('hint', WRONG.values(), ids=WRONG.keys())
-def test_what_shows_no_object_is_told(hint):
+def test_a_hint_without_an_object_is_refused(hint):
     image, _ = drawn(None)
     with pytest.raises(InputError, match='draw'):
         outline(image, np.zeros(SIZE, np.uint8), 1, radius=1e308, **hint)

@@ -62,7 +62,7 @@ def test_following_is_what_the_segmenter_does(segmenter, project):
         np.testing.assert_array_equal(project.mask(number), wanted)
 
 
-def test_backwards_is_the_video_turned_round(segmenter, project):
+def test_following_backwards_is_following_the_reversed_video(segmenter, project):
     project.paint(5, ONE)
     assert follow(segmenter, project, 5, -1) == [4, 3, 2, 1, 0]
     assert project.masked == {0, 1, 2, 3, 4, 5}
@@ -71,7 +71,7 @@ def test_backwards_is_the_video_turned_round(segmenter, project):
     np.testing.assert_array_equal(project.mask(3), wanted)
 
 
-def test_a_run_goes_on_from_where_it_was_stopped_and_corrected(segmenter, project):
+def test_following_resumes_where_it_was_stopped_and_corrected(segmenter, project):
     project.paint(0, ONE)
     assert follow(segmenter, project, 0, stop_after=4) == [1, 2, 3, 4]
     before = [project.mask(n) for n in range(4)]
@@ -107,7 +107,7 @@ def test_an_erased_object_stays_erased_in_that_frame(segmenter, project):
 
 
 @pytest.mark.slow
-def test_a_smaller_size_for_the_model_keeps_that_of_the_masks(segmenter, project):
+def test_a_smaller_working_size_keeps_the_size_of_the_masks(segmenter, project):
     project.paint(0, ONE)
     project.paint(2, np.roll(ONE, 4, axis=1))
     follow(segmenter, project, 0, size=32)
@@ -115,7 +115,7 @@ def test_a_smaller_size_for_the_model_keeps_that_of_the_masks(segmenter, project
     assert project.mask(8).shape == samples.SIZE
 
 
-def test_a_frame_without_an_object_is_no_beginning(segmenter, project):
+def test_following_from_a_frame_without_an_object_is_refused(segmenter, project):
     project.paint(3, np.zeros_like(ONE))
     with pytest.raises(InputError, match='frame 3 shows no object'):
         follow(segmenter, project, 3)
@@ -222,7 +222,7 @@ def test_a_cut_off_video_is_used_up_to_the_damage(tmp_path):
     assert len(list(save_results(project, lambda: False))) == project.frames.count
 
 
-def test_the_library_opens_nothing_outside(tmp_path, video):
+def test_the_library_opens_nothing_outside_of_its_folder(tmp_path, video):
     library = Library(tmp_path / 'studio', 1)
     outside = samples.write_video(tmp_path / 'secret.mp4', [samples.draw(0)] * 2)
     (library.folder / 'link.mp4').symlink_to(outside)
@@ -261,7 +261,7 @@ def test_uploads_get_a_plain_free_name(tmp_path, name, wanted):
     library.close()
 
 
-def test_a_damaged_project_file_is_told(project, video):
+def test_a_damaged_project_file_is_refused(project, video):
     project.close()
     (project.folder / 'project.json').write_text('{"format": 1, "video"')
     with pytest.raises(InputError, match=r'project\.json: .*; open the video anew'):
@@ -288,7 +288,7 @@ def test_a_changed_byte_is_refused_and_never_used(project, video):
         path.write_bytes(whole)
 
 
-def test_a_project_of_before_has_no_checksum(project, video):
+def test_a_project_of_an_earlier_version_needs_no_checksum(project, video):
     project.close()
     path = project.folder / 'project.json'
     stored = json.loads(path.read_text())
@@ -300,13 +300,13 @@ def test_a_project_of_before_has_no_checksum(project, video):
         Project(project.folder, video)
 
 
-def test_the_later_of_two_writers_is_told(project):
+def test_the_later_of_two_writers_is_refused(project):
     seen = project.version_of(project.mask(0))
     project.paint(0, ONE, seen)
-    project.paint(0, ONE, seen)  # again, by one who has not heard that it was done
-    with pytest.raises(Refused, match='changed meanwhile') as told:
+    project.paint(0, ONE, seen)  # again: the answer was lost
+    with pytest.raises(Refused, match='changed meanwhile') as caught:
         project.paint(0, 0 * ONE, seen)
-    assert told.value.status == 409
+    assert caught.value.status == 409
     with pytest.raises(Refused, match='changed meanwhile'):
         project.forget(0, seen)
     np.testing.assert_array_equal(project.mask(0), ONE)
@@ -346,7 +346,7 @@ def test_what_is_painted_while_a_frame_is_followed_stays(project):
     np.testing.assert_array_equal(project.mask(1), ONE)
 
 
-def test_what_the_disk_refuses_has_not_happened(project):
+def test_a_change_that_cannot_be_written_is_undone(project):
     project.paint(0, ONE)
     (project.folder / 'project.json').unlink()
     (project.folder / 'project.json').mkdir()  # cannot be replaced by a file
@@ -359,7 +359,7 @@ def test_what_the_disk_refuses_has_not_happened(project):
     (project.folder / 'project.json').rmdir()
 
 
-def test_a_removal_that_was_killed_is_ended_at_the_next_opening(project, video):
+def test_a_killed_removal_is_completed_at_the_next_opening(project, video):
     project.set_objects([new_object(1), new_object(2)])
     project.paint(0, TWO)
     project.save([new_object(1)], removed={2})  # killed here
@@ -377,7 +377,7 @@ def test_a_project_is_open_once_and_closed_for_good(project, video):
     with pytest.raises(Refused, match='is closed'):
         project.paint(0, ONE)
     (project.folder / 'project.json').write_text('damaged')
-    for _ in range(2):  # a refusal lets go of the folder
+    for _ in range(2):  # a refusal releases the folder
         with pytest.raises(InputError, match='open the video anew'):
             Project(project.folder, video)
 

@@ -164,14 +164,14 @@ def test_all_routes_are_fuzzed():
 LONG = 'a' * 300
 REFUSED = {
     'deep lists': ('POST', 'open', b'[' * 100_000, 400, 'not a whole JSON file'),
-    'a number without end': ('POST', 'track', b'{"frame": %s}' % (b'9' * 20), 400, '16 digits'),
+    'a huge number': ('POST', 'track', b'{"frame": %s}' % (b'9' * 20), 400, '16 digits'),
     'NaN': ('POST', 'track', b'{"frame": NaN}', 400, 'not JSON compliant'),
     'infinity': ('POST', 'track', b'{"frame": 0, "size": 1e999}', 400, 'not JSON compliant'),
     'a negative frame': ('POST', 'track', {'frame': -1}, 400, 'frame -1: the video has 3'),
     'a frame as text': ('POST', 'track', {'frame': 'x'}, 400, "'frame' is 'x', needed: int"),
     'a tiny size': ('POST', 'track', {'frame': 0, 'size': 1}, 400, 'at least 32 pixels'),
     'a zero byte': ('POST', 'open', {'video': '\0'}, 400, 'not a path'),
-    'half a character': ('POST', 'open', {'video': '\ud800'}, 400, 'surrogates not allowed'),
+    'a lone surrogate': ('POST', 'open', {'video': '\ud800'}, 400, 'surrogates not allowed'),
     'a long name': ('POST', 'open', {'project': LONG * 9}, 400, 'File name too long'),
     'neither': ('POST', 'open', {}, 400, 'neither a project nor a video'),
     'not UTF-8': ('POST', 'open', b'\xff', 400, "can't decode"),
@@ -190,7 +190,7 @@ REFUSED = {
     'half a box': ('POST', 'outline', {'frame': 0, 'object': 1, 'box': [1]}, 400, 'a list of 4'),
     'no such page': ('GET', 'nothing', b'', 404, 'Not Found'),
     'another method': ('POST', 'status', b'', 405, 'Method Not Allowed'),
-    'a frame that is none': ('GET', 'frames/x', b'', 404, 'Not Found'),
+    'a frame that is no number': ('GET', 'frames/x', b'', 404, 'Not Found'),
 }
 
 
@@ -204,7 +204,7 @@ def test_wrong_requests_are_refused_in_one_line(opened, case):
     assert '\n' not in answer['error']
 
 
-def test_a_stale_tab_is_told_and_nothing_is_lost(opened):
+def test_a_stale_tab_is_refused_and_nothing_is_lost(opened):
     def put(path, body, seen):
         return ask(opened, 'PUT', f'/api/{path}', body, if_match=seen)
 

@@ -1,4 +1,4 @@
-"""The studio as a process: what it takes, refuses, and keeps."""
+"""The studio as a process: what it accepts, refuses, and keeps."""
 
 import gzip
 import json
@@ -41,7 +41,7 @@ def served(folder, weights):
 
 @pytest.fixture
 def opened(served, video):
-    """The studio with a video that the page has sent."""
+    """The studio with an uploaded video."""
     data = video.read_bytes()
     status, answer = served.ask('PUT', 'api/upload/clip.mp4', data)
     assert status == 200
@@ -77,7 +77,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize('case', REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_wrong_is_told_in_one_line(opened, folder, case):
+def test_a_wrong_request_is_answered_in_one_line(opened, folder, case):
     method, path, body, wanted, line = case
     before = sorted((folder / 'videos').iterdir())
     status, answer = opened.ask(method, path, body, **{'If-Match': '0'})
@@ -111,7 +111,7 @@ def test_wrong_hosts_and_origins_are_refused(served):
 
 
 @pytest.mark.slow
-def test_a_killed_studio_goes_on_with_all_that_was_done(video, weights, tmp_path):
+def test_a_killed_studio_resumes_with_all_that_was_done(video, weights, tmp_path):
     first = Served(tmp_path, weights, video)
     first.paint(0, ONE)
     assert first.ask('POST', 'api/track', {'frame': 0})[0] == 200
@@ -131,7 +131,7 @@ def test_a_killed_studio_goes_on_with_all_that_was_done(video, weights, tmp_path
 
 
 def command(folder, *arguments):
-    """What a studio that ends at once has returned and written."""
+    """(exit code, stderr) of a studio that ends at once."""
     module = [sys.executable, '-m', 'vos_jax.commands.studio', f'--folder={folder}', '--nobrowser']
     ended = subprocess.run(
         [*module, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
@@ -141,18 +141,18 @@ def command(folder, *arguments):
 
 def test_a_wrong_video_ends_with_one_line_and_code_2(tmp_path):
     (tmp_path / 'x.mp4').write_bytes(b'nothing')
-    code, told = command(tmp_path / 'studio', str(tmp_path / 'x.mp4'))
-    assert (code, told.count('\n')) == (2, 1)
-    assert 'not a video' in told
+    code, stderr = command(tmp_path / 'studio', str(tmp_path / 'x.mp4'))
+    assert (code, stderr.count('\n')) == (2, 1)
+    assert 'not a video' in stderr
 
 
 def test_a_folder_that_is_open_is_refused_to_another_studio(opened, folder, tmp_path):
-    code, told = command(folder)
-    assert (code, told.count('\n')) == (2, 1)
-    assert 'in use by another process; end the studio that is open there, or name another' in told
-    code, told = command(tmp_path / 'studio', project_folder(opened))
-    assert (code, told.count('\n')) == (2, 1)
-    assert 'in use by another process; close this project in the other studio first' in told
+    code, stderr = command(folder)
+    assert (code, stderr.count('\n')) == (2, 1)
+    assert 'in use by another process; end the studio that is open there, or name another' in stderr
+    code, stderr = command(tmp_path / 'studio', project_folder(opened))
+    assert (code, stderr.count('\n')) == (2, 1)
+    assert 'in use by another process; close this project in the other studio first' in stderr
 
 
 def project_folder(studio):

@@ -333,7 +333,7 @@ function showResults() {
 
 // How an object is marked, by tool.
 const FIRST = {
-  box: (name) => `Draw a box around ${name}; it is found by itself. Then correct it by scribbles or brush.`,
+  box: (name) => `Draw a box around ${name}; its outline is found. Then correct it by scribbles or brush.`,
   scribble: (name) => `Scribble on ${name}; with Shift or the right button on what it is not.`,
   brush: (name) => `Paint over ${name} in this frame; a box (R) around it is quicker.`,
   eraser: (name) => `Erase what is not ${name}.`,
@@ -438,9 +438,9 @@ const KEYS = [
   ['t', 'T', 'follow forwards', () => track(false)], ['shift+t', 'Shift T', 'follow backwards', () => track(true)],
   ['Escape', 'Esc', 'stop; drop box or polygon', () => { if (!painter.cancel() && status?.job) stop(); hint(); }],
   ['s', 'S', 'save masks and video', save],
-  [' ', 'Space', 'play, pause', play], ['ArrowLeft', '← or ,', 'frame before', () => move(-1)], ['ArrowRight', '→ or .', 'next frame', () => move(1)],
+  [' ', 'Space', 'play, pause', play], ['ArrowLeft', '← or ,', 'previous frame', () => move(-1)], ['ArrowRight', '→ or .', 'next frame', () => move(1)],
   [',', null, '', () => move(-1)], ['.', null, '', () => move(1)],
-  ['shift+ArrowLeft', 'Shift ←', '10 frames back', () => move(-10)], ['shift+ArrowRight', 'Shift →', '10 frames on', () => move(10)],
+  ['shift+ArrowLeft', 'Shift ←', '10 frames back', () => move(-10)], ['shift+ArrowRight', 'Shift →', '10 frames forward', () => move(10)],
   ['Home', 'Home', 'first frame', () => move(-1e9)], ['End', 'End', 'last frame', () => move(1e9)],
   ['h', 'H', 'hide or show masks', toggleMasks], ['+', '+ −', 'zoom (also Ctrl and wheel)', () => painter.setZoom(painter.zoom * 1.5)],
   ['-', null, '', () => painter.setZoom(painter.zoom / 1.5)], ['0', '0', 'fit', () => painter.setZoom(1)],
