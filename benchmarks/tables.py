@@ -120,12 +120,15 @@ def _results_short():
     found = []
     for model in dict.fromkeys(row['model'] for row in rows):
         ours = [row for row in rows if row['model'] == model]
-        scores = [f'**{row["J&F"]:.1f}**' for row in ours]
-        found.append([model, ours[0]['data'], *scores, ours[0]['speed']])
-    gpu = next(row for row in read('gpu_h100')['rows'] if row.get('api_fps'))
-    speed = f'{gpu["api_fps"]:.0f} FPS: 854x480, {gpu["objects"]} objects, one H100, {gpu["dtype"]}'
-    found.append(['`giel_resnet50`', 'not trained by us', '', '', speed])
-    return markdown(['model', 'trained on', 'J&F, one object', 'J&F, several', 'speed'], found)
+        found.append([model, *(f'**{row["J&F"]:.1f}**' for row in ours), ours[0]['speed']])
+    record = read('gpu_h100')
+    gpu = next(row for row in record['rows'] if row.get('api_fps'))
+    speed = (
+        f'{gpu["api_ms"]:.1f} ms a frame ({gpu["api_fps"]:.0f} FPS): {gpu["objects"]} objects, '
+        f'854x480, {gpu["dtype"]}, one H100; measured at commit {record["commit"]}'
+    )
+    found.append(['`giel_resnet50`, not trained by us', '', '', speed])
+    return markdown(['model', 'J&F, one object', 'J&F, several objects', 'speed'], found)
 
 
 def _weights():

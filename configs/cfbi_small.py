@@ -1,4 +1,4 @@
-"""CFBI, small: trains from nothing on small real video on a CPU.
+"""CFBI, small: trains from scratch on small real video on a CPU.
 
 The same graph as `cfbi_resnet101.py` with a narrow GroupNorm backbone.
 

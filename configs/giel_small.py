@@ -1,4 +1,4 @@
-"""GIEL, small: trains from nothing on small real video on a CPU.
+"""GIEL, small: trains from scratch on small real video on a CPU.
 
 The same graph as `giel_resnet50.py` with a narrow GroupNorm encoder and memory cells of 8 pixels.
 
@@ -79,9 +79,9 @@ def get_config(variant='full'):
         key_channels=64,
         value_channels=96,
         decoder_channels=32,
-        affinity='l2',  # ours: converges faster from nothing
+        affinity='l2',  # ours: converges faster from scratch
         learn_temperature=True,
-        locality='random_walk',  # ours: from nothing, near cells are the better first guess
+        locality='random_walk',  # ours: from scratch, near cells are the better first guess
         inject_mask=True,  # ours: the mask reaches all stages of the support encoder
         label_norm='gn',
     )

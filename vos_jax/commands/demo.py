@@ -2,7 +2,7 @@
 
 Runs the project's own commands and prints each, so that they can be run again by hand: the weights
 that come with the project segment a real clip; made-up video is drawn, a model is trained on it
-from nothing for a minute or two, and evaluated.
+from scratch for a minute or two, and evaluated.
 """
 
 import shlex
@@ -49,7 +49,7 @@ def main(argv):
     _say(f'After {time.monotonic() - start_s:.0f} s: look at {picture}')
     _say('Made-up video: 24 sequences to train on, 3 to evaluate on')
     _run(f'-m vos_jax.commands.made_up --out={data} --num_train=24 --num_val=3 --frames=12')
-    _say('A tenth of that model, trained from nothing on the made-up video')
+    _say('A tenth of that model, trained from scratch on the made-up video')
     tiny = f'--config=giel_small:tiny --workdir={out}/tiny'
     _run(f'-m vos_jax.commands.train {tiny} --config.training.evaluate_every=0')
     _say('and evaluated on sequences that it has not seen')

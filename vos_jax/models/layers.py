@@ -148,7 +148,7 @@ class Norm(nn.Module):
     """The norm that a config names: 'frozen_bn', 'fixed_bn', 'bn' or 'gn'.
 
     'frozen_bn': nothing is trained. 'fixed_bn': fixed statistics, trained scale and bias.
-    'bn': batch statistics in training. 'gn': GroupNorm, for training from nothing. Statistics are
+    'bn': batch statistics in training. 'gn': GroupNorm, for training from scratch. Statistics are
     float32 whatever the compute dtype. `mask` ([...], True where a row counts) keeps unused object
     slots out of the batch statistics.
 

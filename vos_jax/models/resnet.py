@@ -47,7 +47,7 @@ class Encoder(nn.Module):
     """Stem and three stages; gives r2, r3, r4 (strides 4, 8, 16 in the ResNet-50 configuration).
 
     With `inject_mask` the input's fourth channel is also added, through a 1x1 convolution, before
-    each stage. Ours, for training from nothing: without a pre-trained stem the knowledge of the
+    each stage. Ours, for training from scratch: without a pre-trained stem the knowledge of the
     mask otherwise arrives at r4 only after hundreds of steps.
     """
 
