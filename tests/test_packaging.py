@@ -94,6 +94,7 @@ def test_a_command_lists_its_flags_with_the_core_alone(run_python, command):
     ('command', 'flags', 'extra'),
     [
         ('train', ['--config=giel_small', '--workdir=none'], 'train'),
+        ('export', ['--size=64x64', '--out=FOLDER'], 'export'),
         ('studio', ['--nobrowser', '--folder=FOLDER'], 'studio'),
         ('segment', ['clip.mp4', '--masks=first.png', '--out=FOLDER'], 'video'),
         ('evaluate', ['--workdir=none', '--protocol=davis2017', '--data=none'], None),

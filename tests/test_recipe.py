@@ -93,6 +93,11 @@ def test_unknown_key_names_the_nearest(spec):
     )
 
 
+def test_an_unknown_key_of_a_group_lists_those_of_the_group(spec):
+    with pytest.raises(InputError, match=r"'optimizer\.lr' is not .* there are optimizer\.\w+,"):
+        recipe.load(spec, ['optimizer.lr=1e-4'])
+
+
 def test_an_unknown_key_of_the_file_names_file_and_nearest(spec, tmp_path):
     (tmp_path / 'small.py').write_text(FILE.replace('log_every', 'log_evry'))
     with pytest.raises(InputError) as caught:
@@ -129,7 +134,7 @@ def test_a_value_that_a_setting_may_not_have_is_refused_in_one_line(spec, overri
 
 
 def test_missing_file_lists_the_configs_there(spec, tmp_path):
-    with pytest.raises(InputError, match=r'smal\.py: no such file; .* has small\.py$'):
+    with pytest.raises(InputError, match=r'smal\.py: no such file; .* has small\.py; by name: '):
         recipe.load(str(tmp_path / 'smal.py'))
 
 

@@ -95,12 +95,14 @@ def find(name_or_path):
       ValueError: where there is none; it names those there are, or the nearest.
     """
     path = Path(name_or_path)
+    known = {file.stem: file for file in folder().glob('*.py')}
     if path.suffix == '.py' or path.parent != Path():
         if path.is_file():
             return path
-        there = ', '.join(sorted(p.name for p in path.parent.glob('*.py'))) or 'no configs'
-        raise ValueError(f'no such file; {path.parent}/ has {there}')
-    known = {file.stem: file for file in folder().glob('*.py')}
+        there = ', '.join(sorted(p.name for p in path.parent.glob('*.py'))) or 'none'
+        raise ValueError(
+            f'no such file; {path.parent}/ has {there}; by name: {", ".join(sorted(known))}'
+        )
     if path.name not in known:
         near = difflib.get_close_matches(path.name, known, n=1, cutoff=0)
         nearest = f"nearest: '{near[0]}'" if near else 'none is installed'
@@ -168,8 +170,11 @@ def _check_key(key, config):
         bare = key.partition('[')[0]
     known = _all_keys(config)
     if bare not in known:
-        near = difflib.get_close_matches(bare, known, n=1, cutoff=0)
-        raise ValueError(f"'{key}' is not a setting; nearest: '{near[0]}'")
+        near = difflib.get_close_matches(bare, known, n=1, cutoff=0)[0]
+        inside = [name for name in known if name.startswith(f'{near}.')]
+        if inside and bare.startswith(f'{near}.'):
+            raise ValueError(f"'{key}' is not a setting; there are {', '.join(inside)}")
+        raise ValueError(f"'{key}' is not a setting; nearest: '{near}'")
 
 
 def _all_keys(config, prefix=''):

@@ -4,7 +4,6 @@ The file is a NumPy archive (.npz) without pickled objects. Checkpoints of a run
 and the step, are `vos_jax.checkpoint_files`.
 """
 
-import difflib
 import importlib.resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from vos_jax.config import plain
 from vos_jax.errors import InputError
 from vos_jax.storage.damage import reading
 from vos_jax.storage.npz_files import read_npz, write_npz
-from vos_jax.storage.paths import path_of
+from vos_jax.storage.paths import is_bucket, path_of
 
 _METADATA = '__metadata__'
 _FORMAT = 1
@@ -106,23 +105,19 @@ def pretrained() -> dict[str, Path]:
 def find(name_or_path) -> Path:
     """The file of weights that a path, or the name of weights of the package, stands for.
 
-    What has an ending or is in a folder is a path, and so is what is a file.
-
     >>> find('giel_small').name
     'giel_small.npz'
 
     Raises:
-      InputError: for a name that the package does not have; it names the nearest.
+      InputError: where there is neither; it lists the names.
     """
     path = path_of(name_or_path)
-    if path.suffix or path.parent != Path() or path.is_file():
+    if is_bucket(path) or path.is_file():
         return path
     known = pretrained()
-    if path.name not in known:
-        near = difflib.get_close_matches(path.name, known, n=1, cutoff=0)
-        nearest = f'; nearest name: {near[0]}' if near else ''
+    if path.name != str(name_or_path) or path.name not in known:
         raise InputError(
-            f'{name_or_path}: no such file, and no weights of that name come with vos_jax{nearest}'
+            f'{name_or_path}: no such file; weights are a file, or one of {", ".join(known)}'
         )
     return known[path.name]
 

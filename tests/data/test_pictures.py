@@ -92,6 +92,11 @@ def test_other_pictures_are_named_by_their_form(tmp_path, picture, form):
         frames.read_frame(tmp_path / 'a.jpg')
 
 
+@pytest.mark.parametrize(('brand', 'form'), [(b'heic', 'HEIC or AVIF'), (b'isom', 'video')])
+def test_a_video_is_no_picture_of_its_container(brand, form):
+    assert pictures.form_of(b'\0\0\0\x18ftyp' + brand) == form
+
+
 @pytest.mark.parametrize('mode', ['L', 'LA', 'P', 'RGBA', '1'])
 def test_frames_of_other_modes_become_rgb(picture, mode):
     data = encode(Image.fromarray(picture).convert(mode))

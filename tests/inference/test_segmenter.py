@@ -213,7 +213,7 @@ def test_weights_of_a_file_segment_as_those_they_were_made_of(tmp_path, played):
 
 
 def test_weights_that_do_not_come_with_the_project_are_refused():
-    with pytest.raises(InputError, match=r'giel_huge: no such file.*nearest name: giel_lite'):
+    with pytest.raises(InputError, match=r'giel_huge: no such file.*one of giel_lite, giel_small'):
         Segmenter.from_pretrained('giel_huge')
 
 

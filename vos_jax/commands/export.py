@@ -9,6 +9,8 @@ GPU and TPU with fixed shapes, its weights, and a loader that needs jax and NumP
 docs/own_video.md.
 """
 
+import importlib
+
 from absl import flags as absl_flags
 from absl import logging
 
@@ -53,6 +55,7 @@ def main(argv):
     flags.require(wanted, ('size',), _SEE)
     _refuse(wanted, _OF_WEIGHTS, '--out=FOLDER writes a program')
     size = parse_size(wanted.size)
+    importlib.import_module('flatbuffers')  # jax.export asks for it only when all is traced
     _check_platforms(wanted.platforms)
     with writing_to(wanted.out, known_by='about.json') as mirror:
         folder = mirror.folder

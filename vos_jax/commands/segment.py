@@ -6,6 +6,7 @@ More: docs/own_video.md.
 """
 
 import dataclasses
+import itertools
 import sys
 
 from absl import flags as absl_flags
@@ -92,6 +93,7 @@ def _segment(path, wanted, folder):
         f'{about["device"]}'
     )
     progress = Progress('frames', num_frames)
+    done = itertools.count(1)  # `reach` leaves the first frame, with its compilation, out of FPS
     record = segment_video(
         model.segmenter(),
         video,
@@ -102,7 +104,7 @@ def _segment(path, wanted, folder):
         ids=ids,
         draw=wanted.overlay,
         state_every_s=wanted.state_every,
-        on_frame=lambda name: progress.advance(f'frame {name}'),
+        on_frame=lambda name: progress.reach(next(done), note=f'frame {name}'),
     )
     if not record.names:
         raise InputError(record.damage)

@@ -29,6 +29,7 @@ _OTHER_STARTS = {
     b'\0\0\0\x0cJXL': 'JPEG XL',
     b'\xff\n': 'JPEG XL',
 }
+_STILLS = (b'heic', b'heix', b'heim', b'heis', b'mif1', b'avif')  # MP4 and MOV have others
 # All that Pillow and simplejpeg raise for files that are cut, damaged, or made to do harm.
 _FAULTS = (
     OSError,
@@ -57,7 +58,7 @@ def form_of(data):
     if data[:4] == b'RIFF' and data[8:12] == b'WEBP':
         return 'WebP'
     if data[4:8] == b'ftyp':
-        return 'HEIC or AVIF'
+        return 'HEIC or AVIF' if data[8:12] in _STILLS else 'video'
     return next((name for start, name in _OTHER_STARTS.items() if data.startswith(start)), '')
 
 

@@ -31,6 +31,7 @@ def find_root(root):
             return found
     raise InputError(
         f'{root}: no such folder, neither in {data_folder()} ({VARIABLE} names another folder of '
-        'data) nor here; get DAVIS by `vos-prepare davis2017 --download --out=data`, draw video by '
-        '`python -m vos_jax.commands.made_up --out=data/made_up`, or give --config.data.sources'
+        'data) nor here; get DAVIS by `vos-prepare davis2017 --download --out=data` and train '
+        '--config=giel_small:davis, draw video by `python -m vos_jax.commands.made_up '
+        '--out=data/made_up` for :tiny, or give --config.data.sources.NAME.root'
     )
