@@ -38,7 +38,7 @@ def describe(workdir, now_s):
     lines = [
         f'{workdir}: step {last["step"]:,} of {steps:,}, {1 / step_s:.3g} steps/s, '
         + ('finished' if last['step'] >= steps else f'ETA {left}'),
-        f'loss {last["loss"]}, logged {duration(max(now_s - written_s, 0))} ago',
+        f'loss {last["loss"]:.4g}, logged {duration(max(now_s - written_s, 0))} ago',
     ]
     scores = [(line['evaluation/jf'], line['step']) for line in metrics if 'evaluation/jf' in line]
     if scores:
