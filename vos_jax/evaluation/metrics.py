@@ -1,10 +1,9 @@
 """J and F of the DAVIS benchmark (Perazzi et al., CVPR 2016), equal to the official scores.
 
-Everything is NumPy in, NumPy out; OpenCV only dilates. The two measures of one object in one
+Everything is NumPy in, NumPy out. The two measures of one object in one
 frame look at a crop around annotation and prediction, since all else is background in both.
 """
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,16 +103,36 @@ def boundary(mask: np.ndarray) -> np.ndarray:
     return edges
 
 
-def dilate_by_disk(edges: np.ndarray, radius: int) -> np.ndarray:
-    """Marks the pixels within `radius` of a marked one: u8[H, W], nothing outside the image.
+def pack(marked: np.ndarray, margin: int) -> int:
+    """Packs bool or u8[H, W] in one integer, a bit a pixel, with `margin` zeros behind each row.
 
-    The disk dy^2 + dx^2 <= radius^2 is the union of few rectangles, and dilation by a rectangle
-    is separable; the result is exact and takes half the time of a dilation by the disk itself.
+    Python shifts, joins and counts the bits of a whole frame in a few microseconds.
     """
-    dilated = np.zeros_like(edges)
-    for kernel in _rectangles_of_disk(radius):
-        grown = cv2.dilate(edges, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        np.bitwise_or(dilated, grown, out=dilated)
+    height, width = marked.shape
+    rows = np.zeros((height, width + margin), np.uint8)
+    rows[:, :width] = marked
+    return int.from_bytes(np.packbits(rows, bitorder='little').data, 'little')
+
+
+def dilate_by_disk(marked: int, row: int, radius: int) -> int:
+    """Marks the pixels within `radius`, dy^2 + dx^2 <= radius^2, of a marked one.
+
+    Args:
+      marked: a packed image.
+      row: bits of its rows; their last `radius` are zero, so that no row grows into the next.
+      radius: in pixels.
+
+    Returns:
+      The dilated image; bits may be set in the margin and behind the last row too.
+    """
+    dilated, grown, reach = 0, marked, 0
+    for dy in range(radius, -1, -1):  # rows far from the centre are short
+        dx = math.isqrt(radius * radius - dy * dy)
+        while reach < dx:  # all within `reach` are marked, so that a shift may jump beyond it
+            step = min(dx - reach, 2 * reach + 1)
+            grown |= grown << step | grown >> step
+            reach += step
+        dilated |= grown << dy * row | grown >> dy * row
     return dilated
 
 
@@ -129,9 +148,12 @@ def score_frame(
     if pred.shape != truth.shape:
         raise ValueError(f'prediction is {pred.shape}, annotation is {truth.shape}')
     radius = tolerance_px(truth.shape)
+    pred, truth = _crop(pred, truth)
     scores_j, scores_f = [], []
     for object_id in ids:
-        masks = _crop(pred == object_id, truth == object_id)
+        masks = pred == object_id, truth == object_id
+        if len(ids) > 1:
+            masks = _crop(*masks)
         scores_j.append(jaccard(*masks))
         scores_f.append(_boundary_f(*masks, radius))
     return scores_j, scores_f
@@ -201,7 +223,7 @@ def _mean(statistics_of_objects: list[Statistics]) -> Statistics:
 
 
 def _crop(pred: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts both bool[H, W] to their common box and one pixel around it, where the frame has it.
+    """Cuts both [H, W] to their common box and one pixel around it, where the frame has it.
 
     That pixel keeps the boundary map right: the last row and column of a frame follow another
     rule, which inside the frame must only meet background.
@@ -214,21 +236,14 @@ def _crop(pred: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _boundary_f(pred: np.ndarray, truth: np.ndarray, radius: int) -> float:
-    edges_pred, edges_true = boundary(pred), boundary(truth)
-    num_pred, num_true = np.count_nonzero(edges_pred), np.count_nonzero(edges_true)
+    edges_pred, edges_true = (pack(boundary(mask), radius) for mask in (pred, truth))
+    num_pred, num_true = edges_pred.bit_count(), edges_true.bit_count()
     if not num_pred or not num_true:
         return float(num_pred == num_true)
-    precision = np.count_nonzero(edges_pred & dilate_by_disk(edges_true, radius)) / num_pred
-    recall = np.count_nonzero(edges_true & dilate_by_disk(edges_pred, radius)) / num_true
+    row = truth.shape[1] + radius
+    near_true, near_pred = (dilate_by_disk(e, row, radius) for e in (edges_true, edges_pred))
+    precision = (edges_pred & near_true).bit_count() / num_pred
+    recall = (edges_true & near_pred).bit_count() / num_true
     if precision + recall == 0:
         return 0.0
     return float(2 * precision * recall / (precision + recall))
-
-
-@functools.cache
-def _rectangles_of_disk(radius: int) -> list[np.ndarray]:
-    """Lists kernels u8[height, width]: the centred rectangles whose union is the disk."""
-    tallest = {}
-    for dy in range(radius + 1):
-        tallest[math.isqrt(radius * radius - dy * dy)] = dy
-    return [np.ones((2 * dy + 1, 2 * dx + 1), np.uint8) for dx, dy in tallest.items()]

@@ -48,12 +48,13 @@ class Task:
         """Reads an annotation as u8[H, W]: void is background, as the official task has it."""
         labels = self.sequence.read_labels(stem)
         is_void = labels == VOID
-        if len(self.ids) == 1 and is_void.any() and np.all((labels == 0) | is_void):
-            raise InputError(
-                f'{self.sequence.masks[stem]}: only 0 and 255 (void) here, but ids in other masks '
-                'of this set; write 1 instead of 255'
-            )
-        labels[is_void] = 0
+        if is_void.any():
+            if len(self.ids) == 1 and np.all((labels == 0) | is_void):
+                raise InputError(
+                    f'{self.sequence.masks[stem]}: only 0 and 255 (void) here, but ids in other '
+                    'masks of this set; write 1 instead of 255'
+                )
+            labels[is_void] = 0
         return _merge(labels, self.merged)
 
     def check_truth(self, stem: str) -> None:
@@ -320,4 +321,4 @@ def _density(dense):
 
 
 def _merge(labels, merged):
-    return (labels > 0).astype(np.uint8) if merged else labels
+    return np.minimum(labels, 1) if merged else labels
