@@ -7,7 +7,7 @@
   vos-export --workdir=runs/giel_lite --out=runs/giel_lite.npz --dtype=float16
 
 `fast,gpu,steps=1687` gave the weights `giel_lite` in 155 s of an H100 that trained another model
-too: J&F 75.9 and 69.6 on the val sequences of davis_240p and davis_multi_240p. docs/models.md says
+too: J&F 76.7 and 72.4 on the val sequences of davis_240p and davis_multi_240p. docs/models.md says
 what to expect of more steps, of a CPU, and how to continue from these weights.
 
 After the variant's name may follow, between commas: `steps=N` (all that depends on the step is
@@ -72,6 +72,9 @@ def get_config(variant='fast'):
             davis_multi_240p=dict(root='davis_multi_240p', split='val'),
         ),
     )
+    config.inference = dict(
+        enlarge_to=320
+    )  # a frame of 240 has 15 rows of cells, see docs/models.md
     if 'gpu' in options:
         _for_gpu(config)
     if name == 'tiny':

@@ -2,14 +2,16 @@
 
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.models import tiny, tiny_cfbi
 from vos_jax.config.schema import InferenceSpec, MemorySpec
-from vos_jax.errors import InputError
 from vos_jax.inference import views
 from vos_jax.inference.segmenter import Segmenter
+from vos_jax.models import protocol
 
 MODEL = tiny_cfbi.build()
 VIDEO = tiny.clip(length=3, size=tiny_cfbi.SIZE)['frames'][0]
@@ -81,9 +83,43 @@ def test_several_scales_start_from_the_released_longest_edge():
     assert (chosen.spec.scale, chosen.spec.max_edge) == (1.0, 160)
 
 
-def test_a_model_without_scales_refuses_them():
-    with pytest.raises(InputError, match=r'GIEL sees frames at their own size'):
-        views.build(tiny.giel(), InferenceSpec(scales=(1.0, 1.3)))
+def test_small_frames_are_seen_enlarged():
+    model = tiny.giel()
+    weights = tiny.variables_of(model)
+    seen = views.build(model, InferenceSpec(enlarge_to=38))  # 19 x 27, twice as large
+    segmenter = Segmenter(seen, weights, memory=MemorySpec('first', size=2, capacity=3))
+    labels = np.zeros(tiny.SIZE, np.uint8)
+    labels[4:12, 5:15] = 1
+    segmenter.start(tiny.FRAMES[0], labels)
+    _, found = segmenter.step(tiny.FRAMES[1], probabilities=True)
+
+    large = jax.image.resize(jnp.float32(tiny.FRAMES[:2]), (2, 38, 54, 3), 'cubic').clip(0, 255)
+    mask = jax.image.resize(jnp.float32(labels == 1)[None, None], (1, 1, 38, 54), 'linear')
+    used, first, second = jnp.ones((1, 1), bool), jnp.zeros(1, int), jnp.ones(1, int)
+    given = protocol.Masks(mask, mask[:, 0], jnp.ones(1, bool))
+    apply = functools.partial(model.apply, weights)
+    memory = apply(large[:1], None, given, used, first, method='memorise')
+    features = apply(large[1:], method='encode')
+    logits = apply(features, memory, used, second, method='segment').logits
+    expected = jax.nn.softmax(jax.image.resize(logits, (1, 2, *tiny.SIZE), 'linear'), axis=1)
+    np.testing.assert_allclose(found, expected[0], atol=1e-5)
+
+
+def test_large_enough_frames_are_seen_as_they_are():
+    model = views.build(tiny.giel(), InferenceSpec(enlarge_to=19))
+    assert model.network_size(tiny.SIZE) == tiny.SIZE
+    assert model.network_size((19, 300)) == (19, 300)
+    edged = views.build(tiny.giel(), InferenceSpec(enlarge_to=38, max_edge=40))
+    assert edged.network_size(tiny.SIZE) == (28, 40)
+
+
+def test_any_model_is_seen_at_several_scales_and_mirrored():
+    model = tiny.giel()  # which memorises no features
+    seen = views.build(model, InferenceSpec(scales=(1.0, 1.5), flip=True))
+    segmenter = Segmenter(seen, tiny.variables_of(model))
+    segmenter.start(tiny.FRAMES[0], np.uint8(np.arange(27) < 9)[None].repeat(19, 0))
+    _, found = segmenter.step(tiny.FRAMES[1], probabilities=True)
+    np.testing.assert_allclose(found.sum(axis=0), 1.0, atol=1e-5)
 
 
 def test_objects_may_be_added_beyond_the_slots_at_hand():

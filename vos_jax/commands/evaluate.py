@@ -74,6 +74,7 @@ def _define_masks():
 
 
 def _define_views():
+    absl_flags.DEFINE_integer('enlarge_to', None, 'shorter edge of small frames, for the model')
     absl_flags.DEFINE_list('scales', None, 'average results at these scales, as 1.0,1.3')
     absl_flags.DEFINE_bool('flip', None, 'average with the result of mirrored frames')
     absl_flags.DEFINE_integer('max_edge', None, 'longest edge of a frame at scale 1')
@@ -220,9 +221,8 @@ def _as_chosen(wanted, model):
     """The model with the settings of the flags that say how frames are seen."""
     model = model.with_memory(wanted.memory)
     model = model.with_settings('model', **_model_settings(wanted.model))
-    return model.with_settings(
-        'inference', scales=_scales(wanted), flip=wanted.flip, max_edge=wanted.max_edge
-    )
+    views = {name: wanted[name].value for name in ('enlarge_to', 'flip', 'max_edge')}
+    return model.with_settings('inference', scales=_scales(wanted), **views)
 
 
 def _model_settings(texts):

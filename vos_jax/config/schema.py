@@ -319,10 +319,13 @@ class InferenceSpec(Spec):
     """`config.inference`: how a trained model sees a video."""
 
     memory: MemorySpec = MemorySpec()
-    # Results are averaged over these factors on the size of the frames; CFBI only
+    # Frames whose shorter side has fewer pixels are enlarged to it where the model sees them: small
+    # frames have few memory cells
+    enlarge_to: Annotated[int, Range(0, 2**12)] = 0
+    # Results are averaged over these factors on the size of the frames
     scales: Annotated[tuple[Annotated[float, Range(0, 16, '(]')], ...], Length(1, 64)] = (1.0,)
     flip: bool = False  # and over mirrored frames
-    # pixels at scale 1; 0: that of the model, or 800 with several scales, as CFBI's released code
+    # longest, pixels at scale 1; 0: any, but 800 with several scales, as CFBI's released code
     max_edge: Annotated[int, Range(0, 2**14)] = 0
 
 

@@ -1,23 +1,115 @@
-"""Test-time augmentation: a model that sees frames at several scales, and mirrored, as one model.
+"""The size at which a model sees frames, and test-time augmentation: as one model.
 
-The views share the variables. Each has features and a memory of its own; their probabilities are
+`Resized` is a model that sees frames enlarged or shrunk. `Views` are several, at other scales or
+mirrored, of the same variables. Each has features and a memory of its own; their probabilities are
 averaged, and the result is what all of them memorise.
 """
 
 import dataclasses
 import functools
 import operator
+import typing
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vos_jax.errors import InputError
 from vos_jax.models import protocol
+from vos_jax.ops import aggregation
 
 # Of the released CFBI code: the longest edge at scale 1, where there are other scales too.
 SEVERAL_EDGE = 800
 TINY = 1e-30  # of a probability; its logarithm is finite
+
+
+@flax.struct.dataclass
+class Sized:
+    """Features of resized frames, and the frames' own (H, W)."""
+
+    inner: typing.Any
+    size: tuple = flax.struct.field(pytree_node=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resized:
+    """Has the methods of `protocol.Model`, called through `apply` like those of a Flax module.
+
+    Attributes:
+      model: module that sees the resized frames.
+      scale: factor on their size, beside the limits.
+      enlarge_to: shorter frames are enlarged to this many pixels at scale 1.
+      max_edge: longer ones are shrunk to this many pixels at scale 1; None: none are.
+    """
+
+    model: typing.Any
+    scale: float = 1.0
+    enlarge_to: int = 0
+    max_edge: int | None = None
+
+    @property
+    def memorises_features(self):
+        """As of the model."""
+        return self.model.memorises_features
+
+    @property
+    def stride(self):
+        """As of the model."""
+        return self.model.stride
+
+    def apply(self, variables, *args, method, train=False):
+        """Calls a method of the model; there is nothing to train."""
+        if train:
+            raise ValueError('views are for inference; train the model itself')
+        return getattr(self, method)(functools.partial(self.model.apply, variables), *args)
+
+    def encode(self, apply, frames):
+        """Features of u8[B, H, W, 3]."""
+        return Sized(apply(self._frames(frames), method='encode'), frames.shape[1:3])
+
+    def memorise(self, apply, frames, features, masks, *rest):
+        """Memory with T = 1; see the model's."""
+        size = self.network_size(frames.shape[1:3])
+        objects, foreground = (_resize(x, size) for x in (masks.objects, masks.foreground))
+        masks = protocol.Masks(objects, foreground, masks.given)
+        inner = None if features is None else features.inner
+        return apply(self._frames(frames), inner, masks, *rest, method='memorise')
+
+    def widen(self, apply, *args):
+        """The entry of a frame for more object slots."""
+        return apply(*args, method='widen')
+
+    def segment(self, apply, features, *args):
+        """protocol.Prediction of the frames' own size."""
+        found = apply(features.inner, *args, method='segment')
+        logits, foreground = _resize(found.logits, features.size), found.foreground_logits
+        if foreground is not None:
+            foreground = _resize(foreground, features.size)
+        return protocol.Prediction(aggregation.probabilities_of(logits), logits, foreground)
+
+    def network_size(self, size):
+        """(H, W) at which frames of a size are seen.
+
+        >>> Resized(None, enlarge_to=320).network_size((240, 428))
+        (320, 571)
+        """
+        factor = self.scale * max(self.enlarge_to / min(size), 1.0)
+        if self.max_edge:
+            factor = min(factor, self.scale * self.max_edge / max(size))
+        return tuple(max(round(side * factor), 1) for side in size)
+
+    def _frames(self, frames):
+        shape = (frames.shape[0], *self.network_size(frames.shape[1:3]), 3)
+        if shape == frames.shape:
+            return frames
+        resized = jax.image.resize(frames.astype(jnp.float32), shape, 'cubic')
+        return jnp.clip(resized, 0.0, 255.0)  # beyond them, cubic filters ring
+
+
+def _resize(maps, size):
+    """Maps f32[..., H, W] at another size, bilinearly."""
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    return jax.image.resize(maps, (*maps.shape[:-2], *size), 'linear')
 
 
 @flax.struct.dataclass
@@ -82,9 +174,10 @@ class Views:
             self._doubled(masks.given),
         )
         rest = (masks, self._doubled(objects), self._doubled(time))
+        scales = features.scales if features else [None] * len(self.models)
         entries = tuple(
             model.apply(variables, frames, seen, *rest, method='memorise')
-            for model, seen in zip(self.models, features.scales, strict=True)
+            for model, seen in zip(self.models, scales, strict=True)
         )
         return Memory(entries, jnp.ones((objects.shape[0], 1), bool))
 
@@ -136,23 +229,25 @@ def build(model, spec):
 
     Args:
       model: Flax module with the methods of `protocol.Model`.
-      spec: InferenceSpec, of which scales, flip and max_edge count.
+      spec: InferenceSpec, of which all but the memory counts.
 
     Returns:
-      The model itself where there is one view of the frame as it is, or `Views`.
+      The model itself where there is one view of the frame as it is, `Resized`, or `Views`.
 
-    Raises:
-      InputError: for several scales of a model that has no setting for it.
+    Models with a rule of their own for their size (CFBI's, as released) follow it in all but
+    `enlarge_to`.
     """
     scales = spec.scales
-    if scales == (1.0,) and not spec.max_edge:
-        models = (model,)
-    elif not isinstance(model, protocol.Scalable):
-        raise InputError(
-            f"'inference.scales' is {scales}, but {type(model).__name__} sees frames at their "
-            'own size; take (1.0,)'
-        )
+    edge = spec.max_edge or (None if scales == (1.0,) else SEVERAL_EDGE)
+    if isinstance(model, protocol.Scalable):
+        if edge or scales != (1.0,):
+            models = [model.at_scale(scale, edge) for scale in scales]
+        else:
+            models = [model]
+        if spec.enlarge_to:
+            models = [Resized(one, enlarge_to=spec.enlarge_to) for one in models]
+    elif edge or spec.enlarge_to or scales != (1.0,):
+        models = [Resized(model, scale, spec.enlarge_to, edge) for scale in scales]
     else:
-        edge = spec.max_edge or (None if scales == (1.0,) else SEVERAL_EDGE)
-        models = tuple(model.at_scale(scale, edge) for scale in scales)
-    return models[0] if len(models) == 1 and not spec.flip else Views(models, spec.flip)
+        models = [model]
+    return models[0] if len(models) == 1 and not spec.flip else Views(tuple(models), spec.flip)
