@@ -80,7 +80,7 @@ def test_numbers_that_mean_other_ids_than_their_colours_are_refused(
     save_masks(tmp_path / 'out/dog', draw(5, ids=(1, 2)))
     last = Image.open(tmp_path / 'out/dog/00003.png').convert('RGB')
     last.quantize(colors=3, dither=Image.Dither.NONE).save(tmp_path / 'out/dog/00003.png')
-    with pytest.raises(InputError, match=r'00003\.png: its palette is sorted anew.*--form=rgb'):
+    with pytest.raises(InputError, match=r'00003\.png: its palette is re-sorted.*--form=rgb'):
         score(protocol, tmp_path / 'out')
     assert score(protocol, tmp_path / 'out', form='rgb') == {'dog': 1}
     convert([tmp_path / 'out/dog/00003.png'], lambda mask: white_first(mask == mask[0, 0]))

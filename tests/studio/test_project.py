@@ -264,7 +264,7 @@ def test_uploads_get_a_plain_free_name(tmp_path, name, wanted):
 def test_a_damaged_project_file_is_refused(project, video):
     project.close()
     (project.folder / 'project.json').write_text('{"format": 1, "video"')
-    with pytest.raises(InputError, match=r'project\.json: .*; open the video anew'):
+    with pytest.raises(InputError, match=r'project\.json: .*; open the video again'):
         Project(project.folder, video)
 
 
@@ -378,7 +378,7 @@ def test_a_project_is_open_once_and_closed_for_good(project, video):
         project.paint(0, ONE)
     (project.folder / 'project.json').write_text('damaged')
     for _ in range(2):  # a refusal releases the folder
-        with pytest.raises(InputError, match='open the video anew'):
+        with pytest.raises(InputError, match='open the video again'):
             Project(project.folder, video)
 
 

@@ -286,7 +286,7 @@ def _check_colours(labels, data, name):
         )
     if is_swapped or (is_sorted and not is_grey):
         raise InputError(
-            f'{name}: its palette is sorted anew, so that its numbers mean other ids than its '
+            f'{name}: its palette is re-sorted, so that its numbers mean other ids than its '
             'colours; write the masks again from their source, with the palette of all of them '
             '(results are read by their colours with --form=rgb)'
         )

@@ -223,8 +223,8 @@ def _describe_run(model, records, devices, elapsed_s):
         'software': f'jax {jax.__version__}',
         'fps': frames / seconds if seconds else math.nan,
         'fps_includes': 'one device; from the frame in host memory to the ids in host memory, all '
-        'objects, while frames are read ahead and masks written behind; without scoring and the '
-        f'{compiled} frames that compiled',
+        'objects, while frames are read ahead and masks written in the background; without scoring '
+        f'and the {compiled} frames that compiled',
         'seconds_of_this_command': elapsed_s,
         'peak_host_memory_gb': host / 2**30,
         'peak_device_memory_gb': device and device / 2**30,

@@ -69,7 +69,7 @@ def read_state(path, what, remedy):
 
 def _read_entry(path, wanted, what, remedy):
     with reading(path, what, remedy):
-        if wanted not in (None, checksum.of_file(path)):  # states of before have no checksums
+        if wanted not in (None, checksum.of_file(path)):  # older states have no checksums
             raise ValueError('not the one that was written with it')
     return read_npz(path, what, remedy)
 

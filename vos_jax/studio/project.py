@@ -249,7 +249,7 @@ def read_file(folder):
       InputError: where it is damaged, or something else.
     """
     path = Path(folder) / FILE
-    remedy = 'open the video anew'
+    remedy = 'open the video again'
     values = read_json(path, _FILE_FORM, remedy)
     with reading(path, 'a project file of the studio', remedy):
         if values['format'] not in (1, _FORMAT):

@@ -56,7 +56,7 @@ class PreparedSequence:
       size: (height, width) of all frames.
       stems: names of the frames, in time order.
       frame_parts: (offset, number of bytes, CRC-32) of each JPEG in the shard, block headers not
-        counted; sets of before have no CRC-32.
+        counted; sets of earlier versions have no CRC-32.
       masks: the same of the PNG of each annotated frame, by its stem.
       objects: dict(id, category, first_frame) for each object.
     """
@@ -156,7 +156,7 @@ def write_index(folder, index):
 
 
 def _check_sum(path, data):
-    """Compares the checksum, which sets of before do not have."""
+    """Compares the checksum, which sets of earlier versions do not have."""
     stored = path.with_name(SUM)
     if not stored.exists():
         return
