@@ -26,7 +26,7 @@ def main(argv):
     """Trains as the flags say."""
     wanted = absl_flags.FLAGS
     flags.refuse_arguments(argv, 'settings are --config.NAME=VALUE')
-    flags.require(wanted, ('config', 'workdir'), 'README.md for a complete command')
+    flags.require(wanted, ('config', 'workdir'), 'README.md: --config=giel_small:tiny --workdir=a')
     config = read_config(wanted.config)
     prepare_folder(wanted.workdir, '--workdir')
     # Here and not above: wrong settings are refused before jax is loaded.
