@@ -1,7 +1,8 @@
 """Held-out sequences are shared by processes and devices, and scored as by one."""
 
 import concurrent.futures
-import contextlib
+import dataclasses
+import itertools
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from vos_jax.config.read import read
 from vos_jax.config.schema import EvaluationSpec
 from vos_jax.evaluation.heldout import HeldOut
+from vos_jax.inference.runner import Lane
 
 
 class Copying:
@@ -18,7 +20,8 @@ class Copying:
     def __init__(self):
         self.num_started = 0
 
-    def start(self, frame, masks):
+    def start(self, frame, masks, *, num_objects):
+        assert set(np.unique(masks)) == set(range(num_objects + 1))
         self.num_started += 1
         self._masks = masks
         return masks
@@ -28,7 +31,11 @@ class Copying:
 
 
 def lanes(count):
-    return [(Copying(), contextlib.nullcontext) for _ in range(count)]
+    return [Lane([Copying()]) for _ in range(count)]
+
+
+def num_started(lane):
+    return sum(segmenter.num_started for segmenter in lane.segmenters)
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def assert_same(found, needed):
 def test_devices_share_the_sequences(held_out, count):
     several = lanes(count)
     assert_same(held_out(several), held_out(lanes(1)))
-    assert sum(segmenter.num_started for segmenter, _ in several) == 4
+    assert sum(map(num_started, several)) == 4
 
 
 @pytest.mark.parametrize(('count', 'started'), [(2, [2, 2]), (3, [1, 1, 2]), (5, [1, 1, 1, 1, 0])])
@@ -69,11 +76,29 @@ def test_processes_share_the_sequences(held_out, count, started):
     needed = held_out(lanes(1))
     for found in results:
         assert_same(found, needed)
-    assert [one[0][0].num_started for one in own] == started
+    assert [num_started(*one) for one in own] == started
 
 
-def test_a_signal_is_heeded_between_sequences(held_out):
-    answers = iter([False, True, True, True])
+@pytest.mark.parametrize(('frames', 'started'), [(0, 0), (3, 1), (9, 2)])
+def test_a_signal_is_heeded_between_frames(held_out, frames, started):
+    answers = itertools.chain([False] * frames, itertools.repeat(True))
     one = lanes(1)
     assert held_out(one, is_stopped=lambda: next(answers)) is None
-    assert one[0][0].num_started == 1
+    assert num_started(*one) == started
+
+
+@pytest.mark.slow
+def test_sequences_of_one_size_are_scored_together_as_alone(held_out, tiny_weights):
+    from vos_jax.inference import batch
+    from vos_jax.inference.segmenter import Segmenter
+
+    segmenter, counts = Segmenter.from_pretrained(tiny_weights), []
+    (lane,) = batch.make_lanes([segmenter], 4)
+
+    def step_together(segmenters, frames):
+        counts.append(len(segmenters))
+        return lane.step_together(segmenters, frames)
+
+    together = held_out([dataclasses.replace(lane, step_together=step_together)])
+    assert_same(together, held_out(batch.make_lanes([segmenter])))
+    assert max(counts) == 4

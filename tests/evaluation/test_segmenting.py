@@ -10,14 +10,8 @@ from vos_jax.data import masks
 from vos_jax.errors import InputError
 from vos_jax.evaluation import protocols
 from vos_jax.evaluation.ledger import Ledger
-from vos_jax.evaluation.segmenting import (
-    Lane,
-    frames_of,
-    grouped,
-    segment_all,
-    segment_together,
-)
-from vos_jax.inference.runner import drive
+from vos_jax.evaluation.segmenting import frames_of, grouped, segment_all, segment_together
+from vos_jax.inference.runner import Lane, drive
 from vos_jax.storage import checksum
 
 

@@ -1,6 +1,7 @@
 """Several real processes on one machine train one model; one is killed, one gets SIGTERM."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,36 @@ def test_a_killed_process_ends_the_others_and_a_restart_runs_until_sigterm(data,
     assert f'resuming from step {done}' in outputs[0]
     stopped = int(outputs[0].rpartition('at step ')[2].partition(';')[0])
     assert stopped in list_steps(workdir)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_the_scoring_of_all(data, tmp_path):
+    root = tmp_path / 'data'
+    shutil.copytree(data, root)
+    names = (root / 'ImageSets/2017/val.txt').read_text().split()
+    for name in ('one', 'two'):  # long, one for each process
+        for kind, suffix in (('JPEGImages', 'jpg'), ('Annotations', 'png')):
+            folder = root / kind / '64p'
+            (folder / name).mkdir()
+            for time_ in range(5000):
+                (folder / name / f'{time_:05d}.{suffix}').hardlink_to(
+                    folder / names[0] / f'0000{time_ % 6}.{suffix}'
+                )
+    (root / 'ImageSets/2017/val.txt').write_text('one\ntwo\n')
+    source = {'root': str(root), 'split': 'val', 'resolution': '64p', 'name': 'val'}
+    changes = {
+        **ENDLESS,
+        'training.checkpoint_every': 1,
+        'training.evaluate_every': 1,
+        'evaluation.sources': repr({'val': source}),
+    }
+    running = micro.start(data, tmp_path / 'run', changes, processes=2)
+    wait_for_checkpoint(tmp_path / 'run', running)
+    running[1].send_signal(signal.SIGTERM)
+    codes, outputs, errors = micro.end(running, timeout_s=60)
+    assert codes == [128 + signal.SIGTERM] * 2, errors
+    assert 'step 1: a signal came before the held-out videos were scored' in outputs[0]
+    assert list_steps(tmp_path / 'run') == [1, 2]
 
 
 @pytest.mark.parametrize(

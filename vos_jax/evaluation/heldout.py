@@ -1,8 +1,7 @@
 """Scores a model on held-out sequences while it trains."""
 
 import concurrent.futures
-import functools
-import queue
+import itertools
 
 import cv2
 import numpy as np
@@ -12,8 +11,8 @@ from vos_jax.data.mixture import list_usable
 from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.errors import InputError
 from vos_jax.evaluation import metrics
+from vos_jax.evaluation.segmenting import FreeLanes, Stopped, follow, grouped
 from vos_jax.evaluation.sharing import deal
-from vos_jax.inference import runner
 
 
 class HeldOut:
@@ -27,108 +26,94 @@ class HeldOut:
         Args:
           spec: EvaluationSpec, `config.evaluation`.
         """
-        self._max_frames = spec.max_frames
-        self._sources = {
-            source.name: list_usable(source)[: spec.max_sequences or None]
+        self._tasks = [
+            _Task(source.name, sequence, spec.max_frames)
             for source in spec.sources
-        }
-        for sequences in self._sources.values():
-            for sequence in sequences:
-                _check_first(sequence)
+            for sequence in list_usable(source)[: spec.max_sequences or None]
+        ]
 
-    def __call__(self, segmenters, share=(0, 1), gather=lambda found: [found], is_stopped=bool):
+    def __call__(self, lanes, share=(0, 1), gather=lambda found: [found], is_stopped=bool):
         """Segments and scores.
 
         Args:
-          segmenters: for each device of this process (segmenter, context): an object with
-            `start(frame, masks)` and `step(frame)`, best a lazy one, and a function that gives what
-            the thread that uses it must enter.
+          lanes: a `runner.Lane` for each device of this process.
           share: number of this process and of all, which share the sequences.
           gather: function of what this process has found that gives a list of what each has.
-          is_stopped: asked before each sequence; then the rest is left.
+          is_stopped: asked before each sequence and after each frame; then the rest is left.
 
         Returns:
           scores: {'jf': mean over the sources, 'jf/NAME': ..., 'j/NAME': ..., 'f/NAME': ...},
             fractions. images: {'panel_NAME': u8[H, W', 3]}: frame, truth and prediction in the
-            middle of the source's first sequence. Or None where it was stopped.
+            middle of the source's first sequence. Or None where a process was stopped.
         """
-        every = [(name, s) for name, sequences in self._sources.items() for s in sequences]
-        own = deal(every, [self._length(sequence) for _, sequence in every], share[1])[share[0]]
-        free = queue.SimpleQueue()
-        for one in segmenters:
-            free.put(one)
+        lengths = [len(task.stems) for task in self._tasks]
+        own = deal(self._tasks, lengths, share[1])[share[0]]
+        free = FreeLanes(lanes)
 
-        def score(item):
+        def go_on(*_):
             if is_stopped():
-                return None
-            segmenter, context = free.get()
-            try:
-                with context():
-                    return self._score(segmenter, *item)
-            finally:
-                free.put((segmenter, context))
+                raise Stopped
 
-        with concurrent.futures.ThreadPoolExecutor(len(segmenters)) as threads:
-            parts = list(threads.map(score, own))
-        found = {}
-        for part in gather(parts):
-            if None in part:
-                return None
-            found |= {key: values for key, *values in part}
-        return self._summary(found)
+        def score(tasks):
+            found = [{} for _ in tasks]
+            with free.one() as lane:
+                go_on()
+                follow(lane, tasks, [labels.__setitem__ for labels in found], go_on)
+            return [self._score(task, list(one.values())) for task, one in zip(tasks, found)]
+
+        # While one thread of two scores, the other has the lane.
+        with concurrent.futures.ThreadPoolExecutor(2 * len(lanes)) as threads:
+            try:
+                groups = grouped(own, len(lanes[0].segmenters))
+                part = dict(itertools.chain.from_iterable(threads.map(score, groups)))
+            except Stopped:
+                part = None
+        parts = gather(part)
+        if any(part is None for part in parts):
+            return None
+        return self._summary({key: values for part in parts for key, values in part.items()})
 
     def _summary(self, found):
-        """Scores and images of all, from [SequenceScores, panel] by source and name."""
+        """Scores and images of all, from (SequenceScores, panel) by source and name."""
         scores, images = {}, {}
-        for name, sequences in self._sources.items():
-            results = {s.name: found[name, s.name][0] for s in sequences}
-            images[f'panel_{name}'] = found[name, sequences[0].name][1]
-            summary = metrics.summarise(results)
+        for name in dict.fromkeys(task.source for task in self._tasks):
+            own = {task.name: found[task.key] for task in self._tasks if task.source == name}
+            images[f'panel_{name}'] = next(iter(own.values()))[1]
+            summary = metrics.summarise({key: result for key, (result, _) in own.items()})
             scores[f'jf/{name}'] = summary.jf
             scores[f'j/{name}'], scores[f'f/{name}'] = summary.J.mean, summary.F.mean
         jf = [value for key, value in scores.items() if key.startswith('jf/')]
         return {'jf': float(np.mean(jf)), **scores}, images
 
-    def _length(self, sequence):
-        return len(sequence.stems[: self._max_frames or None])
-
-    def _score(self, segmenter, source, sequence):
-        """Key, SequenceScores and panel (of the first of a source, else None) of a sequence."""
-        frames, truth, found = self._segment(segmenter, sequence)
+    def _score(self, task, found):
+        """Key, and (SequenceScores, panel of the first of a source) of a sequence."""
+        truth = [task.read_given(stem) for stem in task.stems]
         scores = metrics.score_sequence(found, truth, metrics.count_objects(truth[0]))
-        is_first = sequence is self._sources[source][0]
-        return (source, sequence.name), scores, _panel(frames, truth, found) if is_first else None
-
-    def _segment(self, segmenter, sequence):
-        """Frames, true and found ids of a sequence."""
-        stems = sequence.stems[: self._max_frames or None]
-        frames, truth, found = [], [sequence.read_labels(stem) for stem in stems], []
-
-        def advance(frame):
-            frames.append(frame)
-            first = len(frames) == 1
-            labels = segmenter.start(frame, truth[0]) if first else segmenter.step(frame)
-            return functools.partial(np.asarray, labels)
-
-        read = (sequence.read_frame(index) for index in range(len(stems)))
-        for _ in runner.drive(read, advance, lambda _, labels: found.append(labels)):
-            pass
-        return frames, truth, found
+        is_first = task is next(one for one in self._tasks if one.source == task.source)
+        return task.key, (scores, _panel(task, truth, found) if is_first else None)
 
 
-def _check_first(sequence):
-    """A sequence whose first mask is empty would leave the mean without a word."""
-    stem = sequence.stems[0]
-    if not len(object_ids(sequence.read_labels(stem))):
-        raise InputError(
-            f'{sequence.mask_name(stem)}: no object in it, but it is the mask that says which '
-            'objects of a held-out sequence to follow; draw one, or take the sequence off the list'
-        )
+class _Task:
+    """A held-out sequence as `segmenting` takes a Task: of its masks the first one is shown."""
+
+    def __init__(self, source, sequence, max_frames):
+        self.sequence, self.source, self.name = self, source, sequence.name
+        self.key, self.size = (source, sequence.name), sequence.size
+        self.stems = self.required = sequence.stems[: max_frames or None]
+        self.given = self.stems[:1]
+        self.read_frame, self.read_given = sequence.read_frame, sequence.read_labels
+        self.ids = object_ids(self.read_given(self.stems[0]))
+        if not len(self.ids):  # would leave the mean without a word
+            raise InputError(
+                f'{sequence.mask_name(self.stems[0])}: no object in it, but it is the mask that '
+                'says which objects of a held-out sequence to follow; draw one, or take the '
+                'sequence off the list'
+            )
 
 
-def _panel(frames, truth, found, height_px=240):
-    middle = len(frames) // 2
-    frame = frames[middle]
+def _panel(task, truth, found, height_px=240):
+    middle = len(found) // 2
+    frame = task.read_frame(middle)
     images = [frame, overlay(frame, truth[middle]), overlay(frame, found[middle])]
     width_px = round(frame.shape[1] * height_px / frame.shape[0])
     return side_by_side(

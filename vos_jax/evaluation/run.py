@@ -1,7 +1,6 @@
 """Segments the sequences of a protocol on all devices and scores them. The one module with jax."""
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Iterable
@@ -18,15 +17,14 @@ from vos_jax.evaluation.ledger import Ledger
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.results import Results, global_scores, table
-from vos_jax.evaluation.segmenting import Lane, segment_all
+from vos_jax.evaluation.segmenting import segment_all
 from vos_jax.evaluation.sharing import deal
-from vos_jax.inference.segmenter import step_together
+from vos_jax.inference.batch import make_lanes
 from vos_jax.storage import disk
 from vos_jax.storage.mirror import Mirror
 from vos_jax.trained import TrainedModel
 
 _POLL_S = 1.0
-_TOGETHER = 4  # sequences at a time on an accelerator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +133,8 @@ def _segment_share(model, share, ledger, devices, batch_size):
         print(f'{len(records)} of {len(share)} sequences are finished already')
     if not todo:
         return records
-    most = batch_size or (1 if devices[0].platform == 'cpu' else _TOGETHER)
-    lanes = [_make_lane(model, device, most) for device in devices[: len(todo)]]
+    segmenters = [model.segmenter(device=device) for device in devices[: len(todo)]]
+    lanes = make_lanes(segmenters, batch_size)
     return records + list(segment_all(lanes, todo, ledger, len(records)))
 
 
@@ -193,16 +191,6 @@ def _wait_for(ledger, tasks, mirror):
                 mirror.fetch()
         records.append(record)
     return records
-
-
-def _make_lane(model, device, batch_size):
-    segmenter = model.segmenter(device=device)
-    return Lane(
-        [segmenter.sibling(lazy=True) for _ in range(batch_size)],
-        functools.partial(jax.default_device, device),
-        compilation.count,
-        step_together,
-    )
 
 
 def _describe_devices(devices):

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import functools
 import itertools
 import math
@@ -10,7 +9,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,27 +19,10 @@ from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.results import format_sequence
 from vos_jax.evaluation.scoring import make_workers, score_task
 from vos_jax.inference import runner
+from vos_jax.inference.runner import Lane
 from vos_jax.storage import checksum
 from vos_jax.storage.atomic import remove_leftovers
 from vos_jax.storage.progress import Progress
-
-
-@dataclasses.dataclass(frozen=True)
-class Lane:
-    """Segmenters of one device and what must surround their use.
-
-    Attributes:
-      segmenters: with `start`, `step` and `add_objects` (`vos_jax.inference.segmenter`), best lazy
-        ones; as many as sequences are segmented at a time.
-      context: entered by the thread that uses them, as to choose their device.
-      count_compilations: number of compilations so far in the calling thread.
-      step_together: function of segmenters and frames that does their `step` in one program.
-    """
-
-    segmenters: Sequence[Any]
-    context: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
-    count_compilations: Callable[[], int] = lambda: 0
-    step_together: Callable[[list, list], list] | None = None
 
 
 def segment_all(
@@ -68,8 +49,27 @@ def segment_all(
         raise errors[0]
 
 
-class _Stopped(Exception):
-    """Ends a sequence because another one has failed."""
+class FreeLanes:
+    """Lanes that wait for a thread that needs one."""
+
+    def __init__(self, lanes):
+        self._waiting = queue.SimpleQueue()
+        for lane in lanes:
+            self._waiting.put(lane)
+
+    @contextlib.contextmanager
+    def one(self):
+        """A Lane, in its context; it waits again afterwards."""
+        lane = self._waiting.get()
+        try:
+            with lane.context():
+                yield lane
+        finally:
+            self._waiting.put(lane)
+
+
+class Stopped(Exception):
+    """Ends sequences between two frames: another one has failed, or nobody waits for them."""
 
 
 class _Work:
@@ -80,20 +80,14 @@ class _Work:
         self._scorer, self._ledger = scorer, ledger
         self._line = Progress('frames', sum(map(_num_frames, tasks)), line_every_s=math.inf)
         self._numbers, self._total = itertools.count(num_finished + 1), num_finished + len(tasks)
-        self._free = queue.SimpleQueue()
-        for lane in lanes:
-            self._free.put(lane)
+        self._free = FreeLanes(lanes)
 
     def segment(self, tasks):
         """Gives for each sequence a function that waits for its score, and gives its Record."""
-        lane = self._free.get()
-        try:
-            with lane.context():
-                self._go_on()
-                folders = [self._ledger.masks / task.name for task in tasks]
-                found = segment_together(lane, tasks, folders, self._on_frame)
-        finally:
-            self._free.put(lane)
+        with self._free.one() as lane:
+            self._go_on()
+            folders = [self._ledger.masks / task.name for task in tasks]
+            found = segment_together(lane, tasks, folders, self._on_frame)
         predictions = Predictions(self._ledger.masks)
         scores = [self._scorer.submit(score_task, task, predictions) for task in tasks]
         return [
@@ -109,7 +103,7 @@ class _Work:
                 self._ledger.write(record)
                 self._line.line(format_sequence(record.result, next(self._numbers), self._total))
                 yield record
-        except _Stopped:
+        except Stopped:
             return
         except Exception as error:  # raised when all lanes have ended
             self.stop.set()
@@ -121,7 +115,7 @@ class _Work:
 
     def _go_on(self):
         if self.stop.is_set():
-            raise _Stopped
+            raise Stopped
 
 
 def grouped(tasks: Sequence[Task], most: int) -> list[list[Task]]:
@@ -168,7 +162,40 @@ def segment_together(
     Returns:
       For each sequence the time taken, and the checksum of each file by its frame.
     """
-    followed = [_Followed(*one) for one in zip(lane.segmenters, tasks, folders)]
+    files = [_MaskFiles(folder) for folder in folders]
+    timings = follow(lane, tasks, [one.write for one in files], on_frame)
+    return [(timing, one.checksums) for timing, one in zip(timings, files)]
+
+
+class _MaskFiles:
+    """The masks of a sequence in a folder, and their checksums."""
+
+    def __init__(self, folder):
+        self.checksums, self._folder = {}, folder
+        remove_leftovers(folder)  # of a killed run
+
+    def write(self, stem, labels):
+        path = self._folder / f'{stem}.png'
+        masks.write_labels(path, labels)
+        self.checksums[stem] = checksum.of_file(path)
+
+
+def follow(
+    lane: Lane,
+    tasks: Sequence[Task],
+    writes: Sequence[Callable[[str, np.ndarray], None]],
+    on_frame: Callable[[Task, int], None] = lambda task, index: None,
+) -> list[Timing]:
+    """Segments sequences side by side; see `segment_together`.
+
+    Args:
+      writes: for each sequence a function that takes the stem and u8[H, W] ids of each frame that
+        the protocol asks for, in a thread of its own.
+
+    Returns:
+      The time taken for each.
+    """
+    followed = [_Followed(*one) for one in zip(lane.segmenters, tasks, writes)]
     watch = runner.Watch(functools.partial(_record, followed), lane.count_compilations)
     driven = runner.drive(
         runner.rounds(map(frames_of, tasks), len(tasks)),
@@ -179,7 +206,7 @@ def segment_together(
     for items in driven:
         for number, (index, _, _) in items:
             on_frame(tasks[number], index)
-    return [(one.timing, one.checksums) for one in followed]
+    return [one.timing for one in followed]
 
 
 def frames_of(task: Task) -> Iterator[tuple[int, str, np.ndarray]]:
@@ -194,11 +221,9 @@ def frames_of(task: Task) -> Iterator[tuple[int, str, np.ndarray]]:
 class _Followed:
     """A sequence that is followed from its first given mask on."""
 
-    def __init__(self, segmenter, task, folder):
-        self.segmenter, self.timing, self.checksums = segmenter, Timing(), {}
-        self.has_begun = False
-        self._task, self._folder = task, folder
-        remove_leftovers(folder)  # of a killed run
+    def __init__(self, segmenter, task, write):
+        self.segmenter, self.timing, self.has_begun = segmenter, Timing(), False
+        self._task, self._write = task, write
 
     def take(self, item, step):
         """Takes the next of `frames_of`, by a function that gives the ids of its image."""
@@ -213,9 +238,7 @@ class _Followed:
     def write(self, stem, labels):
         """Writes u8[H, W] ids of a frame, if it is asked for."""
         if stem in self._task.sequence.required:
-            path = self._folder / f'{stem}.png'
-            masks.write_labels(path, labels)
-            self.checksums[stem] = checksum.of_file(path)
+            self._write(stem, labels)
 
 
 def _advance(followed, step_together, items):

@@ -1,10 +1,42 @@
 """Several videos at once: those of one size are stepped together, in one program."""
 
 import collections
+import functools
 
+import jax
+
+from vos_jax import compilation
 from vos_jax.errors import InputError
-from vos_jax.inference.runner import rounds
+from vos_jax.inference.runner import Lane, rounds
 from vos_jax.inference.segmenter import step_together
+
+_TOGETHER = 4  # videos at a time on an accelerator
+
+
+def make_lanes(segmenters, batch_size=None):
+    """Lanes on which videos are segmented side by side.
+
+    Args:
+      segmenters: a Segmenter for each device.
+      batch_size: videos that a device segments at a time; None: one on CPUs, up to 4 on
+        accelerators.
+
+    Returns:
+      A Lane for each.
+    """
+    return [
+        Lane(
+            [one.sibling(lazy=True) for _ in range(batch_size or _batch_size(one))],
+            functools.partial(jax.default_device, one.program.device),
+            compilation.count,
+            step_together,
+        )
+        for one in segmenters
+    ]
+
+
+def _batch_size(segmenter):
+    return 1 if segmenter.program.device.platform == 'cpu' else _TOGETHER
 
 
 def segment_videos(segmenter, videos, *, batch_size=4):

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from vos_jax.storage.overlap import Behind, ahead
@@ -44,6 +44,24 @@ class Watch:
 
     record: Callable[[Any, float, bool], None] = lambda frame, seconds, compiled: None
     count_compilations: Callable[[], int] = lambda: 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """Segmenters of one device and what must surround their use; `batch.make_lanes` makes some.
+
+    Attributes:
+      segmenters: with `start`, `step` and `add_objects` (`vos_jax.inference.segmenter`), best lazy
+        ones; as many as sequences are segmented at a time.
+      context: entered by the thread that uses them, as to choose their device.
+      count_compilations: number of compilations so far in the calling thread.
+      step_together: function of segmenters and frames that does their `step` in one program.
+    """
+
+    segmenters: Sequence[Any]
+    context: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+    count_compilations: Callable[[], int] = lambda: 0
+    step_together: Callable[[list, list], list] | None = None
 
 
 def drive(

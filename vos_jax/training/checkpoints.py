@@ -49,6 +49,17 @@ def restore_or_init(checkpoints, init, warm_start=None, shardings=None):
     return (warm_start(state) if warm_start else state), 0
 
 
+class _Manager(ocp.CheckpointManager):
+    """Leaves the question whether the run is to stop to the loop.
+
+    JAX agrees on the step after the last that was asked for: Orbax would ask for an older one when
+    it has written that, and the point agreed on then would never come.
+    """
+
+    def reached_preemption(self, step):
+        return False
+
+
 class Checkpoints:
     """Saves and restores the state of one run; a context manager that waits for its last save."""
 
@@ -67,11 +78,11 @@ class Checkpoints:
             _clean(self._workdir)
         _wait_for_all('folders of checkpoints are clean')
         self._last = None  # folder, record and structs of the newest that was saved
-        self._latest = ocp.CheckpointManager(
+        self._latest = _Manager(
             root / 'latest',
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every or None),
         )
-        self._best = ocp.CheckpointManager(
+        self._best = _Manager(
             root / 'best',
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep_best, best_fn=lambda metrics: metrics['jf'], best_mode='max'

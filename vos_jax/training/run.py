@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from vos_jax import recipe, weights
 from vos_jax.config.schema import Config
 from vos_jax.errors import InputError
+from vos_jax.inference.batch import make_lanes
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.storage.mirror import Mirror
 from vos_jax.training import health, initial_weights, processes, sharding
@@ -150,19 +151,14 @@ class Run:
     def evaluate(self, step, state, evaluate):
         """Scores the weights by `evaluate`, see `loop.train`, and keeps them if they are good."""
         variables = sharding.gathered(state.variables())
-        segmenters = [
-            (
-                Segmenter.from_config(self.config, variables, device=device).sibling(lazy=True),
-                functools.partial(jax.default_device, device),
-            )
+        lanes = make_lanes(
+            Segmenter.from_config(self.config, variables, device=device)
             for device in jax.local_devices()
-        ]
+        )
         share = jax.process_index(), jax.process_count()
-        found = evaluate(segmenters, share, processes.gathered, lambda: self._is_given_up(step))
+        found = evaluate(lanes, share, processes.gathered, lambda: self._is_given_up(step))
         if found is None:
-            say(
-                f'step {step}: {self.interruption.name} came before the held-out videos were scored'
-            )
+            say(f'step {step}: a signal came before the held-out videos were scored')
             return
         scores, images = found
         named = {f'evaluation/{name}': value for name, value in scores.items()}
@@ -175,7 +171,7 @@ class Run:
 
     def _is_given_up(self, step):
         """Whether a signal is waiting for the end of an evaluation that comes again."""
-        return bool(self.interruption.name) and step < self.config.training.steps
+        return step < self.config.training.steps and self.interruption.is_near(step)
 
     def exit_if_interrupted(self):
         """Ends the process as its signal asks where that came before the last step."""
@@ -206,6 +202,15 @@ class _Interruption:
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
             self.name = 'SIGTERM'
         return bool(self.name)
+
+    def is_near(self, step):
+        """Whether the run stops after the next step; to be asked in no order between the two.
+
+        JAX agrees on the step after the last that any process has asked for. So the next one is
+        asked for, and then this one again: what is agreed on later is asked for in time by all.
+        """
+        is_near = self.reached(step + 1)
+        return self.reached(step) or is_near
 
     def _receive(self, number, _):
         self.name = signal.Signals(number).name
