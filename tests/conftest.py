@@ -166,6 +166,10 @@ class GcsServer:
             probe.bind(('127.0.0.1', 0))
             self.port = probe.getsockname()[1]
 
+    def num_bytes_read(self):
+        """What the server has read so far, from whatever."""
+        return int(Path(f'/proc/{self._process.pid}/io').read_text().split()[1])
+
     def start(self):
         self._process = subprocess.Popen(
             [*self._command, '-port', str(self.port)],

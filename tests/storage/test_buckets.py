@@ -3,6 +3,8 @@
 import http.server
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from vos_jax.data import scenes
 from vos_jax.errors import InputError
 from vos_jax.storage import paths
 from vos_jax.storage.atomic import write_bytes
@@ -107,15 +110,15 @@ def refusing():
         server.server_close()
 
 
+REFUSALS = [
+    (403, 'a@b does not have storage.objects.create access', 'no permission; give the account'),
+    (401, 'Anonymous caller does not have storage.objects.create', 'no valid credentials; gcl'),
+    (404, 'The specified bucket does not exist.', 'no such bucket or object; check the name'),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ('code', 'message', 'words'),
-    [
-        (403, 'a@b does not have storage.objects.create access', 'no permission; give the account'),
-        (401, 'Anonymous caller does not have storage.objects.create', 'no valid credentials; gcl'),
-        (404, 'The specified bucket does not exist.', 'no such bucket or object; check the name'),
-    ],
-)
+@pytest.mark.parametrize(('code', 'message', 'words'), REFUSALS)
 def test_what_a_bucket_refuses_is_one_line(run_python, refusing, code, message, words):
     pytest.importorskip('gcsfs')
     address = refusing(code, message)
@@ -124,6 +127,79 @@ def test_what_a_bucket_refuses_is_one_line(run_python, refusing, code, message, 
     (line,) = done.stderr.splitlines()
     assert line.startswith(f'error: gs://vos-bucket/out: cannot be written: {words}')
     assert not os.path.exists(REPOSITORY / 'gs:')
+
+
+TRAIN = ['--config=giel_small:tiny', '--config.evaluation.sources={{}}', '--workdir={folder}/run']
+ROOT = '--config.data.sources.synthetic.root={bucket}'
+COMMANDS = {
+    'the run of train': ('train', *TRAIN[:2], '--workdir={bucket}'),
+    'the data of train': ('train', *TRAIN, ROOT),
+    'compilations': ('train', *TRAIN, '--compilation_cache={bucket}'),
+    'weights': ('evaluate', '--weights={bucket}/a.npz', '--protocol=davis2017', '--data={folder}'),
+    'a run': ('evaluate', '--workdir={bucket}', '--protocol=davis2017', '--data={folder}'),
+    'the run of status': ('status', '{bucket}'),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', COMMANDS)
+def test_every_place_that_a_bucket_refuses_is_named(refusing, tmp_path, name):
+    pytest.importorskip('gcsfs')
+    scenes.write_dataset(tmp_path, num_train=1, num_val=1, frames=3, size=(64, 64), seed=0)
+    for code, message, words in REFUSALS[:1] if name != 'weights' else REFUSALS:
+        environment = {**os.environ, 'STORAGE_EMULATOR_HOST': refusing(code, message)}
+        module, *flags = COMMANDS[name]
+        flags = [flag.format(folder=tmp_path, bucket='gs://vos-bucket/here') for flag in flags]
+        command = [sys.executable, '-m', f'vos_jax.commands.{module}', *flags]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 2, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+        assert 'gs://vos-bucket/here' in line
+        assert words in line
+
+
+@pytest.mark.slow
+def test_a_network_that_breaks_in_mid_write_loses_nothing(gcs):
+    place, data = gcs(), np.random.default_rng(0).bytes(60_000_000)
+
+    def cut():
+        before = gcs.server.num_bytes_read()
+        while gcs.server.num_bytes_read() < before + 1_000_000:
+            time.sleep(0.001)
+        gcs.server.stop()
+        assert not (place.disk / 'large').exists()
+        gcs.server.start()
+
+    with Mirror(place.url) as mirror:
+        (mirror.folder / 'large').write_bytes(data)
+        cutting = threading.Thread(target=cut)
+        cutting.start()
+    cutting.join()
+    assert (place.disk / 'large').read_bytes() == data
+    assert not mirror.folder.exists()
+
+
+COMPILE = """
+import sys
+import jax, jax.numpy as jnp
+from vos_jax import compilation
+compilation.keep_compilations(sys.argv[1])
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name.endswith('cache_hits')))
+def function(x):
+    return sum(jnp.sort(jnp.sin(number * x)) for number in range(100))
+jax.jit(function)(jnp.ones((4, 4)))
+print(sum(hits))
+"""
+
+
+@pytest.mark.slow
+def test_programs_compiled_once_are_found_in_a_bucket(gcs, run_python):
+    place = gcs()
+    found = [run_python(COMPILE, f'{place.url}/compilations') for _ in range(2)]
+    assert [one.returncode for one in found] == [0, 0], found[0].stderr
+    assert [one.stdout for one in found] == ['0\n', '1\n']
+    assert len([*(place.disk / 'compilations').glob('jit_function*')]) == 1
 
 
 @pytest.mark.slow

@@ -120,6 +120,7 @@ class Mirror:
             return
         self._end.set()
         self._thread.join()
+        self.keep_up()  # a connection that breaks in the middle is made anew
         try:
             self.upload()
         except InputError as error:

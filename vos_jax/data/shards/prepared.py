@@ -130,10 +130,11 @@ def read_index(root):
     Raises:
       InputError: where there is none, it is damaged, or it is not that of its shards.
     """
-    path = _find_index(path_of(root))
-    with reading(path, 'whole', _REMEDY):
-        data = path.read_bytes()
-    _check_sum(path, data)
+    with explained(root, 'cannot be read'):
+        path = _find_index(path_of(root))
+        with reading(path, 'whole', _REMEDY):
+            data = path.read_bytes()
+        _check_sum(path, data)
     index = parse_json(data, path, {'format': int}, _REMEDY)
     if index['format'] != FORMAT:
         raise InputError(
