@@ -4,14 +4,16 @@ Clips of 4 frames, crop 740x384, flip, scaling, rotation, shear and jitter (past
 off, as in the papers' configurations). The floor is plain decoding of the same JPEGs from memory
 into a fresh array each; it is timed between the batches, so that other work on the machine weighs
 on both alike. Without --data a procedural set of 854x480 is drawn first. --data may be in the
-layout of DAVIS or prepared.
+layout of DAVIS or prepared, then on gs:// too; --stage=DIR copies its shards there first. Of a
+prepared set the reads of frames and masks are timed without decoding, by one thread and by 16.
 """
 
+import concurrent.futures
+import functools
 import json
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,7 +24,7 @@ from benchmarks import measuring
 from vos_jax.config.read import read
 from vos_jax.config.schema import DataSpec
 from vos_jax.data import augment, layouts, pipeline, scenes
-from vos_jax.data.shards import prepared
+from vos_jax.data.shards import prepared, staging
 from vos_jax.errors import run_main
 
 CROP = (384, 740)
@@ -45,7 +47,7 @@ def main(argv):
     del argv
     wanted = flags.FLAGS
     if wanted.data:
-        figures = measure(wanted.data, wanted.split, wanted.clips, wanted.workers)
+        figures = measure(wanted.data, wanted.split, wanted.clips, wanted.workers, wanted.stage)
     else:
         with tempfile.TemporaryDirectory() as folder:
             print('drawing 6 sequences of 8 frames, 854x480')
@@ -58,12 +60,20 @@ def main(argv):
         print(f'figures in {wanted.json}')
 
 
-def measure(root, split, num_clips, worker_counts):
+def measure(root, split, num_clips, worker_counts, stage=''):
     """All figures for one data set, as nested dicts."""
-    is_prepared = any(Path(root).glob(f'**/{prepared.INDEX}'))
+    is_prepared = prepared.is_prepared(root)
     kind = 'prepared' if is_prepared else 'davis'
     data = SETTINGS | {'sources': [{'root': str(root), 'split': split, 'kind': kind}]}
-    sequences = (prepared.prepared if is_prepared else layouts.davis)(root, split)
+    start_s = time.perf_counter()
+    if is_prepared:
+        copy = functools.partial(staging.stage, target=stage) if stage else None
+        sequences = prepared.prepared(root, split, copy)
+        data |= {'stage': stage}
+    else:
+        sequences = layouts.davis(root, split)
+    listing_s = time.perf_counter() - start_s
+    reads = time_reads(sequences) if is_prepared else {}
     jpegs = read_jpegs(sequences)
     stages = time_stages(sequences, jpegs, read(DataSpec, data, 'data'))
     floor_ms, loader_ms, memory = time_loader(data, jpegs, num_clips)
@@ -81,6 +91,8 @@ def measure(root, split, num_clips, worker_counts):
         'loader_to_floor': loader_ms / floor_ms,
         'cached_to_floor': cached_ms / floor_ms,
         'memory_mb': memory,
+        'listing_s': listing_s,
+        'reads': reads,
         'workers': {},
     }
     for count in map(int, worker_counts):
@@ -91,6 +103,30 @@ def measure(root, split, num_clips, worker_counts):
             'jpeg_mb_per_s_per_worker': rate / max(count, 1) * LENGTH * kilobytes / 1000,
         }
     return figures
+
+
+def time_reads(sequences, repeats=3):
+    """Reads of frames and masks from shards, by the number of threads; the best of some runs."""
+    places = [
+        (one.shard, *part) for one in sequences for part in (*one.frame_parts, *one.masks.values())
+    ]
+    num_bytes, found = sum(place[2] for place in places), {}
+    for count in (1, 16):
+        times = []
+        with concurrent.futures.ThreadPoolExecutor(count) as threads:
+            for _ in range(repeats):
+                start_s, start_cpu_s = time.perf_counter(), time.process_time()
+                list(threads.map(lambda place: prepared.read_part(*place), places))
+                cpu_s = time.process_time() - start_cpu_s
+                times.append((time.perf_counter() - start_s, cpu_s))
+        wall_s, cpu_s = min(times)
+        found[count] = {
+            'reads_per_s': len(places) / wall_s,
+            'mb_per_s': num_bytes / wall_s / 1e6,
+            'cpu_ms_per_read': 1000 * cpu_s / len(places),
+            'clips_per_s': len(places) / wall_s / (2 * LENGTH),
+        }
+    return found
 
 
 def read_jpegs(sequences):
@@ -194,6 +230,13 @@ def print_table(figures):
     memory = figures['memory_mb']
     print(f'\nlargest memory {memory["after a tenth"]:.0f} MB after a tenth of the clips, ', end='')
     print(f'{memory["at the end"]:.0f} MB at the end')
+    for count, row in figures['reads'].items():
+        print(
+            f'reads by {count:2d} threads: {row["reads_per_s"]:.0f} a second, '
+            f'{row["mb_per_s"]:.0f} MB/s, {row["cpu_ms_per_read"]:.2f} ms of CPU each; enough for '
+            f'{row["clips_per_s"]:.0f} clips a second'
+        )
+    print(f'listed, and copied where that was asked for, in {figures["listing_s"]:.1f} s')
     print('\nworkers  clips/s  clips/s per worker  JPEG MB/s per worker')
     for count, row in figures['workers'].items():
         print(
@@ -205,6 +248,7 @@ def print_table(figures):
 if __name__ == '__main__':
     flags.DEFINE_string('data', None, 'Folder of a data set in the DAVIS layout.')
     flags.DEFINE_string('split', 'train', 'Its list.')
+    flags.DEFINE_string('stage', '', 'Local folder to which prepared shards are copied first.')
     flags.DEFINE_integer('clips', 400, 'Clips to time.', lower_bound=40)
     flags.DEFINE_list('workers', ['0', '1', '2'], 'Numbers of processes; 0: threads.')
     flags.DEFINE_string('json', None, 'File for the figures.')
