@@ -29,8 +29,9 @@ def draw_frames(rng, num_frames, length, max_gap, reverse=0.5, reference='first'
     """
     if reference == 'random' and length > 1:
         following = draw_frames(rng, num_frames, length - 1, max_gap, reverse)
-        others = np.setdiff1d(np.arange(num_frames), following)
-        return np.append(rng.choice(others if len(others) else num_frames), following)
+        others = np.delete(np.arange(num_frames), following)
+        others = others if len(others) else np.arange(num_frames)
+        return np.append(others[rng.integers(len(others))], following)
     fitting = (num_frames - 1) // max(length - 1, 1)
     if fitting < 1:
         indices = np.arange(length) * (num_frames - 1) // max(length - 1, 1)
