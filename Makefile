@@ -55,7 +55,7 @@ check: lint types
 	$(PYTHON) -m pytest -q $(WORKERS) -m '$(QUICK)' $(CHECKS)
 
 test: $(STAMP)
-	$(PYTHON) -m pytest $(WORKERS) -m '$(QUICK)'
+	$(PYTHON) -m pytest $(WORKERS) -m '$(QUICK)' --ignore tests/benchmarks/test_pytorch.py
 
 slow: $(STAMP)
 	$(PYTHON) -m pytest $(WORKERS) -m '(slow or pytorch or browser) and not gpu and not long' || test $$? -eq 5  # 5: none

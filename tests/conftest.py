@@ -1,6 +1,7 @@
 """What all tests share: JAX on the CPU, a compilation cache, reference data, a generator."""
 
 import contextlib
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -96,6 +97,14 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_objects_to_collect():
+    """Keeps what earlier files left, as JAX's programs, out of each collection of garbage, which
+    would look through all of it: a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')

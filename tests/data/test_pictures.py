@@ -107,6 +107,7 @@ def zero_bytes(count):
     return b'\0' * count
 
 
+BOMB = b'a\0\0' + zlib.compress(zero_bytes(80_000_000), level=1)
 HARMFUL = {
     'no width': png(width=0, pixels=zero_bytes(4)),
     'no height': png(height=0),
@@ -114,12 +115,8 @@ HARMFUL = {
     'largest height': png(height=2**32 - 1, pixels=zero_bytes(20)),
     'decompression bomb': png(30_000, 30_000, pixels=zero_bytes(1000)),
     'more pixels than its size': png(pixels=zero_bytes(50_000_000)),
-    'text bomb': png(
-        pixels=zero_bytes(4), extra=chunk(b'zTXt', b'a\0\0' + zlib.compress(zero_bytes(80_000_000)))
-    ),
-    'profile bomb': png(
-        pixels=zero_bytes(4), extra=chunk(b'iCCP', b'a\0\0' + zlib.compress(zero_bytes(80_000_000)))
-    ),
+    'text bomb': png(pixels=zero_bytes(4), extra=chunk(b'zTXt', BOMB)),
+    'profile bomb': png(pixels=zero_bytes(4), extra=chunk(b'iCCP', BOMB)),
     'short head': b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', b'\0\0\0\4'),
     'head alone': b'\x89PNG\r\n\x1a\n',
     'no form of PNG': png(bits=3, pixels=zero_bytes(20)),

@@ -11,21 +11,6 @@ from tests.conftest import REPOSITORY
 from tests.training import micro
 from vos_jax.evaluation import results as results_files
 
-CONFIG = """
-from ml_collections import ConfigDict
-
-def get_config(variant=''):
-    config = ConfigDict()
-    config.model = dict(name='toy', channels=6)
-    config.data = dict(
-        sources=dict(made_up=dict(root={root!r})),
-        batch_size=2, crop=(32, 48), clip_length=3, num_slots=2,
-    )
-    config.loss = dict(bce=0.0, ce=1.0)
-    config.training = dict(steps=4, log_every=2, checkpoint_every=4)
-    return config
-"""
-
 
 def run(command, *arguments):
     """One of the commands, in a process that has registered the model."""
@@ -44,9 +29,9 @@ def run(command, *arguments):
 
 def test_a_registered_model_is_trained_evaluated_and_exported_by_the_commands(tmp_path):
     data = micro.write_data(tmp_path / 'data')
-    (tmp_path / 'toy.py').write_text(CONFIG.format(root=str(data)))
     workdir, results = f'--workdir={tmp_path}/run', tmp_path / 'results'
-    run('train', f'--config={tmp_path}/toy.py', workdir)
+    root = f'--config.data.sources.made_up.root={data}'
+    run('train', '--config=tests/models/toy_config.py', workdir, root)
     assert set(micro.losses(tmp_path / 'run')) == {2, 4}
     assert micro.weights(tmp_path / 'run')['params/key/kernel'].shape == (7, 7, 3, 6)
 

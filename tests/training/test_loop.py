@@ -12,107 +12,64 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.training import micro
-from vos_jax.data import scenes
+from vos_jax.checkpoint_files import list_steps
 from vos_jax.training.metric_writer import read_metrics
 
-STEPS = 20
+STEPS = 60
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp('made_up')
-    scenes.write_dataset(root, num_train=3, num_val=1, frames=6, size=(64, 96), seed=0)
-    return root
+    return micro.write_data(tmp_path_factory.mktemp('made_up'))
 
 
 def command(data, workdir, *overrides):
+    """A run of the toy model: what is tested with it is the same for each model."""
     settings = {
-        'data.sources.synthetic.root': data,
-        'evaluation.sources.synthetic.root': data,
-        'data.crop': '(32,48)',
-        'data.batch_size': 2,
+        'data.sources.made_up.root': data,
         'training.steps': STEPS,
         'training.log_every': 1,
-        'training.checkpoint_every': 5,
-        'training.evaluate_every': STEPS,
-        'training.sequential_from': 10,
+        'training.checkpoint_every': 20,
+        'training.sequential_from': 30,
         'training.recompilation': 'error',
-        'training.unrolled': False,  # compiles sooner, and the clips are small
-        'model.encoder.widths': '(8,8,8)',
-        'model.encoder.stem_width': 8,
-        'model.decoder_channels': 8,
-        'optimizer.warmup': 2,
+        'training.ema_decay': 0.98,
     }
     flags = [f'--config.{name}={value}' for name, value in settings.items()]
-    config = REPOSITORY / 'configs' / 'giel_small.py'
-    program = [sys.executable, REPOSITORY / 'train.py', f'--config={config}:tiny']
+    config = REPOSITORY / 'tests' / 'models' / 'toy_config.py'
+    program = [sys.executable, str(REPOSITORY / 'train.py'), f'--config={config}']
     return [*program, f'--workdir={workdir}', *flags, *overrides]
 
 
-def run(*arguments, timeout_s=600):
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False
-    )
+def run(arguments):
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope='module')
 def whole(data, tmp_path_factory):
-    """The workdir and output of a run that nothing disturbs."""
+    """The workdir of a run that nothing disturbs."""
     workdir = tmp_path_factory.mktemp('runs') / 'whole'
-    finished = run(data, workdir)
+    finished = run(command(data, workdir))
     assert finished.returncode == 0, finished.stderr
-    return workdir, finished.stdout
+    return workdir
 
 
-def test_a_run_logs_every_step_and_evaluates(whole):
-    workdir, output = whole
+def test_a_run_logs_every_step_and_evaluates(data, tmp_path):
+    workdir = tmp_path / 'giel'
+    held_out = {
+        'evaluation.sources': f"{{'synthetic': {{'root': '{data}', 'split': 'val'}}}}",
+        'training.evaluate_every': 5,
+    }
+    (code,), (output,), (error,) = micro.end(micro.start(data, workdir, held_out))
+    assert code == 0, error
     machine = read_metrics(workdir)[-2]
     for name in ('step_s', 'device_step_s', 'data_wait_s', 'memory_mb', 'mfu'):
         assert machine[f'machine/{name}'] >= 0
     assert machine['weight_norm'] > 0
-    assert list(micro.losses(workdir)) == list(range(1, STEPS + 1))
+    assert list(micro.losses(workdir)) == [1, 2, 3, 4, 5]
     assert 'ETA' in output
     assert 'held out' in output
     assert list((workdir / 'images').glob('panel_synthetic_*.png'))
-    assert json.loads((workdir / 'config.json').read_text())['training']['steps'] == STEPS
-
-
-def test_a_killed_run_resumes_with_the_same_numbers(data, whole, tmp_path):
-    workdir = tmp_path / 'killed'
-    process = subprocess.Popen(command(data, workdir), stdout=subprocess.PIPE, text=True)
-    for _ in process.stdout:
-        if any(path.name.isdigit() for path in workdir.glob('checkpoints/latest/*')):
-            break
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL  # it had not ended by itself
-    process.stdout.close()
-    finished = run(data, workdir)
-    assert finished.returncode == 0, finished.stderr
-    assert re.search(r'resuming from step \d*5|resuming from step \d+0', finished.stdout)
-    assert micro.losses(workdir) == micro.losses(whole[0])
-    assert_same_weights(workdir, whole[0])
-
-
-def assert_same_weights(first, second):
-    first, second = micro.weights(first), micro.weights(second)
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-
-
-def test_sigterm_writes_a_checkpoint_and_says_so(data, tmp_path):
-    workdir = tmp_path / 'terminated'
-    process = subprocess.Popen(command(data, workdir), stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith('step'):
-            break
-    process.send_signal(signal.SIGTERM)
-    output = process.stdout.read()
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    assert 'SIGTERM' in output
-    steps = [p for p in (workdir / 'checkpoints' / 'latest').iterdir() if p.name.isdigit()]
-    assert steps
-    process.stdout.close()
+    assert json.loads((workdir / 'config.json').read_text())['training']['steps'] == 5
 
 
 # Sends itself the signal when all steps are done and the last checkpoint is to be waited for.
@@ -134,18 +91,54 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 """
 
 
-def test_sigterm_after_the_last_step_leaves_its_checkpoint(data, whole, tmp_path):
-    workdir = tmp_path / 'ended'
+@pytest.fixture(scope='module')
+def resumed(data, tmp_path_factory):
+    """The workdir of a run that was killed, resumed, and interrupted at the end; its process."""
+    workdir = tmp_path_factory.mktemp('runs') / 'killed'
+    # Nobody reads its lines, so it waits long before the last of them.
+    process = subprocess.Popen(command(data, workdir), stdout=subprocess.PIPE, pipesize=4096)
+    while not list_steps(workdir):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL  # it had not ended by itself
+    process.stdout.close()
     python, *program = command(data, workdir)
-    finished = subprocess.run(
-        [python, '-c', INTERRUPTED_AT_THE_END, *program],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    return workdir, run([python, '-c', INTERRUPTED_AT_THE_END, *program])
+
+
+def test_a_killed_run_resumes_with_the_same_numbers(whole, resumed):
+    workdir, finished = resumed
     assert finished.returncode == 0, finished.stderr
-    assert_same_weights(workdir, whole[0])
+    assert re.search(r'resuming from step (20|40)', finished.stdout)
+    assert micro.losses(workdir) == micro.losses(whole)
+    assert list(micro.losses(whole)) == list(range(1, STEPS + 1))
+
+
+def test_sigterm_after_the_last_step_leaves_its_checkpoint(whole, resumed):
+    workdir, finished = resumed
+    assert finished.returncode == 0, finished.stderr
+    assert max(list_steps(workdir)) == STEPS
+    first, second = micro.weights(workdir), micro.weights(whole)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_sigterm_writes_a_checkpoint_and_says_so(data, tmp_path):
+    workdir = tmp_path / 'terminated'
+    endless = command(data, workdir, '--config.training.steps=1000000')
+    process = subprocess.Popen(endless, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith('step'):
+            break
+    process.send_signal(signal.SIGTERM)
+    output = process.stdout.read()
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert 'SIGTERM' in output
+    steps = [p for p in (workdir / 'checkpoints' / 'latest').iterdir() if p.name.isdigit()]
+    assert steps
+    process.stdout.close()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +151,7 @@ def test_sigterm_after_the_last_step_leaves_its_checkpoint(data, whole, tmp_path
 )
 def test_wrong_input_is_one_line_before_work_starts(data, tmp_path, flag, words):
     start_s = time.monotonic()
-    finished = run(data, tmp_path / 'wrong', flag)
+    finished = run([*micro.command(data, tmp_path / 'wrong'), flag])
     assert finished.returncode == 2
     assert words in finished.stderr.splitlines()[-1]
     assert 'Traceback' not in finished.stderr
@@ -167,14 +160,13 @@ def test_wrong_input_is_one_line_before_work_starts(data, tmp_path, flag, words)
 
 
 def test_a_workdir_of_another_model_is_refused(data, whole):
-    finished = run(data, whole[0], '--config.model.key_channels=16')
+    finished = run(command(data, whole, '--config.model.channels=16'))
     assert finished.returncode == 2
-    assert 'model.key_channels' in finished.stderr
+    assert 'model.channels' in finished.stderr
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    running = micro.start(data, tmp_path / 'hot', {'optimizer.learning_rate': 1e30})
-    (code,), _, (error,) = micro.end(running)
-    assert code == 1
-    assert 'is not finite' in error
+    finished = run(command(data, tmp_path / 'hot', '--config.optimizer.learning_rate=1e30'))
+    assert finished.returncode == 1
+    assert 'is not finite' in finished.stderr
     assert list((tmp_path / 'hot' / 'nonfinite').glob('step_*.json'))
