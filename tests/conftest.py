@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tests.forks import Forks
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Before jax is imported anywhere. GPU tests run with JAX_PLATFORMS=cuda,cpu in the environment.
@@ -229,6 +231,13 @@ def run_python():
         )
 
     return run
+
+
+@pytest.fixture(scope='session')
+def forks():
+    """A `tests.forks.Forks`."""
+    with contextlib.closing(Forks()) as forks:
+        yield forks
 
 
 @pytest.fixture

@@ -53,15 +53,23 @@ def command(clip, weights):
     return arguments
 
 
-def run(arguments, **environment):
-    return subprocess.run(
-        arguments,
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@pytest.fixture
+def run(forks):
+    """Returns a function that runs a command: in a fork, or in a new process for an environment."""
+
+    def finished(arguments, **environment):
+        if not environment:
+            return forks.run(arguments)
+        return subprocess.run(
+            arguments,
+            cwd=REPOSITORY,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return finished
 
 
 def read_masks(out):
@@ -100,7 +108,7 @@ def wait_for(path, process, limit_s=200):
     assert path.exists(), process.communicate()
 
 
-def test_a_killed_run_resumes_and_ends_as_one_that_was_not(command, whole, tmp_path):
+def test_a_killed_run_resumes_and_ends_as_one_that_was_not(command, whole, tmp_path, run):
     out = tmp_path / 'out'
     process = subprocess.Popen(
         command(out, '--state_every=0'), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
@@ -127,7 +135,7 @@ def test_a_killed_run_resumes_and_ends_as_one_that_was_not(command, whole, tmp_p
 
 
 @pytest.mark.slow
-def test_results_in_a_bucket_are_those_of_a_folder(command, whole, gcs):
+def test_results_in_a_bucket_are_those_of_a_folder(command, whole, gcs, run):
     place = gcs()
     done = run(command(place.url))
     assert done.returncode == 0, done.stderr
@@ -201,7 +209,7 @@ def test_a_mask_after_the_end_is_reported_with_all_frames_done(clip, weights, tm
 
 
 @pytest.mark.slow
-def test_a_damaged_folder_resumes_when_it_is_repaired(clip, weights, tmp_path):
+def test_a_damaged_folder_resumes_when_it_is_repaired(clip, weights, tmp_path, run):
     for number in range(6):
         frames.write_frame(tmp_path / 'video' / f'{number}.jpg', samples.draw(number))
     broken = tmp_path / 'video' / '4.jpg'
@@ -234,7 +242,7 @@ def test_a_damaged_folder_resumes_when_it_is_repaired(clip, weights, tmp_path):
         (['--sise=240'], "Unknown command line flag 'sise'"),
     ],
 )
-def test_wrong_input_ends_with_one_line_and_code_2(command, tmp_path, flags, message):
+def test_wrong_input_ends_with_one_line_and_code_2(command, tmp_path, flags, message, run):
     refused = run(command(tmp_path / 'out', *flags))
     assert refused.returncode == 2
     assert message in refused.stderr
@@ -261,7 +269,7 @@ def test_the_examples_of_the_docs_run(clip, weights, whole, tmp_path, monkeypatc
         assert len(list((tmp_path / f'video{index}').glob('*.png'))) == count
 
 
-def test_other_weights_are_another_run(command, whole):
+def test_other_weights_are_another_run(command, whole, run):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob('*')}
     refused = run(command(whole))
     assert refused.returncode == 2
@@ -289,7 +297,7 @@ segment(clip, weights, out, on_frame=report, state_every_s=0.5)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/statm').exists(), reason='needs /proc')
-def test_memory_does_not_grow_with_the_video(weights, tmp_path):
+def test_memory_does_not_grow_with_the_video(weights, tmp_path, run):
     samples.write_mask(tmp_path / 'first.png')
     samples.write_video(tmp_path / 'clip.mp4', (samples.draw(n) for n in range(2000)))
     code = _WATCHED.format(root=str(REPOSITORY))
@@ -304,7 +312,7 @@ def test_memory_does_not_grow_with_the_video(weights, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_with_one_line_and_keeps_what_is_done(command, tmp_path):
+def test_a_full_disk_ends_with_one_line_and_keeps_what_is_done(command, tmp_path, run):
     """A limit on the size of files stands for the disk: the overlay passes it, no mask does."""
     noise = np.random.default_rng(0).integers(0, 256, (150, *samples.SIZE, 3), np.uint8)
     samples.write_video(tmp_path / 'noise.mp4', noise)
@@ -322,7 +330,7 @@ def test_a_full_disk_ends_with_one_line_and_keeps_what_is_done(command, tmp_path
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_how_to_resume(command, clip, tmp_path):
+def test_an_interrupted_run_says_how_to_resume(command, clip, tmp_path, run):
     out, num_frames = tmp_path / 'out', 300  # so many that it cannot end before the signal
     samples.write_video(clip / 'long.mp4', [samples.draw(n % 30) for n in range(num_frames)])
     arguments = command(out, '--state_every=0', video='long.mp4')
@@ -345,7 +353,7 @@ def test_an_interrupted_run_says_how_to_resume(command, clip, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_run_gives_the_masks_of_its_weights(clip, weights, whole, tmp_path):
+def test_a_training_run_gives_the_masks_of_its_weights(clip, weights, whole, tmp_path, run):
     loaded, workdir = load_weights(weights), tmp_path / 'run'
     recipe.save(loaded.config, workdir)
     with Checkpoints(workdir) as checkpoints:

@@ -9,17 +9,17 @@ import pytest
 from tests.conftest import REPOSITORY
 
 
-def train(workdir, *overrides):
-    """The finished process of train.py, and the CPU time it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def command(workdir, *overrides):
+    """The command line of train.py."""
     flags = [f'--config.{override}' for override in overrides]
     config = f'--config={REPOSITORY}/configs/giel_small.py:tiny'
-    finished = subprocess.run(
-        [sys.executable, REPOSITORY / 'train.py', config, f'--workdir={workdir}', *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return [sys.executable, f'{REPOSITORY}/train.py', config, f'--workdir={workdir}', *flags]
+
+
+def train(*arguments):
+    """The finished process of train.py, and the CPU time it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    finished = subprocess.run(command(*arguments), capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return finished, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -52,10 +52,9 @@ def test_a_wrong_setting_ends_the_command_at_once(tmp_path, override, words):
     assert not (tmp_path / 'run').exists()
 
 
-def test_data_that_is_not_there_is_found_before_the_config_is_written(tmp_path):
-    finished, _ = train(
-        tmp_path / 'run', 'evaluation.sources={}', f'data.sources.synthetic.root={tmp_path}/no'
-    )
+def test_data_that_is_not_there_is_found_before_the_config_is_written(tmp_path, forks):
+    overrides = 'evaluation.sources={}', f'data.sources.synthetic.root={tmp_path}/no'
+    finished = forks.run(command(tmp_path / 'run', *overrides))
     assert finished.returncode == 2, finished.stderr
     assert f'{tmp_path}/no' in finished.stderr
     assert not (tmp_path / 'run/config.json').exists()

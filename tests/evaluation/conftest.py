@@ -95,12 +95,18 @@ def save_masks():
 
 
 @pytest.fixture
-def evaluate():
-    """Returns a function that runs evaluate.py in a process: (*flags) -> CompletedProcess."""
+def evaluate(forks):
+    """Returns a function that runs evaluate.py in a process: (*flags) -> CompletedProcess.
+
+    With another environment it is a new process, else a fork.
+    """
 
     def run(*flags, timeout_s=600, **environment):
+        command = [sys.executable, str(REPOSITORY / 'evaluate.py'), *map(str, flags)]
+        if not environment:
+            return forks.run(command)
         return subprocess.run(
-            [sys.executable, str(REPOSITORY / 'evaluate.py'), *map(str, flags)],
+            command,
             capture_output=True,
             text=True,
             timeout=timeout_s,

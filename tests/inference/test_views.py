@@ -8,30 +8,27 @@ import numpy as np
 import pytest
 
 from tests.models import tiny, tiny_cfbi
+from tests.models.toy import Toy, ToySpec
 from vos_jax.config.schema import InferenceSpec, MemorySpec
 from vos_jax.inference import views
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import protocol
 
-MODEL = tiny_cfbi.build()
+MODEL = Toy(ToySpec())  # which does not see a mirrored frame as the frame
 VIDEO = tiny.clip(length=3, size=tiny_cfbi.SIZE)['frames'][0]
 MASKS = np.zeros(tiny_cfbi.SIZE, np.uint8)
 MASKS[3:18, 4:20], MASKS[10:26, 27:44] = 1, 2
 
 
-@functools.cache
-def variables():
-    return tiny.fill(tiny_cfbi.shapes_of(MODEL))
+def build(model=MODEL, **settings):
+    return views.build(model, InferenceSpec(**settings))
 
 
-def build(**settings):
-    return views.build(MODEL, InferenceSpec(**settings))
-
-
-def play(model, frames=VIDEO, masks=MASKS):
+def play(model, frames=VIDEO, masks=MASKS, variables=None):
     """Probabilities of the frames after the first."""
     settings = MemorySpec('given+previous', size=3, capacity=3)
-    segmenter = Segmenter(model, variables(), memory=settings)
+    variables = variables or tiny.variables_of(MODEL)
+    segmenter = Segmenter(model, variables, memory=settings)
     segmenter.start(frames[0], masks)
     return np.stack([segmenter.step(frame, probabilities=True)[1] for frame in frames[1:]])
 
@@ -70,16 +67,20 @@ def test_probabilities_of_views_are_averaged():
 def test_probabilities_of_scales_are_averaged():
     size = (29, 47)  # seen as 33 x 49 too, and at scale 1.3 as 33 x 65
     frames, masks = VIDEO[:2, : size[0], : size[1]], MASKS[: size[0], : size[1]]
-    parts = [play(build(scales=(scale,), max_edge=800), frames, masks) for scale in (1, 1.3)]
-    both = play(build(scales=(1.0, 1.3)), frames, masks)
+    cfbi = tiny_cfbi.build()
+    variables = tiny.fill(tiny_cfbi.shapes_of(cfbi))
+    *parts, both = [
+        play(build(cfbi, scales=scales, max_edge=800), frames, masks, variables)
+        for scales in ((1,), (1.3,), (1.0, 1.3))
+    ]
     np.testing.assert_allclose(both, np.mean(parts, axis=0), atol=1e-5)
     assert np.abs(parts[0] - parts[1]).max() > 1e-3
 
 
 def test_several_scales_start_from_the_released_longest_edge():
-    several = build(scales=(1.0, 1.5))
+    several = build(tiny_cfbi.build(), scales=(1.0, 1.5))
     assert [(m.spec.scale, m.spec.max_edge) for m in several.models] == [(1.0, 800), (1.5, 800)]
-    chosen = build(max_edge=160)
+    chosen = build(tiny_cfbi.build(), max_edge=160)
     assert (chosen.spec.scale, chosen.spec.max_edge) == (1.0, 160)
 
 
@@ -124,7 +125,7 @@ def test_any_model_is_seen_at_several_scales_and_mirrored():
 
 def test_objects_may_be_added_beyond_the_slots_at_hand():
     settings = MemorySpec('given+previous', size=3, capacity=3)
-    segmenter = Segmenter(build(flip=True), variables(), memory=settings)
+    segmenter = Segmenter(build(flip=True), tiny.variables_of(MODEL), memory=settings)
     segmenter.start(VIDEO[0], (MASKS == 1).astype(np.uint8))  # one slot
     segmenter.step(VIDEO[1])
     merged = segmenter.add_objects(np.where(MASKS == 2, 9, 0).astype(np.uint8))

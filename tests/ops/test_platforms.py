@@ -103,6 +103,8 @@ def products(text):
 
 
 CASES = [(name, part) for name in MODELS for part in ('frame', 'train')]
+# Its gradients are of the same convolutions and products as the others', and twice as many.
+CASES[-1] = pytest.param(*CASES[-1], marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize('platform', ['cuda', 'tpu'])

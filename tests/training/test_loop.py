@@ -149,9 +149,9 @@ def test_sigterm_writes_a_checkpoint_and_says_so(data, tmp_path):
         ('--config.model.affinity=cosine', "'dot', 'l2'"),
     ],
 )
-def test_wrong_input_is_one_line_before_work_starts(data, tmp_path, flag, words):
+def test_wrong_input_is_one_line_before_work_starts(data, forks, tmp_path, flag, words):
     start_s = time.monotonic()
-    finished = run([*micro.command(data, tmp_path / 'wrong'), flag])
+    finished = forks.run([*micro.command(data, tmp_path / 'wrong'), flag])
     assert finished.returncode == 2
     assert words in finished.stderr.splitlines()[-1]
     assert 'Traceback' not in finished.stderr
@@ -159,14 +159,14 @@ def test_wrong_input_is_one_line_before_work_starts(data, tmp_path, flag, words)
     assert time.monotonic() - start_s < 60
 
 
-def test_a_workdir_of_another_model_is_refused(data, whole):
-    finished = run(command(data, whole, '--config.model.channels=16'))
+def test_a_workdir_of_another_model_is_refused(data, forks, whole):
+    finished = forks.run(command(data, whole, '--config.model.channels=16'))
     assert finished.returncode == 2
     assert 'model.channels' in finished.stderr
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    finished = run(command(data, tmp_path / 'hot', '--config.optimizer.learning_rate=1e30'))
+def test_a_loss_that_is_not_finite_stops_the_run(data, forks, tmp_path):
+    finished = forks.run(command(data, tmp_path / 'hot', '--config.optimizer.learning_rate=1e30'))
     assert finished.returncode == 1
     assert 'is not finite' in finished.stderr
     assert list((tmp_path / 'hot' / 'nonfinite').glob('step_*.json'))
