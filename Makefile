@@ -21,8 +21,9 @@ else
   CREATE = $(BASE_PYTHON) -m venv $(VENV)
   INSTALL = $(PYTHON) -m pip install --quiet --disable-pip-version-check
 endif
-# A file's tests run in one process: what they share is made once.
-WORKERS := -n 2 --dist loadfile
+# A file's tests run in one process: what they share is made once. The order of the files is that of
+# tests/conftest.py.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that compile nothing.
 CHECKS := tests/test_style.py tests/test_docs.py tests/test_imports.py tests/storage \
   $(addprefix tests/data/test_,augment.py jpeg.py layouts.py listing.py lists.py masks.py overlay.py pasting.py pictures.py png.py records.py) \
