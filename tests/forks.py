@@ -41,14 +41,15 @@ class Forks:
                 stderr=subprocess.PIPE,
             )
 
-    def run(self, command, before=None):
-        """As `subprocess.run` of [sys.executable, FILE or '-m', ...] with texts captured.
+    def run(self, command, before=None, **environment):
+        """As `subprocess.run` of [sys.executable, FILE or '-m' or '-c', ...] with texts captured.
 
         Args:
           before: function of this module that the process calls first.
+          environment: variables that neither Python nor JAX has read by then.
         """
         pipes = [os.pipe() for _ in range(2)]
-        message = pickle.dumps((command[1:], dict(os.environ), before))
+        message = pickle.dumps((command[1:], {**os.environ, **environment}, before))
         socket.send_fds(self._channel, [message], [write for _, write in pipes])
         for _, write in pipes:
             os.close(write)
@@ -101,6 +102,9 @@ def run(arguments, environment, before):
     if arguments[0] == '-m':
         sys.argv = arguments[1:]
         runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+    elif arguments[0] == '-c':
+        sys.argv = ['-c', *arguments[2:]]
+        exec(arguments[1], {'__name__': '__main__'})
     else:
         sys.argv = arguments
         runpy.run_path(sys.argv[0], run_name='__main__')

@@ -120,12 +120,12 @@ def test_an_unknown_recipe_names_the_nearest(run_python, tmp_path):
     assert "no recipe 'giel_smal'; nearest: 'giel_small'" in result.stderr
 
 
-def test_a_missing_data_set_names_the_folder_of_data_and_what_gets_it(run_python, tmp_path):
-    code = 'import runpy; runpy.run_module("vos_jax.commands.train", run_name="__main__")'
+def test_a_missing_data_set_names_the_folder_of_data_and_what_gets_it(forks, tmp_path):
+    command = [sys.executable, '-m', 'vos_jax.commands.train', '--config=giel_small:tiny']
     flags = [f'--workdir={tmp_path / "run"}', '--config.evaluation.sources={}']
     root = '--config.data.sources.synthetic.root=nowhere'
     data = str(tmp_path / 'data')
-    result = run_python(code, '--config=giel_small:tiny', root, *flags, VOS_DATA=data)
+    result = forks.run([*command, root, *flags], VOS_DATA=data)
     assert result.returncode == 2
     assert result.stderr.count('\n') == 1
     for part in ('nowhere: no such folder', data, 'VOS_DATA', 'vos-prepare davis2017 --download'):

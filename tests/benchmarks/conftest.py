@@ -29,12 +29,18 @@ sys.meta_path.insert(0, Refuse())
 
 
 @pytest.fixture
-def run_command():
-    """Returns a function: runs `python ARGUMENTS` at the root of the repository."""
+def run_command(forks):
+    """Returns a function: runs `python ARGUMENTS` at the root of the repository.
+
+    With another environment it is a new process, else a fork.
+    """
 
     def run(*arguments, **environment):
+        command = [sys.executable, *map(str, arguments)]
+        if not environment:
+            return forks.run(command)
         return subprocess.run(
-            [sys.executable, *map(str, arguments)],
+            command,
             env={**os.environ, **environment},
             cwd=REPOSITORY,
             timeout=300,

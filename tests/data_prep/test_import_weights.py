@@ -1,6 +1,7 @@
 """State_dicts of PyTorch become variables of our models, and back, name by name."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -244,9 +245,9 @@ def test_stm_with_other_statistics_of_the_input_is_refused():
         (['--format=stm', 'a.pth', 'b.npz'], 'a.pth: no such file'),
     ],
 )
-def test_the_command_ends_with_one_line_and_code_2(run_python, arguments, words):
-    code = "import runpy; runpy.run_module('vos_jax.commands.import_weights', run_name='__main__')"
-    result = run_python(code, *arguments)
+def test_the_command_ends_with_one_line_and_code_2(forks, arguments, words):
+    command = [sys.executable, '-m', 'vos_jax.commands.import_weights']
+    result = forks.run([*command, *arguments])
     assert result.returncode == 2
     assert result.stderr.startswith(f'error: {words}')
     assert result.stderr.count('\n') == 1

@@ -6,28 +6,25 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
-from tests.conftest import REPOSITORY
 from tests.training import micro
 from vos_jax.evaluation import results as results_files
 
 
-def run(command, *arguments):
-    """One of the commands, in a process that has registered the model."""
-    program = f'import tests.models.toy; from vos_jax.commands import {command} as c; c.run()'
-    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
-    result = subprocess.run(
-        [sys.executable, '-c', program, *arguments],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture
+def run(forks):
+    """Returns a function: runs one of the commands, in a process that has registered the model."""
+
+    def finished(command, *arguments):
+        program = f'import tests.models.toy; from vos_jax.commands import {command} as c; c.run()'
+        result = forks.run([sys.executable, '-c', program, *arguments])
+        assert result.returncode == 0, result.stderr
+
+    return finished
 
 
-def test_a_registered_model_is_trained_evaluated_and_exported_by_the_commands(tmp_path):
+def test_a_registered_model_is_trained_evaluated_and_exported_by_the_commands(run, tmp_path):
     data = micro.write_data(tmp_path / 'data')
     workdir, results = f'--workdir={tmp_path}/run', tmp_path / 'results'
     root = f'--config.data.sources.made_up.root={data}'
