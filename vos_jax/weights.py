@@ -115,11 +115,13 @@ def find(name_or_path) -> Path:
     if is_bucket(path) or path.is_file():
         return path
     known = pretrained()
-    if path.name != str(name_or_path) or path.name not in known:
-        raise InputError(
-            f'{name_or_path}: no such file; weights are a file, or one of {", ".join(known)}'
-        )
-    return known[path.name]
+    if path.name == str(name_or_path) and path.name in known:
+        return known[path.name]
+    if path.exists():
+        return path  # a folder, which the reader refuses as one
+    raise InputError(
+        f'{name_or_path}: no such file; weights are a file, or one of {", ".join(known)}'
+    )
 
 
 def named(variables):
