@@ -153,13 +153,7 @@ def _damaged(folder, error):
 
 
 def make_record(step, leaves, extra=None):
-    """The record of a checkpoint.
-
-    Args:
-      step: number of steps done.
-      leaves: dict of arrays by name.
-      extra: dict of JSON values to store beside.
-    """
+    """The record of a checkpoint after `step` steps: of arrays by name, and other JSON values."""
     sums = checksums(leaves)
     described_leaves = {
         name: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype), 'sum': sums[name]}
@@ -256,12 +250,9 @@ def verify(leaves, record):
 
 
 def verify_files(folder, record, needed):
-    """Reads a checkpoint back, some arrays at a time, and compares it with what was saved.
+    """Reads a checkpoint back, some arrays at a time, and compares it with the record as saved.
 
-    Args:
-      folder: of the checkpoint.
-      record: as it was saved.
-      needed: dict of ShapeDtypeStructs with shardings by name: all its arrays.
+    `needed`: ShapeDtypeStructs with shardings by name, of all its arrays.
 
     Raises:
       ValueError: where it differs. What Orbax raises, too.
@@ -285,12 +276,8 @@ def checksums(leaves):
     The bits of value i count 2 i + 1 times, modulo 2^64: a value that changes changes the sum, and
     so does a swap; parts on other devices or processes are simply added.
 
-    Args:
-      leaves: dict of arrays, jax or NumPy. Where some are spread over processes, all of these call
-        this alike.
-
-    Returns:
-      dict of int.
+    `leaves`: arrays of jax or NumPy by name. Where some are spread over processes, all of these
+    call this alike.
     """
     sums = {name: int(_local_sum(leaf)) for name, leaf in leaves.items()}
     spread = [name for name, leaf in leaves.items() if not getattr(leaf, 'is_fully_addressable', 1)]

@@ -22,9 +22,8 @@ _counts = threading.local()
 def keep_compilations(folder=None):
     """Keeps compiled programs in a folder, local or gs://.
 
-    Where none is named, in JAX_COMPILATION_CACHE_DIR, or in the user's cache folder.
-
-    A user without a home, as in some containers, has no such folder: nothing is kept.
+    Where none is named, in JAX_COMPILATION_CACHE_DIR, or in the user's cache folder. A user without
+    a home, as in some containers, has none: nothing is kept.
     """
     if folder:
         prepare_folder(folder, '--compilation_cache')

@@ -23,17 +23,16 @@ from vos_jax.storage.damage import reading
 from vos_jax.storage.paths import is_bucket, path_of
 
 FILE_NAME = 'config.json'
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
 # A run resumes only with these unchanged: its weights would not fit, or its data would be others.
 _FIXED = re.compile(r'(model\.|seed$)')
 
 
-def define_flag(name='config', flag_values=flags.FLAGS, argv=None):
+def define_flag(flag_values=flags.FLAGS, argv=None):
     """Defines `--config=NAME_OR_FILE[:VARIANT]` with overrides `--config.key.of.setting=value`.
 
-    Unknown keys, files and variants end the parsing of flags with one line.
-
-    Args:
-      argv: the arguments that will be parsed, where these are not `sys.argv`.
+    Unknown keys, files and variants end the parsing of flags with one line. `argv`: the arguments
+    that will be parsed, where these are not `sys.argv`.
 
     Returns:
       absl's FlagHolder; its value is a locked ConfigDict of all settings, for `read_config`.
@@ -41,21 +40,18 @@ def define_flag(name='config', flag_values=flags.FLAGS, argv=None):
     from ml_collections import config_flags  # here: only commands with this flag need it
 
     holder = config_flags.DEFINE_config_file(
-        name, None, 'recipe as giel_small[:VARIANT], or a file of one', flag_values, sys_argv=argv
+        'config', None, 'recipe as giel_small[:VARIANT], or a file', flag_values, sys_argv=argv
     )
-    flag_values[name].parser = _Reader(name, argv)
+    flag_values['config'].parser = _Reader(sys.argv if argv is None else argv)
     return holder
 
 
 def load(spec, overrides=()):
-    """Reads a config as the commands do.
+    """Reads a Config as the commands do.
 
     Args:
       spec: 'giel_small', 'giel_small:tiny', or a file instead of the name.
       overrides: strings 'optimizer.learning_rate=1e-4', as after `--config.`.
-
-    Returns:
-      Config.
 
     Raises:
       InputError: for an unknown file, variant or key, or a value that a setting may not have.
@@ -113,8 +109,7 @@ def find(name_or_path):
 class _Reader(flags.ArgumentParser):
     """Reads FILE:VARIANT and checks the keys of all overrides on the command line."""
 
-    def __init__(self, name, argv):
-        self._name = name
+    def __init__(self, argv):
         self._argv = argv
 
     def parse(self, spec):
@@ -122,8 +117,8 @@ class _Reader(flags.ArgumentParser):
 
         # All settings, those too that the recipe leaves to the schema: flags may change any.
         config = _open_none(ConfigDict(plain.to_plain(read_config(_read(spec)))))
-        for key in _overridden(sys.argv if self._argv is None else self._argv, self._name):
-            _check_key(key, config)
+        for match in filter(None, map(_OVERRIDE.match, self._argv)):
+            _check_key(match[1], config)
         return config.lock()
 
     def flag_type(self):
@@ -159,15 +154,8 @@ def _open_none(config):
     return config
 
 
-def _overridden(argv, name):
-    pattern = re.compile(rf'--?(?:no)?{name}\.([^=]+)')
-    return [match[1] for match in map(pattern.match, argv) if match]
-
-
 def _check_key(key, config):
-    bare = re.sub(r'\[\d+\]', '', key)  # sources[0] is an item of sources
-    if bare != key:
-        bare = key.partition('[')[0]
+    bare = key.partition('[')[0]  # sources[0] is an item of sources
     known = _all_keys(config)
     if bare not in known:
         near = difflib.get_close_matches(bare, known, n=1, cutoff=0)[0]
@@ -211,13 +199,9 @@ def stored(workdir):
 
 
 def changes(config, workdir):
-    """What differs between the config that a run stored and that of the command that resumes it.
+    """Lines, for the log, of what differs between a run's stored config and that which resumes it.
 
-    Args:
-      config: Config, its model's dtype decided for the devices; so is a stored 'auto'.
-
-    Returns:
-      Lines that name each setting, for the log.
+    `config`: its model's dtype decided for the devices; so is a stored 'auto'.
 
     Raises:
       InputError: where another value would make it another run.

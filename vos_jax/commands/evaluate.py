@@ -10,6 +10,7 @@ nor flax.
 """
 
 import ast
+import functools
 import time
 from pathlib import Path
 
@@ -30,50 +31,33 @@ _POLL_S = 10.0  # between two looks for a new checkpoint
 
 
 def define_flags():
-    """What is evaluated, by which rules, and where to."""
     flags.define_model()
     absl_flags.DEFINE_integer('last', None, '--workdir: the last N checkpoints', 1)
     absl_flags.DEFINE_bool('all', False, '--workdir: all checkpoints')
     absl_flags.DEFINE_bool('follow', False, '--workdir: each new checkpoint, until the run ends')
     absl_flags.DEFINE_string('results', None, 'folder of masks of any program: score')
     absl_flags.DEFINE_list('compare', None, 'folders of finished evaluations: A,B[,C]')
-    _define_protocol()
-    _define_output()
-    _define_masks()
-    _define_views()
-    flags.define_processes()
-
-
-def _define_protocol():
-    define = absl_flags.DEFINE_string
+    # The protocol.
     absl_flags.DEFINE_enum('protocol', None, protocols.NAMES, 'rules of the evaluation')
-    define('data', None, 'folder of the data set')
-    define('split', None, 'list of sequences; default val, valid or train')
-    define('resolution', None, 'DAVIS: folder of frames, such as 480p')
+    absl_flags.DEFINE_string('data', None, 'folder of the data set')
+    absl_flags.DEFINE_string('split', None, 'list of sequences; default val, valid or train')
+    absl_flags.DEFINE_string('resolution', None, 'DAVIS: folder of frames, such as 480p')
     absl_flags.DEFINE_bool('dense', False, 'YouTube-VOS: predict on all frames, not every fifth')
-    define('videos', None, 'local hold-out: file of video names')
-    define('unseen', None, 'local hold-out: file of unseen categories')
-
-
-def _define_output():
-    flags.define_out('folder of the results; default runs/evaluation/...')
+    absl_flags.DEFINE_string('videos', None, 'local hold-out: file of video names')
+    absl_flags.DEFINE_string('unseen', None, 'local hold-out: file of unseen categories')
+    # The results.
+    absl_flags.DEFINE_string('out', None, 'folder of the results; default runs/evaluation/...')
     absl_flags.DEFINE_bool('zip', False, 'pack the masks for the server of the protocol')
     absl_flags.DEFINE_bool('report', True, 'write report/index.html')
     flags.define_workers()
-    absl_flags.DEFINE_integer(
-        'batch_size', None, 'sequences of one size at a time; default 1, on accelerators 4', 1
-    )
+    batches = 'sequences of one size at a time; default 1, on accelerators 4'
+    absl_flags.DEFINE_integer('batch_size', None, batches, 1)
     absl_flags.DEFINE_bool('overwrite', False, 'start again what is finished in --out')
-
-
-def _define_masks():
-    define = absl_flags.DEFINE_enum
-    define('form', 'ids', FORMS, '--results: how the masks are written')
-    define('overlap', 'error', OVERLAPS, '--form=objects: who keeps a pixel')
-    define('extra-ids', 'error', EXTRA_IDS, '--results: ids that are no object')
-
-
-def _define_views():
+    # Masks of other programs.
+    absl_flags.DEFINE_enum('form', 'ids', FORMS, '--results: how the masks are written')
+    absl_flags.DEFINE_enum('overlap', 'error', OVERLAPS, '--form=objects: who keeps a pixel')
+    absl_flags.DEFINE_enum('extra-ids', 'error', EXTRA_IDS, '--results: ids that are no object')
+    # How frames are seen.
     absl_flags.DEFINE_integer('enlarge_to', None, 'shorter edge of small frames, for the model')
     absl_flags.DEFINE_list('scales', None, 'average results at these scales, as 1.0,1.3')
     absl_flags.DEFINE_bool('flip', None, 'average with the result of mirrored frames')
@@ -81,6 +65,7 @@ def _define_views():
     absl_flags.DEFINE_multi_string(
         'model', [], "NAME=VALUE: a setting of the model's instead of that stored; may be repeated"
     )
+    flags.define_processes()
 
 
 def main(argv):
@@ -268,10 +253,7 @@ def _output_folder(wanted, protocol, source):
     return path_of(wanted.out or f'runs/evaluation/{protocol.label}/{name}')
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

@@ -9,6 +9,7 @@ GPU and TPU with fixed shapes, its weights, and a loader that needs jax and NumP
 docs/own_video.md.
 """
 
+import functools
 import importlib
 
 from absl import flags as absl_flags
@@ -27,9 +28,8 @@ _OF_WEIGHTS = ('dtype', 'note')
 
 
 def define_flags():
-    """Which model, what of it, and where to."""
     flags.define_model()
-    flags.define_out('file of weights, *.npz, or folder of the program')
+    absl_flags.DEFINE_string('out', None, 'file of weights, *.npz, or folder of the program')
     absl_flags.DEFINE_string('size', None, 'program: size of the frames, WIDTHxHEIGHT')
     absl_flags.DEFINE_integer('objects', 1, 'program: most objects', 1, 254)
     absl_flags.DEFINE_list(
@@ -106,10 +106,7 @@ def _export_program(wanted, folder, size):
     print(f'try it: PYTHONPATH={wanted.out} python -m vos_loader FRAMES.npy FIRST.npy LABELS.npy')
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

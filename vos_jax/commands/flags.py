@@ -8,27 +8,16 @@ from absl import flags
 from vos_jax.errors import InputError
 
 PRETRAINED = 'giel_lite'
-PROCESSES = ('coordinator_address', 'num_processes', 'process_id')
-
-
-def define_run():
-    """--workdir and --step: a training run, and which of its checkpoints."""
-    flags.DEFINE_string('workdir', None, 'folder of a training run')
-    flags.DEFINE_string('step', 'best', '--workdir: best, latest, or a step')
 
 
 def define_model():
     """--weights, --workdir, --step and --memory: which model, and what it remembers."""
     flags.DEFINE_string('weights', None, f"file of weights, or a name as '{PRETRAINED}'")
-    define_run()
+    flags.DEFINE_string('workdir', None, 'folder of a training run')
+    flags.DEFINE_string('step', 'best', '--workdir: best, latest, or a step')
     flags.DEFINE_integer(
         'memory', None, 'frames read at once; default: as the weights say', 1, 1000
     )
-
-
-def define_out(text, default=None):
-    """--out: where the results go."""
-    flags.DEFINE_string('out', default, text)
 
 
 def define_short_side(default, text='0: as they are'):
@@ -56,7 +45,6 @@ def define_workers():
 
 
 def num_workers(wanted):
-    """--workers, or one per core."""
     return wanted.workers or len(os.sched_getaffinity(0))
 
 
@@ -67,7 +55,6 @@ def define_data_set():
 
 
 def one_data_set(argv):
-    """The data set that the only argument names."""
     from data_prep.builders import DATA_SETS
     from data_prep.prepare import find_data_set
 
@@ -96,7 +83,6 @@ def require(wanted, names, see):
 
 
 def refuse_arguments(argv, remedy='all arguments are --flags'):
-    """Refuses arguments that are no flags."""
     if len(argv) > 1:
         raise InputError(f'{argv[1]}: unexpected argument; {remedy}')
 
@@ -109,11 +95,6 @@ def check_model(wanted):
         raise InputError('--step is of a run; name one by --workdir')
 
 
-def parse_step(text):
-    """'best', 'latest' or a number."""
-    return int(text) if text.isdecimal() else text
-
-
 def open_model(wanted):
     """The TrainedModel that --weights, or --workdir and --step, and --memory name."""
     # Here: jax takes its time, and what is wrong with the input is reported before.
@@ -121,7 +102,8 @@ def open_model(wanted):
 
     compilation.keep_compilations()
     if wanted.workdir:
-        model = trained.open_run(wanted.workdir, parse_step(wanted.step))
+        step = int(wanted.step) if wanted.step.isdecimal() else wanted.step
+        model = trained.open_run(wanted.workdir, step)
     else:
         model = trained.open_model(wanted.weights or PRETRAINED)
     return model.with_memory(wanted.memory)
@@ -137,5 +119,7 @@ def join_processes(wanted, **options):
     from vos_jax.training import processes
 
     compilation.keep_compilations(wanted.compilation_cache)
-    processes.initialize(*(wanted[name].value for name in PROCESSES), **options)
+    processes.initialize(
+        wanted.coordinator_address, wanted.num_processes, wanted.process_id, **options
+    )
     return processes

@@ -7,6 +7,7 @@ Neither direction needs PyTorch, and no code in the .pth file is run. The format
 takes: docs/weights.md.
 """
 
+import functools
 from pathlib import Path
 
 from absl import flags as absl_flags
@@ -16,19 +17,19 @@ from vos_jax.storage.disk import explain_disk_errors, prepare_file
 
 
 def define_flags():
-    """Which format, and which way."""
     absl_flags.DEFINE_string('format', None, 'kind of the PyTorch checkpoint: docs/weights.md')
     absl_flags.DEFINE_bool('export', False, 'write the PyTorch checkpoint from a weights file')
     absl_flags.DEFINE_string('prefix', None, "before all exported names, as 'module.'")
 
 
 def main(argv):
-    """Converts the file that the arguments name."""
     wanted = absl_flags.FLAGS
     if len(argv) != 3:
         raise InputError(f'{len(argv) - 1} files named; needed: two, IN and OUT')
     source, target = argv[1:]
-    _check_ending(source if wanted.export else target)
+    ours = source if wanted.export else target
+    if Path(ours).suffix != '.npz':
+        raise InputError(f'{ours}: the weights file of vos_jax ends in .npz; --export writes .pth')
     prepare_file(target, 'file')
     from data_prep import import_weights  # here: it loads jax
 
@@ -40,15 +41,7 @@ def main(argv):
     print(line)
 
 
-def _check_ending(path):
-    if Path(path).suffix != '.npz':
-        raise InputError(f'{path}: the weights file of vos_jax ends in .npz; --export writes .pth')
-
-
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

@@ -3,6 +3,8 @@
 No download, no licence, the same for the same seed.
 """
 
+import functools
+
 from absl import flags as absl_flags
 
 from vos_jax.commands import flags
@@ -10,8 +12,7 @@ from vos_jax.errors import run_main
 
 
 def define_flags():
-    """How many, how large, and where to."""
-    flags.define_out('folder of the data set')
+    absl_flags.DEFINE_string('out', None, 'folder of the data set')
     absl_flags.DEFINE_integer('num_train', 60, 'training sequences', lower_bound=1)
     absl_flags.DEFINE_integer('num_val', 8, 'validation sequences', lower_bound=1)
     absl_flags.DEFINE_integer('frames', 24, 'frames of each sequence', lower_bound=3)
@@ -21,7 +22,6 @@ def define_flags():
 
 
 def main(argv):
-    """Writes the data set that the flags describe."""
     from vos_jax.data import scenes
     from vos_jax.storage import disk
     from vos_jax.storage.names import parse_size
@@ -48,10 +48,7 @@ def main(argv):
     print(f'data set in {wanted.out}')
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

@@ -7,6 +7,7 @@ chips, a step time by roofline, and which mesh to take. Needs libtpu (the extra 
 --nocompile only what follows from the shapes is printed. docs/tpu_pods.md explains the figures.
 """
 
+import functools
 import os
 
 from absl import flags as absl_flags
@@ -19,7 +20,6 @@ from vos_jax.storage.json_files import write_json
 
 
 def define_flags():
-    """The run, the slice, and what is printed of them."""
     from vos_jax import recipe
 
     recipe.define_flag()
@@ -28,11 +28,10 @@ def define_flags():
     define('mesh', '', "DATAxFSDPxSPATIAL; '': the one with the shortest estimate")
     absl_flags.DEFINE_bool('compile', True, 'compile for the slice (minutes, needs libtpu)')
     flags.define_number('price', None, 'per chip and hour, in any currency', 0)
-    flags.define_out('JSON file for the figures')
+    absl_flags.DEFINE_string('out', None, 'JSON file for the figures')
 
 
 def main(argv):
-    """Prints the plan, and writes its figures."""
     wanted = absl_flags.FLAGS
     flags.refuse_arguments(argv, 'settings are --config.NAME=VALUE')
     flags.require(wanted, ('config',), 'docs/tpu_pods.md')
@@ -53,10 +52,7 @@ def main(argv):
         print(f'figures in {wanted.out}')
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

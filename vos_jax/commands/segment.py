@@ -6,6 +6,7 @@ More: docs/own_video.md.
 """
 
 import dataclasses
+import functools
 import itertools
 import sys
 
@@ -25,9 +26,8 @@ from vos_jax.video.reader import Range, open_video
 
 
 def define_flags():
-    """The video's masks, the model, and what of the video is segmented."""
     flags.define_model()
-    flags.define_out('folder of the results')
+    absl_flags.DEFINE_string('out', None, 'folder of the results')
     absl_flags.DEFINE_string('masks', None, 'PNG of object ids for the first frame, or a folder')
     flags.define_short_side(480)
     absl_flags.DEFINE_integer('start', 0, 'first frame')
@@ -116,10 +116,7 @@ def _segment(path, wanted, folder):
     print(f'masks, overlay and summary: {wanted.out}')
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

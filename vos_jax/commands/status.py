@@ -3,6 +3,7 @@
 RUN is its folder, local or gs://. Prints step, speed, loss, J&F, remaining time and checkpoints.
 """
 
+import functools
 import time
 
 from absl import flags as absl_flags
@@ -49,12 +50,10 @@ def describe(workdir, now_s):
 
 
 def define_flags():
-    """How often it is printed."""
     flags.define_number('every', None, 'again after so many seconds; default: once', 1)
 
 
 def main(argv):
-    """Prints how the run that the argument names is doing."""
     if len(argv) != 2:
         raise InputError('name one run: vos-status RUN')
     every_s = absl_flags.FLAGS.every
@@ -64,10 +63,7 @@ def main(argv):
         print('\n'.join(['', *describe(argv[1], time.time())]), flush=True)
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

@@ -5,6 +5,7 @@ The page is served on this machine alone, at an address with a random token. Mor
 docs/own_video.md.
 """
 
+import functools
 import socket
 import webbrowser
 from pathlib import Path
@@ -20,7 +21,6 @@ from vos_jax.video.scaling import working_size
 
 
 def define_flags():
-    """The model, the page, and where its projects are kept."""
     flags.define_model()
     absl_flags.DEFINE_string('folder', 'vos_studio', 'where uploaded videos and projects are kept')
     absl_flags.DEFINE_integer('port', 0, 'port of the page; 0: any that is free', 0, 65535)
@@ -107,10 +107,7 @@ def _open_segmenter(wanted):
     return flags.open_model(wanted).segmenter(), compilation.describe_device()['device']
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

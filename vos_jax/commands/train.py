@@ -5,6 +5,8 @@ each; docs/tpu_pods.md says how they find each other. Settings are those of the 
 --config.optimizer.learning_rate=1e-4.
 """
 
+import functools
+
 from absl import flags as absl_flags
 
 from vos_jax.commands import flags
@@ -14,7 +16,6 @@ from vos_jax.storage.disk import prepare_folder
 
 
 def define_flags():
-    """--config, --workdir and how the processes find each other."""
     from vos_jax import recipe
 
     recipe.define_flag()
@@ -23,7 +24,6 @@ def define_flags():
 
 
 def main(argv):
-    """Trains as the flags say."""
     wanted = absl_flags.FLAGS
     flags.refuse_arguments(argv, 'settings are --config.NAME=VALUE')
     flags.require(wanted, ('config', 'workdir'), 'README.md: --config=giel_small:tiny --workdir=a')
@@ -39,10 +39,7 @@ def main(argv):
         loop.train(config, wanted.workdir, evaluate)
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

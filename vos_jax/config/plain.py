@@ -35,14 +35,11 @@ def _of_spec(spec, where):
         value = getattr(spec, name)
         if item_group_of(hint) and len({item.name for item in value} - {''}) == len(value):
             # A mapping by name: flags reach `sources.NAME.root`.
-            value = {item.name: _plain(item, where) for item in value}
-            value = {key: _without_name(item) for key, item in value.items()}
+            value = {item.name: _of_spec(item, where) for item in value}
+            for group in value.values():
+                del group['name']
         values[name] = _plain(value, f'{where}.{name}')
     return values
-
-
-def _without_name(group):
-    return {key: value for key, value in group.items() if key != 'name'}
 
 
 def _plain(value, where):

@@ -8,28 +8,28 @@ import dataclasses
 from typing import Annotated, Literal, get_args
 
 from vos_jax.config.spec import (
+    ASCENDING,
     MANY,
-    Ascending,
+    PATTERN,
     Count,
     Length,
     NotNegative,
-    Pattern,
     Positive,
     Range,
-    Rising,
     SettingError,
     Share,
     Spec,
     Whole,
+    rising,
 )
 
 Pixels = Annotated[int, Range(1, 2**14)]
 Degrees = Annotated[float, Range(0, 180)]
 Shear = Annotated[float, Range(0, 80)]  # degrees
 Factor = Annotated[float, Range(0, 100, '(]')]
-Factors = Annotated[tuple[Factor, Factor], Ascending()]  # lowest, highest
+Factors = Annotated[tuple[Factor, Factor], ASCENDING]  # lowest, highest
 Spread = Annotated[float, Range(0, 10)]  # 0.1: between 1/1.1 and 1.1
-Schedule = Annotated[tuple[tuple[Whole, NotNegative], ...], Rising(start=0)]
+Schedule = Annotated[tuple[tuple[Whole, NotNegative], ...], rising(start=0)]
 Workers = Annotated[int, Range(0, 1024)]
 
 
@@ -118,7 +118,7 @@ class DataSpec(Spec):
     slot_window: Count = 1
     min_pixels: Whole = 64  # of the first frame after the crop, from which on an object counts
     # (from this step on, largest gap in frames)
-    gap: Annotated[tuple[tuple[Whole, Count], ...], Rising(start=0)] = ((0, 1),)
+    gap: Annotated[tuple[tuple[Whole, Count], ...], rising(start=0)] = ((0, 1),)
     # 'first': the clip's frames follow each other; 'random': its first frame is any frame of the
     # video, the others follow each other (CFBI)
     reference: Literal['first', 'random'] = 'first'
@@ -168,7 +168,7 @@ class LossSpec(Spec):
     dice: NotNegative = 0.0
     propagation: NotNegative = 0.0
     # (step, share of pixels that enter the cross entropy, the hardest) points; (): all
-    hardest: Annotated[tuple[tuple[Whole, Annotated[float, Range(0, 1, '(]')]], ...], Rising()] = ()
+    hardest: Annotated[tuple[tuple[Whole, Annotated[float, Range(0, 1, '(]')]], ...], rising()] = ()
     # of the 'valid' pixels, or of 'all', void ones too, as CFBI's released code has it
     hardest_of: Literal['valid', 'all'] = 'valid'
     frames: Literal['all', 'last'] = 'all'  # predicted frames that count
@@ -186,7 +186,7 @@ class OptimizerSpec(Spec):
     learning_rate: Positive = 1e-5  # the highest; it goes with the batch size
     schedule: Literal['constant', 'cosine', 'poly', 'steps'] = 'poly'
     # of 'steps': (step, factor) pairs; from the step on the rate is so much lower than before
-    drops: Annotated[tuple[tuple[Whole, Positive], ...], Rising()] = ()
+    drops: Annotated[tuple[tuple[Whole, Positive], ...], rising()] = ()
     warmup: Whole = 0  # steps
     end: NotNegative = 0.0  # rate after the last step (cosine, poly)
     power: Positive = 1.0  # of poly; 1 is linear
@@ -194,7 +194,7 @@ class OptimizerSpec(Spec):
     momentum: Annotated[float, Range(0, 1, '[)')] = 0.9  # of sgd only
     clip_norm: NotNegative = 0.0  # of the whole gradient; 0: none
     # (pattern, factor of the rate) of parameters whose names have the pattern; 0 freezes them
-    groups: tuple[tuple[Annotated[str, Pattern()], NotNegative], ...] = ()
+    groups: tuple[tuple[Annotated[str, PATTERN], NotNegative], ...] = ()
 
     def check(self):
         if (self.schedule == 'steps') != bool(self.drops):

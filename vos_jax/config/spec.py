@@ -63,19 +63,6 @@ class Range:
         return f'{low} {self.low} {high} {self.high}'
 
 
-class Pattern:
-    """A regular expression."""
-
-    def accepts(self, value):
-        try:
-            return re.compile(value) is not None
-        except (re.error, RecursionError, OverflowError):
-            return False
-
-    def __str__(self):
-        return 'that is a regular expression'
-
-
 @dataclasses.dataclass(frozen=True)
 class Length:
     """A tuple of `low` to `high` values."""
@@ -90,29 +77,36 @@ class Length:
         return f'({self.low} to {self.high} of them)' if self.high > self.low else f'({self.low})'
 
 
-class Ascending:
-    """The lowest value, then the highest."""
+class Rule:
+    """What else values must hold, and how an error says it."""
 
-    def accepts(self, value):
-        return all(a <= b for a, b in itertools.pairwise(value))
+    def __init__(self, accepts, text):
+        self.accepts, self._text = accepts, text
 
     def __str__(self):
-        return 'that do not fall'
+        return self._text
 
 
-class Rising:
-    """Points (step, value) whose steps rise; `start`: the first step, or None for any."""
+def _is_pattern(value):
+    try:
+        return re.compile(value) is not None
+    except (re.error, RecursionError, OverflowError):
+        return False
 
-    def __init__(self, start=None):
-        self._start = start
 
-    def accepts(self, points):
+PATTERN = Rule(_is_pattern, 'that is a regular expression')
+ASCENDING = Rule(lambda values: list(values) == sorted(values), 'that do not fall')
+
+
+def rising(start=None):
+    """The rule of points (step, value) whose steps rise, from `start` on where it is given."""
+
+    def accepts(points):
         steps = [point[0] for point in points]
-        begins = self._start is None or steps[:1] == [self._start]
+        begins = start is None or steps[:1] == [start]
         return begins and all(a < b for a, b in itertools.pairwise(steps))
 
-    def __str__(self):
-        return 'with steps that rise' + ('' if self._start is None else f' from {self._start}')
+    return Rule(accepts, 'with steps that rise' + ('' if start is None else f' from {start}'))
 
 
 # Ranges that many settings share.
