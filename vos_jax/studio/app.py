@@ -32,13 +32,9 @@ SIZES = (240, 360, 480, 720)
 
 
 class Studio:
-    """State of the server: the library, the worker, and the project that is open.
+    """State of the server: the library, the worker, and the project that is open, or None.
 
-    Attributes:
-      library: library.Library.
-      worker: worker.Worker.
-      short_side: at which the model works at first, or None.
-      project: project.Project or None.
+    `short_side`: that of the frames for the model at first, or None.
     """
 
     def __init__(self, library, model_worker, short_side, project=None):
@@ -75,7 +71,7 @@ class Studio:
         return 240 if 'cpu' in self.worker.device or not self.worker.device else 480
 
     def needed(self):
-        """The open project."""
+        """The open project; InputError where there is none."""
         if self.project is None:
             raise InputError('no video is open: open one on the start page')
         return self.project
@@ -97,7 +93,6 @@ class Studio:
         return values
 
     def describe(self):
-        """Plain values of the open project."""
         project = self.needed()
         objects = project.objects
         return {

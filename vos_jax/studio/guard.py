@@ -2,6 +2,9 @@
 
 import secrets
 
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+
 _HEADERS = {
     'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; media-src 'self'; connect-src 'self'; frame-ancestors 'none'; "
@@ -37,7 +40,8 @@ class Guard:
             return None  # no web sockets here
         reason = self._reason_to_refuse(scope)
         if reason:
-            return await _refuse(send, reason)
+            text, headers = f'refused: {reason}\n', {'Cache-Control': 'no-store'}
+            return await PlainTextResponse(text, 403, headers)(scope, receive, send)
         inner = dict(scope, root_path='', path=scope['path'][len(self._token) + 1 :])
 
         async def send_guarded(message):
@@ -49,9 +53,7 @@ class Guard:
         return await self._app(inner, receive, send_guarded)
 
     def _reason_to_refuse(self, scope):
-        headers = {
-            name.decode('latin-1'): value.decode('latin-1') for name, value in scope['headers']
-        }
+        headers = Headers(scope=scope)
         host = headers.get('host', '')
         if host not in self._hosts:
             return 'this host'
@@ -64,10 +66,3 @@ class Guard:
         if not slash or not secrets.compare_digest(token.encode(), self._token.encode()):
             return 'an address without its token; use the one that the studio printed'
         return None
-
-
-async def _refuse(send, reason):
-    body = f'refused: {reason}\n'.encode()
-    headers = [(b'content-type', b'text/plain; charset=utf-8'), (b'cache-control', b'no-store')]
-    await send({'type': 'http.response.start', 'status': 403, 'headers': headers})
-    await send({'type': 'http.response.body', 'body': body})

@@ -85,7 +85,6 @@ def _draw(shape, scribbles, radius):
 
 
 def _bounds(lines):
-    """Box around all lines."""
     rows, columns = np.nonzero(lines)
     if not len(rows):
         raise InputError('nothing is drawn in the frame: draw a box or a scribble')
@@ -113,7 +112,6 @@ def _is_like_ground(image, inside):
 
 
 def _is_core(box, shape):
-    """bool[H, W] of the middle of a box."""
     (left, right), (top, bottom) = np.sort([box[0::2], box[1::2]])
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     x = (columns + 0.5 - (left + right) / 2) / max(right - left, 1)

@@ -41,12 +41,10 @@ async def read_json(request, form):
 
 
 async def read_body(request, limit):
-    """The body, of up to so many bytes."""
     return b''.join([part async for part in read_parts(request, limit)])
 
 
 async def read_parts(request, limit, remedy=_REMEDY):
-    """Yields the body as it comes."""
     size = 0
     async for part in request.stream():
         size += len(part)

@@ -24,12 +24,8 @@ def save_results(project, should_stop):
     The video is read again, so the overlay has its size, its times and its quality. Frames without
     a mask are shown as they are.
 
-    Args:
-      project: project.Project.
-      should_stop: asked before each frame.
-
     Yields:
-      Number of each frame that is written.
+      Number of each frame that is written; `should_stop` is asked before each.
     """
     if not project.masked:
         raise InputError('no frame has a mask: mark an object first')
@@ -59,7 +55,9 @@ def save_results(project, should_stop):
     wanted = {folder / 'masks' / f'{name}.png' for name in areas}
     for path in set((folder / 'masks').glob('*.png')) - wanted:
         path.unlink()
-    _write_zip(folder / 'masks.zip', sorted(wanted))
+    with replacing(folder / 'masks.zip') as temporary, zipfile.ZipFile(temporary, 'w') as archive:
+        for path in sorted(wanted):  # stored: PNGs are packed
+            archive.write(path, f'masks/{path.name}')
     _write_summary(folder / 'summary.json', project, areas)
 
 
@@ -75,18 +73,10 @@ def _save_mask(project, frame, folder, colours):
 
 
 def colour_table(objects):
-    """u8[256, 3] with the colours of the objects by id."""
     table = np.array(PALETTE)
     for one in objects:
         table[one['id']] = list(bytes.fromhex(one['colour'][1:]))
     return table
-
-
-def _write_zip(path, files):
-    # Stored: PNGs are packed.
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, 'w') as archive:
-        for file in files:
-            archive.write(file, f'masks/{file.name}')
 
 
 def _write_summary(path, project, areas):

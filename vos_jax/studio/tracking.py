@@ -14,17 +14,16 @@ class Tracking:
     What the memory should know is read back from the project: painted frames behind the first one,
     and a few of the masks found there. So a run resumes from any frame, after a stop, a correction
     or in another session.
+
+    Args:
+      segmenter: Segmenter.
+      project: project.Project.
+      start: frame that has a mask.
+      direction: 1 forwards, -1 backwards.
+      short_side: size at which the model works, see scaling.working_size.
     """
 
     def __init__(self, segmenter, project, start, direction, short_side):
-        """
-        Args:
-          segmenter: Segmenter.
-          project: project.Project.
-          start: frame that has a mask.
-          direction: 1 forwards, -1 backwards.
-          short_side: size at which the model works, see scaling.working_size.
-        """
         self._segmenter, self._project = segmenter.sibling(lazy=True), project
         self._start, self._direction = start, direction
         self._size = scaling.working_size(project.size, short_side)
@@ -37,11 +36,7 @@ class Tracking:
         return None if expected is None else expected - 1 - self._start
 
     def run(self, should_stop):
-        """Yields the number of each frame once its mask is written.
-
-        Args:
-          should_stop: asked before each frame.
-        """
+        """Yields the number of each frame whose mask is written; `should_stop` is asked before."""
         self._begin()
         driven = runner.drive(
             self._frames(should_stop),
@@ -50,8 +45,7 @@ class Tracking:
             is_stopped=should_stop,
             write_behind=0,  # whoever hears of a frame may ask for its mask
         )
-        for number, _ in driven:
-            yield number
+        yield from (number for number, _ in driven)
 
     def _frames(self, should_stop):
         frames, number = self._project.frames, self._start + self._direction
@@ -68,7 +62,8 @@ class Tracking:
             if last is None:
                 if not labels.any():
                     continue
-                num_objects = len(self._expected_ids() | set(np.unique(labels).tolist()) - {0})
+                expected = {id_ for ids in self._project.given.values() for id_ in ids}
+                num_objects = len(expected | set(np.unique(labels).tolist()) - {0})
                 self._segmenter.start(image, labels, num_objects=num_objects)
             else:
                 given = number in self._project.given or number == self._start
@@ -97,9 +92,6 @@ class Tracking:
             chosen |= {others[i] for i in index}
         return [n for n in behind if n in chosen]
 
-    def _expected_ids(self):
-        return {number for ids in self._project.given.values() for number in ids}
-
     def _advance(self, item):
         """Hands a frame to the model; gives a function that waits for its u8[H, W] ids."""
         number, image = item
@@ -124,10 +116,7 @@ class Tracking:
 def prepare(segmenter, size, short_side):
     """Compiles what the first run needs, while the first object is being painted.
 
-    Args:
-      segmenter: Segmenter.
-      size: (height, width) of the stored frames.
-      short_side: as for Tracking.
+    `size`: (height, width) of the stored frames; `short_side` as for Tracking.
     """
     size = scaling.working_size(size, short_side)
     labels = np.zeros(size, np.uint8)

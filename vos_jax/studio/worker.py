@@ -1,49 +1,25 @@
 """The one thread that owns the model, and what it is doing."""
 
-import dataclasses
 import errno
+import functools
 import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from vos_jax.errors import InputError
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """What a user asked for.
+class Worker:
+    """Does jobs one after the other; `status` says how far it is, from any thread.
 
-    Attributes:
-      begin: function of (segmenter, should_stop) that gives an iterator over frame numbers.
-      needs_model: whether the model must have been loaded well.
-      total: gives how many frames it takes, or None.
+    Args:
+      open_segmenter: called in the thread; gives the Segmenter and the name of its device.
     """
 
-    begin: Callable[[Any, Callable[[], bool]], Iterator[int]]
-    needs_model: bool
-    total: Callable[[], int | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Preparation:
-    """A function of the segmenter to call when there is nothing else to do."""
-
-    prepare: Callable[[Any], None]
-
-
-class Worker:
-    """Does jobs one after the other; `status` says how far it is, from any thread."""
-
     def __init__(self, open_segmenter):
-        """
-        Args:
-          open_segmenter: called in the thread; gives the Segmenter.
-        """
-        self._open = open_segmenter
-        self._jobs = queue.Queue()
+        self._open, self._segmenter = open_segmenter, None
+        self._calls = queue.Queue()  # of functions, for the thread
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._job, self._last, self._count = None, None, 0
@@ -53,7 +29,7 @@ class Worker:
         self._thread.start()
 
     def submit(self, kind, begin, *, needs_model=True, total=None, **about):
-        """Takes a job, where none is waiting or under way.
+        """Takes a job; InputError where one is waiting or under way.
 
         Args:
           kind: what it is called.
@@ -61,9 +37,6 @@ class Worker:
           needs_model: whether the model must have been loaded well.
           total: function that gives how many frames it takes, or None.
           about: plain values for the status.
-
-        Raises:
-          InputError: where there is a job already.
         """
         with self._lock:
             busy = self._job
@@ -72,11 +45,12 @@ class Worker:
             self._count += 1
             self._stop.clear()
             self._job = {'kind': kind, 'number': self._count, 'frame': None, 'done': 0, **about}
-        self._jobs.put(_Job(begin, needs_model, total or (lambda: None)))
+        total = total or (lambda: None)
+        self._calls.put(functools.partial(self._do, begin, needs_model, total))
 
     def prepare(self, function):
         """Calls function(segmenter) when there is nothing else to do: no job, and it may fail."""
-        self._jobs.put(_Preparation(function))
+        self._calls.put(functools.partial(self._prepare, function))
 
     def stop(self, wait=False):
         """Ends the job after the frame that it is at."""
@@ -95,32 +69,26 @@ class Worker:
         }
 
     def _run(self):
-        segmenter = self._load()
+        self._load()
         while True:
-            match self._jobs.get():
-                case _Preparation(prepare):
-                    self._prepare(segmenter, prepare)
-                case job:
-                    self._do(segmenter, job)
+            self._calls.get()()
 
     def _load(self):
-        segmenter = None
         try:
-            segmenter, self.device = self._open()
+            self._segmenter, self.device = self._open()
             self._model = {'state': 'ready', 'message': ''}
         except InputError as error:
             self._model = {'state': 'failed', 'message': str(error)}
         except Exception as error:  # shown on the page; the terminal has the rest
             traceback.print_exc()
             self._model = {'state': 'failed', 'message': repr(error)}
-        return segmenter
 
-    def _do(self, segmenter, job):
+    def _do(self, begin, needs_model, total):
         ended = {'kind': self._job['kind'], 'number': self._job['number'], 'error': None}
         try:
-            if job.needs_model and segmenter is None:
+            if needs_model and self._segmenter is None:
                 raise InputError(f'the model is not there: {self._model["message"]}')
-            self._work(job.begin(segmenter, self._stop.is_set), job.total)
+            self._work(begin(self._segmenter, self._stop.is_set), total)
         except InputError as error:
             ended['error'] = str(error)
         except OSError as error:
@@ -132,12 +100,12 @@ class Worker:
         ended |= {'frame': self._job['frame'], 'start': self._job.get('start')}
         self._last, self._job = ended, None
 
-    def _prepare(self, segmenter, function):
-        if segmenter is None or self._job is not None:
+    def _prepare(self, function):
+        if self._segmenter is None or self._job is not None:
             return
         self._model = {'state': 'preparing', 'message': ''}
         try:
-            function(segmenter)
+            function(self._segmenter)
         except Exception:  # the job that needs it says what is wrong
             traceback.print_exc()
         self._model = {'state': 'ready', 'message': ''}

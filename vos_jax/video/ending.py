@@ -16,11 +16,8 @@ _STREAMED = (0, 2**32 - 1)  # lengths of a RIFF that was never gone back to
 def is_whole(path):
     """Says whether a file has the length that its container states; None where it states none.
 
-    Durations cannot tell: the last picture may be held for long, and a cut file's be estimated.
-
-    Args:
-      path: AVI, FLV, Matroska, WebM, WebP, WMV, GIF or MPEG-TS or PS; of others nothing
-        is known.
+    Durations cannot tell: the last picture may be held for long, and a cut file's be estimated. Of
+    AVI, FLV, Matroska, WebM, WebP, WMV, GIF, MPEG-TS and PS it is known.
     """
     with open(path, 'rb') as file:
         head, size = file.read(_HEAD), os.fstat(file.fileno()).st_size

@@ -22,24 +22,26 @@ class Output:
 
     `masks/NAME.png`, `overlay.mp4`, `summary.json`; `run.json` says what run it is, and `state/`
     holds what the model remembers while a run is unfinished.
+
+    Args:
+      folder: made where it is missing.
+      identity: plain values by name; all that decides the masks.
+      overwrite: starts anew where a run has been.
+
+    Raises:
+      InputError: where the folder holds something else.
     """
 
     def __init__(self, folder, identity, *, overwrite=False):
-        """
-        Args:
-          folder: made where it is missing.
-          identity: plain values by name; all that decides the masks.
-          overwrite: starts anew where a run has been.
-
-        Raises:
-          InputError: where the folder holds something else.
-        """
         self.folder = Path(folder)
         self._identity = checksum.of_bytes(json.dumps(identity, sort_keys=True).encode())
         self._sums = {}  # checksum of each mask so far, by its name
         self._states = self.folder / _STATE
         if overwrite and (self.folder / _RUN).is_file():
-            self._remove_results()
+            shutil.rmtree(self.folder / 'masks', ignore_errors=True)
+            self.clear_state()
+            for path in (self.overlay, self.folder / 'summary.json'):
+                path.unlink(missing_ok=True)
         else:
             self._check(json.loads(json.dumps(identity)))  # tuples come back as lists
         for folder in (self.folder, self.folder / 'masks', self._states):
@@ -51,11 +53,9 @@ class Output:
         return self.folder / 'overlay.mp4'
 
     def mask(self, name):
-        """Path of a frame's mask."""
         return self.folder / 'masks' / f'{name}.png'
 
     def write_mask(self, name, labels):
-        """Writes the mask of a frame."""
         mask_files.write_labels(self.mask(name), labels)
         self._sums[name] = checksum.of_file(self.mask(name))
 
@@ -99,7 +99,6 @@ class Output:
             return about['number'], state
 
     def clear_state(self):
-        """Removes the state of a run that is finished."""
         shutil.rmtree(self._states, ignore_errors=True)
 
     def _check(self, identity):
@@ -115,12 +114,6 @@ class Output:
                     f'{stored.get(name)!r} there, now {identity.get(name)!r}); name another --out, '
                     'or start anew with --overwrite'
                 )
-
-    def _remove_results(self):
-        shutil.rmtree(self.folder / 'masks', ignore_errors=True)
-        self.clear_state()
-        for path in (self.overlay, self.folder / 'summary.json'):
-            path.unlink(missing_ok=True)
 
 
 def _write_json(path, values):

@@ -56,7 +56,10 @@ class GivenMasks:
             labels = self.read(number)
             ids = set(mask_files.object_ids(labels).tolist())
             if not ids:
-                raise InputError(f'{path}: {self._why_empty(path)}')
+                why = 'no object in it; draw one, with ids 1..254'
+                if np.any(mask_files.read_labels(path) == VOID):
+                    why = 'only 0 and 255 (void) in it; if 255 means the object, add --binary'
+                raise InputError(f'{path}: {why}')
             small = scaling.shrink_labels(labels, working_size)
             lost = ids - set(mask_files.object_ids(small).tolist())
             if lost:
@@ -78,11 +81,6 @@ class GivenMasks:
                 f'{path}: mask of size {times(size)} for frames that are turned upright, to '
                 f'{times(self.size)}, as their file says (EXIF or rotation); turn the mask as well'
             )
-
-    def _why_empty(self, path):
-        if np.any(mask_files.read_labels(path) == VOID):
-            return 'only 0 and 255 (void) in it; if 255 means the object, add --binary'
-        return 'no object in it; draw one, with ids 1..254'
 
 
 def find_masks(path, video, chosen, *, binary=False):

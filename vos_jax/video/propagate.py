@@ -117,7 +117,7 @@ def segment_video(
     """Segments the chosen frames of a video from the first given mask on.
 
     Resumes from the state in `output` where there is one. The frames before that are read again for
-    the overlay, not computed again.
+    the overlay (`draw`), not computed again.
 
     Args:
       video: of `reader.open_video`.
@@ -126,7 +126,6 @@ def segment_video(
       output: folder.Output.
       working_size: (height, width) for the model.
       ids: of all objects of the video, rising.
-      draw: whether the overlay is wanted.
       state_every_s: how often the segmenter's state is kept: what a killed run has written after
         the last one is computed again, with the same result.
       on_frame: called with the name of each frame that is handed over for writing.
@@ -136,13 +135,15 @@ def segment_video(
     """
     record, segmenter = Record(ids), segmenter.sibling(lazy=True)
     task = Propagation(segmenter, given, tuple(video.size), tuple(working_size), len(ids))
-    done = last = _resume(segmenter, output)
-    frames = _shrunk(video.read(dataclasses.replace(chosen, start=given.first)), working_size)
+    done, state = output.load_state() or (-1, None)
+    if state is not None:
+        segmenter.restore(state)
+    last, frames = done, video.read(dataclasses.replace(chosen, start=given.first))
     start_s = time.monotonic()
     with _overlay(output, video, chosen, draw) as movie:
         sink = _Sink(output, record, movie)
         driven = runner.drive(
-            _until_damaged(frames, record),
+            _until_damaged(frames, tuple(working_size), record),
             lambda item: task.advance(item[0].number, item[1]),
             sink.write,
             is_done=lambda item: item[0].number <= done,
@@ -179,28 +180,14 @@ class _Sink:
         else:
             labels = labels()
             self._output.write_mask(frame.name, labels)
-        self._add(frame, labels)
-
-    def keep(self, item, state):
-        """Keeps the segmenter's state after a frame."""
-        self._output.save_state(item[0].number, state)
-
-    def _add(self, frame, labels):
         self._record.names.append(frame.name)
         self._record.areas.append(count_pixels(labels)[self._record.ids].tolist())
         if self._movie is not None:
             self._first_s = frame.time_s if self._first_s is None else self._first_s
             self._movie.write(overlay(frame.image, labels), frame.time_s - self._first_s)
 
-
-def _resume(segmenter, output):
-    """Number of the last frame that need not be computed; -1 at the beginning."""
-    saved = output.load_state()
-    if saved is None:
-        return -1
-    number, state = saved
-    segmenter.restore(state)
-    return number
+    def keep(self, item, state):
+        self._output.save_state(item[0].number, state)
 
 
 def _overlay(output, video, chosen, draw):
@@ -209,15 +196,11 @@ def _overlay(output, video, chosen, draw):
     return VideoWriter(output.overlay, video.size, video.rate / chosen.stride)
 
 
-def _shrunk(frames, working_size):
-    for frame in frames:
-        yield frame, scaling.shrink_image(frame.image, tuple(working_size))
-
-
-def _until_damaged(frames, record):
-    """Ends where the video cannot be read further: what was segmented stays."""
+def _until_damaged(frames, size, record):
+    """(frame, its image for the model) while the video can be read: what was segmented stays."""
     try:
-        yield from frames
+        for frame in frames:
+            yield frame, scaling.shrink_image(frame.image, size)
     except InputError as error:
         record.damage = str(error)
 

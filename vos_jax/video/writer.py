@@ -15,19 +15,16 @@ _TICKS = 90000  # per second: exact for 24, 25, 30, 50 and 60 frames per second,
 class VideoWriter:
     """A context that writes u8[H, W, 3] images; the file appears whole, when it is left well.
 
-    Without an image there is no file.
+    Without an image there is no file. H.264 with one colour sample for 2x2 pixels needs even sides:
+    an odd picture gets its last row or column twice.
 
-    H.264 with one colour sample for 2x2 pixels, which needs even sides: an odd picture gets its
-    last row or column twice.
+    Args:
+      path: the file, *.mp4.
+      size: (height, width).
+      rate: mean frames per second; the time of each frame comes with it.
     """
 
     def __init__(self, path, size, rate):
-        """
-        Args:
-          path: the file, *.mp4.
-          size: (height, width).
-          rate: mean frames per second; the time of each frame comes with it.
-        """
         ffmpeg.require('or take --nooverlay')
         self._path = Path(path)
         self._temporary = temporary_path(self._path)
