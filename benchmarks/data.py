@@ -9,7 +9,6 @@ prepared set the reads of frames and masks are timed without decoding, by one th
 """
 
 import concurrent.futures
-import functools
 import json
 import statistics
 import tempfile
@@ -23,8 +22,7 @@ from absl import flags
 from benchmarks import measuring
 from vos_jax.config.read import read
 from vos_jax.config.schema import DataSpec
-from vos_jax.data import augment, layouts, pipeline, scenes
-from vos_jax.data.shards import prepared, staging
+from vos_jax.data import augment, layouts, pipeline, prepared, scenes
 from vos_jax.errors import run_main
 
 CROP = (384, 740)
@@ -67,8 +65,7 @@ def measure(root, split, num_clips, worker_counts, stage=''):
     data = SETTINGS | {'sources': [{'root': str(root), 'split': split, 'kind': kind}]}
     start_s = time.perf_counter()
     if is_prepared:
-        copy = functools.partial(staging.stage, target=stage) if stage else None
-        sequences = prepared.prepared(root, split, copy)
+        sequences = prepared.prepared(root, split, stage)
         data |= {'stage': stage}
     else:
         sequences = layouts.davis(root, split)
@@ -107,38 +104,29 @@ def measure(root, split, num_clips, worker_counts, stage=''):
 
 def time_reads(sequences, repeats=3):
     """Reads of frames and masks from shards, by the number of threads; the best of some runs."""
-    places = [
-        (one.shard, *part) for one in sequences for part in (*one.frame_parts, *one.masks.values())
-    ]
-    num_bytes, found = sum(place[2] for place in places), {}
+    parts = [part for one in sequences for part in (*one.frames, *one.masks.values())]
+    num_bytes, found = sum(part.place[1] for part in parts), {}
     for count in (1, 16):
         times = []
         with concurrent.futures.ThreadPoolExecutor(count) as threads:
             for _ in range(repeats):
                 start_s, start_cpu_s = time.perf_counter(), time.process_time()
-                list(threads.map(lambda place: prepared.read_part(*place), places))
+                list(threads.map(lambda part: part.read_bytes(), parts))
                 cpu_s = time.process_time() - start_cpu_s
                 times.append((time.perf_counter() - start_s, cpu_s))
         wall_s, cpu_s = min(times)
         found[count] = {
-            'reads_per_s': len(places) / wall_s,
+            'reads_per_s': len(parts) / wall_s,
             'mb_per_s': num_bytes / wall_s / 1e6,
-            'cpu_ms_per_read': 1000 * cpu_s / len(places),
-            'clips_per_s': len(places) / wall_s / (2 * LENGTH),
+            'cpu_ms_per_read': 1000 * cpu_s / len(parts),
+            'clips_per_s': len(parts) / wall_s / (2 * LENGTH),
         }
     return found
 
 
 def read_jpegs(sequences):
     """Bytes of all frames."""
-    jpegs = []
-    for sequence in sequences:
-        for t in range(sequence.num_frames):
-            if isinstance(sequence, prepared.PreparedSequence):
-                jpegs.append(prepared.read_part(sequence.shard, *sequence.frame_parts[t]))
-            else:
-                jpegs.append(sequence.frames[t].read_bytes())
-    return jpegs
+    return [frame.read_bytes() for sequence in sequences for frame in sequence.frames]
 
 
 def decode(jpeg):

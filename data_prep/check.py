@@ -12,14 +12,21 @@ import numpy as np
 from PIL import Image
 
 from data_prep import shards, workers
-from data_prep.builders.videos import Object, Video, read_mask, size_of
-from data_prep.inspection import Findings, inspect_video
+from data_prep.builders.videos import (
+    Object,
+    Video,
+    find_objects,
+    find_problems,
+    read_mask,
+    size_of,
+)
 from data_prep.prepare import find_videos, open_sources
 from vos_jax.data import frames as frame_files
-from vos_jax.data import overlay
-from vos_jax.data.shards import prepared, records
+from vos_jax.data import overlay, prepared
+from vos_jax.data.masks import object_ids
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import replacing
+from vos_jax.storage.palette import VOID
 from vos_jax.storage.progress import Progress
 
 _PREVIEW_FRAMES, _PREVIEW_HEIGHT = 4, 240
@@ -39,36 +46,109 @@ _MINDED = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Bytes of a record, read as a file is."""
+@dataclasses.dataclass
+class Findings:
+    """Numbers of one or many videos, and their problems as texts."""
 
-    name: str
-    data: bytes
+    videos: int = 0
+    frames: int = 0
+    masks: int = 0
+    objects: int = 0
+    problems: list = dataclasses.field(default_factory=list)
 
-    def __str__(self):
-        return self.name
+    def add(self, other):
+        for field in dataclasses.fields(self):
+            total = getattr(self, field.name) + getattr(other, field.name)
+            setattr(self, field.name, total)
 
-    def read(self):
-        """The bytes."""
-        return self.data
+
+def inspect_video(video, *, has_ordered_ids):
+    """Findings of all files of a video; `has_ordered_ids`: ids must run from 1 without gap."""
+    found = Findings(videos=1, frames=len(video.frames), masks=len(video.masks))
+    found.problems += find_problems(video)
+    size = _inspect_frames(video, found.problems)
+    labels = {}
+    for stem in video.masks if size else ():
+        if stem in video.frames:
+            try:
+                labels[stem] = read_mask(video, stem, size)
+            except InputError as error:
+                found.problems.append(str(error))
+    seen = find_objects(labels)
+    found.objects = len(seen if video.objects is None else video.objects)
+    if labels:
+        found.problems += _find_id_problems(video, labels, seen, has_ordered_ids)
+    return found
+
+
+def _inspect_frames(video, problems):
+    """Size of the frames, or None."""
+    try:
+        size = size_of(video) if video.frames else None
+    except InputError as error:
+        problems.append(str(error))
+        size = None
+    for file in video.frames.values():
+        try:
+            frame = frame_files.read_frame(file, size=size, upright=video.upright)
+            size = size or frame.shape[:2]
+            frame_files.check_same_size(frame, size, file)
+        except InputError as error:
+            if str(error) not in problems:
+                problems.append(str(error))
+    return size
+
+
+def _find_id_problems(video, labels, seen, has_ordered_ids):
+    if not seen:
+        return [f'{video.name}: no object in any of its {len(labels)} masks']
+    ids = [item.id for item in seen]
+    problems = [
+        f'{video.masks[stem]}: only 0 and 255 (void) in it, but ids in other masks of {video.name}'
+        for stem, mask in labels.items()
+        if mask.max() == VOID and not len(object_ids(mask))
+    ]
+    if has_ordered_ids and ids != list(range(1, len(ids) + 1)):
+        problems.append(f'{video.name}: ids out of order: {ids}, must be 1 to {len(ids)}')
+    if video.objects is None:
+        first = next(iter(video.frames))
+        if first in labels and not len(object_ids(labels[first])):
+            problems.append(
+                f'{video.masks[first]}: no object in it, though it says which objects to follow'
+            )
+        return problems
+    known = {item.id for item in video.objects}
+    for item in seen:
+        if item.id not in known:
+            problems.append(
+                f'{video.masks[item.first_frame]}: stray value {item.id}, the objects of '
+                f'{video.name} are {sorted(known)}'
+            )
+    for item in video.objects:
+        mask = labels.get(item.first_frame)
+        if not 0 < item.id < VOID:
+            problems.append(f'{video.name}: id {item.id}, ids are 1 to {VOID - 1}')
+        elif mask is not None and not np.any(mask == item.id):
+            problems.append(
+                f'{video.masks[item.first_frame]}: object {item.id} is not in it, though listed '
+                'to appear there first'
+            )
+    return problems
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A shard of a prepared set, and what the index says is in it."""
+    """The Videos of a shard of a prepared set, which the index lists."""
 
     path: Path
     num_bytes: int
     entries: tuple[dict, ...]
 
-    @property
-    def num_videos(self):
-        """Videos that must be in it."""
+    def __len__(self):
         return len(self.entries)
 
-    def videos(self):
-        """Yields its Videos; the reader compares checksums of each record."""
+    def __iter__(self):
+        # The reader compares checksums of each record.
         from array_record.python import array_record_module
 
         prepared.check_shard_size(self.path, self.num_bytes)
@@ -83,31 +163,12 @@ class Shard:
             raise InputError(f'{self.path}: damaged ({text}); prepare or copy it again') from None
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Some videos of a published set."""
-
-    members: tuple[Video, ...]
-
-    @property
-    def num_videos(self):
-        """Their number."""
-        return len(self.members)
-
-    def videos(self):
-        """The videos."""
-        return self.members
-
-
 def check(data_set, sources, *, splits=(), resolution='', num_processes=1):
-    """Checks all splits that are there.
+    """Checks all splits that are there; arguments as of `prepare.prepare`.
 
     Args:
       data_set: builders.videos.DataSet.
       sources: folders or archives as published, or one folder of a prepared set.
-      splits: those wanted, which must be there; (): all that are there.
-      resolution: of DAVIS: the folder below JPEGImages; '': 480p, or the only one.
-      num_processes: processes to use.
 
     Returns:
       dict of split -> Findings; no entry for a split that is not there.
@@ -115,7 +176,7 @@ def check(data_set, sources, *, splits=(), resolution='', num_processes=1):
     groups, problems = list_groups(data_set, sources, splits, resolution)
     inspect = functools.partial(_inspect, has_ordered_ids=data_set.has_ordered_ids)
     todo = [group for parts in groups.values() for group in parts]
-    progress = Progress('videos', sum(group.num_videos for group in todo))
+    progress = Progress('videos', sum(map(len, todo)))
     done = workers.run_jobs(inspect, todo, num_processes, progress.reach)
     progress.close()
     found, results = {}, iter(done)
@@ -136,7 +197,7 @@ def list_groups(data_set, sources, splits, resolution):
     for split in splits or data_set.splits:
         videos, wrong = find_videos(data_set, trees, split, {'resolution': resolution})
         if videos or wrong or splits:
-            groups[split] = [Group(tuple(part)) for part in shards.deal(videos)] if videos else []
+            groups[split] = shards.deal(videos)
             problems[split] = wrong if videos or wrong else [f'split {split} is missing']
     if not groups:
         raise InputError(
@@ -166,7 +227,7 @@ def _list_prepared(data_set, root, splits):
 def _inspect(group, report, *, has_ordered_ids):
     found = Findings()
     try:
-        for video in group.videos():
+        for video in group:
             found.add(inspect_video(video, has_ordered_ids=has_ordered_ids))
             report(1)
     except InputError as error:  # the shard itself; what is left of it cannot be read
@@ -176,27 +237,19 @@ def _inspect(group, report, *, has_ordered_ids):
 
 def _open_record(path, data, entry):
     """The Video of a record, whose parts must be where the index says."""
-    record = records.decode_example(data)
-    name = str(record['name'][0], 'utf-8')
-    for kind in ('frame', 'mask'):
-        for place, part in zip(entry[f'{kind}_parts'], record[f'{kind}s'], strict=True):
-            if name != entry['name'] or prepared.read_part(path, *place) != part:
-                raise InputError(
-                    f'{path}: {entry["name"]} is not where {prepared.INDEX} says; prepare '
-                    'the data set again'
-                )
-    frames = _parts(path, name, 'jpg', record['frame_names'], record['frames'])
-    masks = _parts(path, name, 'png', record['mask_frames'], record['masks'])
-    objects = tuple(Object(**item) for item in entry['objects'])
-    return Video(name, frames, masks, objects, upright=False)
-
-
-def _parts(path, name, suffix, stems, contents):
-    stems = [str(stem, 'utf-8') for stem in stems]
-    return {
-        stem: Part(f'{path}/{name}/{stem}.{suffix}', bytes(data))
-        for stem, data in zip(stems, contents, strict=True)
-    }
+    record, stored = shards.decode_example(data), prepared.sequence(path.parent, entry)
+    parts = [*stored.frames, *stored.masks.values()]
+    names = [name.encode() for name in (entry['name'], *stored.stems, *stored.masks)]
+    is_there = names == [*record['name'], *record['frame_names'], *record['mask_frames']]
+    contents = [part.read_bytes() for part in parts] if is_there else []
+    if contents != [*record['frames'], *record['masks']]:
+        raise InputError(
+            f'{path}: {entry["name"]} is not where {prepared.INDEX} says; prepare the data set '
+            'again'
+        )
+    frames, objects = dict(zip(stored.stems, stored.frames)), entry['objects']
+    objects = tuple(Object(**item) for item in objects)
+    return Video(stored.name, frames, stored.masks, objects, upright=False)
 
 
 def format_table(data_set, found, *, counts=True):
@@ -224,19 +277,12 @@ def who_minds(problem):
     return next((note for part, note in _MINDED.items() if part in problem), _ALL_MIND)
 
 
-def write_preview(path, groups, num_clips, seed=0):
-    """Draws frames of some videos with their masks, a row for each video.
-
-    Args:
-      path: PNG to write.
-      groups: of one split, see `list_groups`.
-      num_clips: rows.
-      seed: which videos.
-    """
-    rng = np.random.default_rng(seed)
+def write_preview(path, groups, num_clips):
+    """Draws frames of some videos of the groups with their masks in a PNG, a row for each."""
+    rng = np.random.default_rng(0)
     rows = []
     for group in rng.permutation(np.arange(len(groups)))[:num_clips]:
-        videos = list(groups[group].videos())
+        videos = list(groups[group])
         rows.append(_draw_clip(videos[rng.integers(len(videos))]))
     width = max(row.shape[1] for row in rows)
     padded = [
@@ -256,7 +302,7 @@ def _draw_clip(video):
     for place in np.linspace(0, len(stems) - 1, count).round().astype(int):
         file = video.frames[stems[place]]
         size = size_of(video)
-        frame = frame_files.decode_frame(file.read(), file, size=size, upright=video.upright)
+        frame = frame_files.read_frame(file, size=size, upright=video.upright)
         labels = read_mask(video, stems[place], frame.shape[:2])
         size = (round(frame.shape[1] * _PREVIEW_HEIGHT / frame.shape[0]), _PREVIEW_HEIGHT)
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)

@@ -28,7 +28,7 @@ _PIECE = 1 << 20
 
 
 def download_davis(name, folder, *, splits=(), resolution='', server=SERVER, sha256=None):
-    """Downloads the archives that DAVIS 2016 or 2017 needs.
+    """Downloads the archives that DAVIS 2016 or 2017 needs; gives their paths.
 
     Args:
       name: 'davis2016' or 'davis2017'.
@@ -37,9 +37,6 @@ def download_davis(name, folder, *, splits=(), resolution='', server=SERVER, sha
       resolution: 'Full-Resolution', or '' for 480p.
       server: URL of the folder of the archives.
       sha256: of the first archive, instead of the known one.
-
-    Returns:
-      list of paths.
     """
     if not name.startswith('davis'):
         raise InputError(
@@ -62,16 +59,11 @@ def download_davis(name, folder, *, splits=(), resolution='', server=SERVER, sha
 
 
 def download(url, folder, sha256=None, show=lambda num_bytes, total: None):
-    """Downloads a file.
+    """Downloads a file into a folder, under its own name; gives (path, sha256 found).
 
     Args:
-      url: where it is.
-      folder: where it goes, under its own name.
       sha256: what it must have; None: that of `ARCHIVES`, if any.
       show: called with the bytes there are and, where the server says, those there will be.
-
-    Returns:
-      (path, sha256 found).
     """
     name = url.rpartition('/')[2]
     path = local(folder, '--download_dir') / name

@@ -4,33 +4,38 @@ Neither direction needs PyTorch, and no code in the .pth file is run. The comman
 (vos_jax.commands.import_weights).
 """
 
+import pkgutil
 from pathlib import Path
 
 import numpy as np
 from flax import traverse_util
 
 from data_prep import torch_reader, torch_writer
-from data_prep.formats import FORMATS
 from vos_jax import weights
 from vos_jax.errors import InputError
-from vos_jax.models import torch_links
+from vos_jax.models import (
+    efficientnet_lite_torch_names,
+    registry,
+    resnet_torch_names,
+    torch_links,
+)
 
+# The PyTorch checkpoints that can be read and written, by name.
+FORMATS = {**resnet_torch_names.FORMATS, **efficientnet_lite_torch_names.FORMATS}
+for entry in registry.MODELS.values():
+    if entry.formats:
+        FORMATS |= pkgutil.resolve_name(entry.formats)
 PREFIXES = ('module.', '_orig_mod.')  # of torch.nn.DataParallel, of torch.compile
 
 
 def import_weights(source, target, format_name):
-    """Reads a PyTorch checkpoint and writes a weights file, with the model's config in it.
-
-    Args:
-      source: *.pth file.
-      target: *.npz file.
-      format_name: one of `FORMATS`.
+    """Writes a PyTorch checkpoint (*.pth) as weights file (*.npz) with the model's config.
 
     Returns:
       One line that says what was taken.
 
     Raises:
-      InputError: where the file is no checkpoint, or not exactly of this format.
+      InputError: where the file is no checkpoint, or not exactly of this format of `FORMATS`.
     """
     kind = _format(format_name)
     theirs, prefix = _without_prefix(torch_reader.read(source))
@@ -52,11 +57,7 @@ def import_weights(source, target, format_name):
 def export_weights(source, target, format_name, prefix=None):
     """Writes a weights file as PyTorch checkpoint; the inverse of `import_weights`.
 
-    Args:
-      source: *.npz file, imported or trained.
-      target: *.pth file.
-      format_name: one of `FORMATS`.
-      prefix: put before all names, as 'module.'; default: what the file was imported with.
+    `prefix`: put before all names, as 'module.'; default: what the file was imported with.
 
     Returns:
       One line that says what was written.
@@ -81,15 +82,12 @@ def export_weights(source, target, format_name, prefix=None):
 
 
 def variables_of(theirs, kind, where):
-    """Variables of our model from a state_dict; every name is used exactly once.
+    """Variables of our model, nested, from a state_dict of arrays; every name is used once.
 
     Args:
       theirs: dict of arrays by name.
       kind: torch_links.Format.
       where: what the arrays are from, for messages.
-
-    Returns:
-      Nested dict of arrays.
 
     Raises:
       InputError: lists missing, unexpected and misshapen names, or names a value that is refused.
@@ -143,9 +141,9 @@ def _count(array, name, where):
     return array.item()
 
 
-def _first(items, count=5):
-    more = f' and {len(items) - count} more' if len(items) > count else ''
-    return ', '.join(items[:count]) + more
+def _first(items):
+    more = f' and {len(items) - 5} more' if len(items) > 5 else ''
+    return ', '.join(items[:5]) + more
 
 
 def _check_values(found, constants, where):

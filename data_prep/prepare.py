@@ -12,10 +12,10 @@ from data_prep import shards, workers
 from data_prep.builders import DATA_SETS
 from data_prep.builders.files import FileTree
 from data_prep.builders.videos import find_problems
-from vos_jax.data.shards import prepared
+from vos_jax.data import prepared
 from vos_jax.errors import InputError
 from vos_jax.storage import disk
-from vos_jax.storage.lock import FolderLock
+from vos_jax.storage.disk import FolderLock
 from vos_jax.storage.paths import is_bucket, path_of
 from vos_jax.storage.progress import Progress
 
@@ -50,7 +50,6 @@ def prepare(name, sources, out, *, splits=(), resolution='', num_processes=1, ru
 
 
 def _prepare(data_set, sources, folder, options, num_processes, run):
-    """Prepares a data set in a local folder; gives its index."""
     name, root = data_set.name, folder.parent.parent
     work = folder.with_name(f'{folder.name}.incomplete')
     with _alone(work):
@@ -65,7 +64,6 @@ def _prepare(data_set, sources, folder, options, num_processes, run):
 
 
 def find_data_set(name):
-    """The data set of a name."""
     if name not in DATA_SETS:
         raise InputError(f"no data set '{name}'; one of {', '.join(DATA_SETS)}")
     return DATA_SETS[name]
@@ -158,7 +156,7 @@ def _alone(work):
     """
     missing = [path for path in (work.parent, *work.parent.parents) if not path.exists()]
     work.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(FolderLock(work, 'wait for the end of the run that writes there')):
+    with FolderLock(work, 'wait for the end of the run that writes there'):
         try:
             yield
         except InputError:

@@ -12,8 +12,7 @@ import os
 from pathlib import Path
 
 from data_prep.builders.videos import Video, read_video
-from vos_jax.data.shards import prepared
-from vos_jax.data.shards.records import encode_example
+from vos_jax.data import prepared
 from vos_jax.errors import InputError
 from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
@@ -40,16 +39,7 @@ class Job:
 
 
 def make_jobs(folder, name, splits):
-    """Deals the videos of each split out to shards, in the order of their names.
-
-    Args:
-      folder: where the shards go.
-      name: of the data set.
-      splits: dict of split -> Videos.
-
-    Returns:
-      dict of split -> Jobs.
-    """
+    """Deals the videos of each split, in the order of their names, to shards: Jobs by split."""
     jobs = {}
     for split, videos in splits.items():
         groups = deal(videos)
@@ -88,12 +78,7 @@ def plan_of(jobs, options):
 
 
 def write_shard(job, report=lambda num_videos: None):
-    """Writes one shard and its record, unless both are there.
-
-    Args:
-      job: Job.
-      report: called with 1 after each video.
-    """
+    """Writes one shard and its record, unless both are there; calls report(1) for each video."""
     from array_record.python import array_record_module
 
     if job.record.is_file() and job.path.is_file():
@@ -135,6 +120,38 @@ def flatten(example):
     }
 
 
+def encode_example(features):
+    """Encodes a record as tf.train.Example; equal features give equal bytes.
+
+    Args:
+      features: dict of name -> list of bytes, or list of int.
+    """
+    # Here: slow to load, and listing a data set does without.
+    from tensorflow_datasets.proto.tf_example_generated_pb2 import Example
+
+    example = Example()
+    for name, values in features.items():
+        feature = example.features.feature[name]
+        is_of_ints = all(isinstance(value, int) for value in values)
+        (feature.int64_list if is_of_ints else feature.bytes_list).value.extend(values)
+    return example.SerializeToString(deterministic=True)
+
+
+def decode_example(data):
+    """Decodes a record: dict of name -> list of bytes or int; ValueError where it is none."""
+    from google.protobuf.message import DecodeError
+    from tensorflow_datasets.proto.tf_example_generated_pb2 import Example
+
+    try:
+        features = Example.FromString(bytes(data)).features.feature
+    except DecodeError as error:
+        raise ValueError(f'not a tf.train.Example ({error})') from None
+    return {
+        name: list((part.bytes_list if part.HasField('bytes_list') else part.int64_list).value)
+        for name, part in features.items()
+    }
+
+
 def _find_parts(path, entries):
     """Turns the examples into entries of the index: places of frames and masks for their bytes."""
     content, position = prepared.without_headers(path.read_bytes()), 0
@@ -162,13 +179,11 @@ def _places(content, position, parts, where):
 
 
 def finish(name, root, work, folder, jobs, options):
-    """Writes what describes the whole set, and gives the folder its name.
+    """Writes what describes the whole set, and renames its folder `work` to `folder`.
 
     Args:
       name: of the data set.
       root: folder above that of the data set.
-      work: where all shards are.
-      folder: its name from now on.
       jobs: dict of split -> Jobs.
       options: of the preparation, kept for later runs.
 
@@ -200,12 +215,7 @@ def finish(name, root, work, folder, jobs, options):
 
 
 def open_work(work, plan):
-    """Begins in the working folder, or resumes there; refuses one of another plan.
-
-    Args:
-      work: the folder.
-      plan: of this run, see `plan_of`.
-    """
+    """Begins in the working folder, or resumes there; refuses one of another `plan_of`."""
     path = work / PLAN
     if path.is_file() and path.read_text() != plan:
         raise InputError(

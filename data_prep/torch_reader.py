@@ -62,10 +62,7 @@ class _Tensor(NamedTuple):
 
 
 def read(path):
-    """Reads a checkpoint's state_dict.
-
-    Args:
-      path: file that `torch.save` wrote: a state_dict, or a dict that has one under a usual key.
+    """Reads the state_dict of a file of `torch.save`: it alone, or under a usual key of a dict.
 
     Returns:
       Dict of arrays by name, in the order of the file; dtypes are those of the file.

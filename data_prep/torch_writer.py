@@ -16,12 +16,7 @@ STORAGES = {'float32': 'FloatStorage', 'int64': 'LongStorage'}
 
 
 def write(path, arrays):
-    """Writes a state_dict.
-
-    Args:
-      path: the file, *.pth; it appears whole or not at all.
-      arrays: dict of float32 and int64 arrays by name.
-    """
+    """Writes a dict of float32 and int64 arrays as a whole file, *.pth."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_STORED) as archive:
 

@@ -1,27 +1,22 @@
-"""Runs jobs in processes of their own, with progress; they end when this process does."""
+"""Runs jobs in processes of their own, with progress, or on Apache Beam."""
 
 import concurrent.futures
 import multiprocessing
 import os
-import threading
-import time
 
 from vos_jax.errors import InputError
+from vos_jax.storage.overlap import end_with
 
 _COUNT = None
 
 
 def run_jobs(function, jobs, num_processes, show):
-    """Calls `function(job, report)` for each job.
+    """Calls `function(job, report)` for each job; gives what the calls return, in order.
 
     Args:
       function: of a module, so that other processes find it.
-      jobs: list.
       num_processes: at most, one for each job; 1: in this process.
       show: called now and then with the number that all jobs reported together.
-
-    Returns:
-      What the calls returned, in the order of the jobs.
     """
     num_processes = max(min(num_processes, len(jobs)), 1)
     if num_processes == 1:
@@ -65,14 +60,7 @@ def _wait(futures, count, show):
 def _start(count, parent):
     global _COUNT
     _COUNT = count
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent):
-    """Ends this process when its parent is gone, which a killed parent cannot ask for."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    end_with(parent)
 
 
 def _call(function, job):
@@ -81,3 +69,27 @@ def _call(function, job):
             _COUNT.value += number
 
     return function(job, report)
+
+
+def beam_runner(options):
+    """Gives a function that calls `function(job)` for each of some jobs on Apache Beam.
+
+    Needs an environment of its own (requirements-beam.txt); the workers must see sources and output
+    under the same paths. `options`: texts of Beam's own; without any, its local runner.
+    """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise InputError(
+            f'--beam needs {error.name}: pip install -r requirements-beam.txt, in an environment '
+            'of its own'
+        ) from None
+
+    def run(function, jobs):
+        with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+            # Reshuffled, so that shards are spread over workers instead of one fused stage.
+            created = pipeline | 'shards' >> beam.Create(jobs) | beam.Reshuffle()
+            _ = created | 'write' >> beam.Map(function)
+
+    return run

@@ -10,19 +10,8 @@ from absl import app, flags, logging
 
 # Not defects of the program: no right, no space, a read-only disk, a file in the way, a bad name.
 _DISK_ERRORS = {
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
+    *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
+    *(errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
     errno.ETXTBSY,
 }
 # What Orbax (ValueError) and ArrayRecord (RuntimeError) say where the disk refuses.
@@ -32,27 +21,16 @@ _DISK_WORDS = re.compile(
 )
 # Packages that are not needed by everybody -> the extra of pyproject.toml that has them.
 EXTRAS = {
-    'optax': 'train',
-    'orbax': 'train',
-    'grain': 'train',
-    'ml_collections': 'train',
-    'clu': 'train',
-    'tensorboard': 'train',
-    'simplejpeg': 'train',
-    'zlib_ng': 'train',
+    **dict.fromkeys(('optax', 'orbax', 'grain', 'ml_collections', 'clu', 'tensorboard'), 'train'),
+    **dict.fromkeys(('simplejpeg', 'zlib_ng'), 'train'),
+    **dict.fromkeys(('tensorflow_datasets', 'array_record', 'scipy'), 'prepare'),
+    **dict.fromkeys(('starlette', 'uvicorn'), 'studio'),
     'av': 'video',
     'flatbuffers': 'export',
-    'starlette': 'studio',
-    'uvicorn': 'studio',
-    'tensorflow_datasets': 'prepare',
-    'array_record': 'prepare',
-    'scipy': 'prepare',
     'libtpu': 'plan',
     'gcsfs': 'gcs',
     'torch': 'torch',
 }
-
-
 # Of the characters that Python calls printable those that show nothing: selectors and fillers.
 _UNSEEN = re.compile(
     '[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]'
@@ -74,20 +52,18 @@ def run_main(main, define_flags=lambda: None):
 
     Flags are parsed here, so an unknown flag or setting ends in the same way, and so does what the
     disk refuses, of an input or an output, a package that is not installed, and a device that is
-    not there. Any other exception is a defect and keeps its traceback (exit code 1).
-
-    Args:
-      main: function of what is left of the command line; what it returns is the exit code.
-      define_flags: defines the command's flags. Not when its module is imported: two commands have
-        flags of the same names.
+    not there. Any other exception is a defect and keeps its traceback (exit code 1). `define_flags`
+    is called here, not when its module is imported: two commands have flags of the same names.
     """
     _print_any_text()
     try:
         before = set(flags.FLAGS)
         define_flags()
-        _list_in_help(set(flags.FLAGS) - before)
+        for name in set(flags.FLAGS) - before:  # --help lists what the program's own file defines
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
         if {'--help', '-h', '-help'} & set(sys.argv[1:]):
-            _print_help(main)
+            print((sys.modules[main.__module__].__doc__ or '').strip())
+            print(flags.FLAGS.main_module_help())
             return
         logging.get_absl_handler().addFilter(_is_no_disk_error)
         sys.unraisablehook = _report_unraisable
@@ -155,17 +131,6 @@ def _report_unraisable(unraisable):
     """On a full disk writes of Orbax end after their event loop; the error is raised as well."""
     if str(unraisable.exc_value) != 'Event loop is closed':
         sys.__unraisablehook__(unraisable)
-
-
-def _list_in_help(names):
-    """absl's --help lists what the program's own file defines; ours is defined in modules."""
-    for name in names:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
-
-
-def _print_help(main):
-    print((sys.modules[main.__module__].__doc__ or '').strip())
-    print(flags.FLAGS.main_module_help())
 
 
 def _parse_flags(argv):

@@ -1,8 +1,12 @@
 """The published data sets that can be prepared and checked, by name."""
 
-from data_prep.builders.davis import DAVIS2016, DAVIS2017
 from data_prep.builders.static_images import STATIC_IMAGES
-from data_prep.builders.youtube_vos import YOUTUBE_VOS2018, YOUTUBE_VOS2019
+from data_prep.builders.video_sets import (
+    DAVIS2016,
+    DAVIS2017,
+    YOUTUBE_VOS2018,
+    YOUTUBE_VOS2019,
+)
 
 DATA_SETS = {
     data_set.name: data_set

@@ -25,7 +25,7 @@ class CocoMask:
     def __str__(self):
         return self.name
 
-    def read(self):
+    def read_bytes(self):
         """The mask as bytes of a PNG."""
         labels = np.zeros(self.size, np.uint8)
         for object_id, segmentation in self.regions:
@@ -78,7 +78,7 @@ def _video(image, annotations, categories, places, file):
 def _read(file):
     """Images and names of categories by id, and the annotations of each image."""
     try:
-        content = json.loads(file.read())
+        content = json.loads(file.read_bytes())
         images = {image['id']: image for image in content['images']}
         categories = {c['id']: c['name'] for c in content.get('categories', ())}
         found = {}

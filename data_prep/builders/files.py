@@ -29,9 +29,8 @@ class File:
 
     Attributes:
       place: path of the file, or of the archive that holds it.
-      member: name inside of a zip archive.
+      member: name inside of an archive.
       offset: where it starts inside of a tar archive.
-      size: bytes.
     """
 
     place: str
@@ -42,8 +41,8 @@ class File:
     def __str__(self):
         return f'{self.place}:{self.member}' if self.member else self.place
 
-    def read(self, most=-1):
-        """Reads the content, or up to N bytes of it, as bytes."""
+    def read_bytes(self, most=-1):
+        """The content, or the begin of it."""
         with reading(self, 'whole'):
             if self.offset >= 0:
                 with open(self.place, 'rb') as archive:
@@ -61,11 +60,8 @@ class FileTree:
     """All files below some folders and archives, by their names in them.
 
     Archives in a folder belong to it, as if unpacked there: a folder with train.zip and
-    valid.zip is a whole YouTube-VOS. Of equal names the first wins.
-
-    Args:
-      sources: paths of folders or archives.
-      scratch: folder to unpack compressed tar archives in, which cannot be read at any place.
+    valid.zip is a whole YouTube-VOS. Of equal names the first wins. Compressed tar archives, which
+    cannot be read at any place, are unpacked in the folder `scratch`.
     """
 
     def __init__(self, sources, scratch=None):
@@ -87,17 +83,16 @@ class FileTree:
                 check_link(parent[path.name].place)
         return found
 
-    def frames(self, name):
-        """Frames of a folder by their stems, one or more."""
-        frames = by_stem(self.folder(name), SUFFIXES, name)
+    def pictures(self, images, annotations):
+        """Frames, one or more, and masks of two folders by their stems."""
+        frames = by_stem(self.folder(images), SUFFIXES, images)
         if not frames:
-            above, _, own = name.rpartition('/')
+            above, _, own = images.rpartition('/')
             hint = hint_among((own,), self.folders_below(above))
-            raise InputError(f'{name}: no frames in it{hint}')
-        return frames
+            raise InputError(f'{images}: no frames in it{hint}')
+        return frames, by_stem(self.folder(annotations), ('.png',), annotations)
 
     def folders(self):
-        """Names of all folders that hold files."""
         return sorted(self._folders)
 
     def folders_below(self, name):

@@ -6,21 +6,47 @@ one frame; simulated clips are made of it in training (STM's first stage).
 
 import dataclasses
 import functools
+import io
 import re
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from data_prep.builders import coco, sbd
+from data_prep.builders import coco
 from data_prep.builders.videos import DataSet, Video, settle_orientation
 from vos_jax.data import listing, masks, pictures
 from vos_jax.data.frames import SUFFIXES
+from vos_jax.data.png import encode_plain
 from vos_jax.errors import InputError
 
 _PHOTOS = tuple(suffix for suffix in SUFFIXES if suffix != '.png')
 _MASK_FOLDER = re.compile(r'mask|gt|ground|annot|label|segm', re.IGNORECASE)
 _SAMPLE = 16  # masks whose values tell the form of a set
 _by_stem = functools.partial(listing.by_stem, timed=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class SbdMask:
+    """Instances of one image: the array GTinst.Segmentation of a file below inst."""
+
+    file: Any
+
+    def __str__(self):
+        return str(self.file)
+
+    def read_bytes(self):
+        """The mask as bytes of a PNG."""
+        from scipy import io as matlab  # slow to load, and only this data set needs it
+
+        try:
+            content = matlab.loadmat(io.BytesIO(self.file.read_bytes()), squeeze_me=True)
+            labels = np.asarray(content['GTinst']['Segmentation'].item())
+            if labels.ndim != 2 or labels.max() > 254:
+                raise ValueError(f'array of shape {labels.shape}, largest id {labels.max()}')
+        except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
+            raise InputError(f'{self}: no instances of SBD ({error}); download it again') from None
+        return encode_plain(labels.astype(np.uint8))
 
 
 def list_split(tree, split, options):
@@ -62,7 +88,7 @@ def _sbd(tree):
         return None
     root = found[0].removesuffix('inst')
     files = _by_stem(tree.folder(found[0]), ('.mat',), found[0])
-    masks = {stem: sbd.SbdMask(file) for stem, file in files.items()}
+    masks = {stem: SbdMask(file) for stem, file in files.items()}
     images = _by_stem(tree.folder(f'{root}img'), SUFFIXES, f'{root}img')
     return _match(images, masks, 'ids', all_images=False)
 
@@ -131,7 +157,7 @@ def _form_of(files):
 
 
 def _values_of(file):
-    data = file.read()
+    data = pictures.read_file(file, 'mask')
     with pictures.opened(data, file, 'mask') as image:
         values = np.asarray(image)
     if masks.is_black_and_white(values, data):

@@ -78,13 +78,9 @@ Davis2016, Davis2017, YoutubeVos2018, YoutubeVos2019, StaticImages = BUILDERS.va
 
 
 def write_info(name, root, folder, splits):
-    """Writes dataset_info.json and features.json, by which TFDS reads the shards.
+    """Writes dataset_info.json and features.json, by which TFDS reads the shards in `folder`.
 
-    Args:
-      name: of the data set.
-      root: folder above that of the data set.
-      folder: where the shards are.
-      splits: dict of split -> (videos of each shard, bytes of all).
+    `splits`: dict of split -> (videos of each shard, bytes of all); `root` is above the data set.
     """
     builder = BUILDERS[name](data_dir=root, file_format='array_record')
     template = tfds.core.ShardedFileTemplate(

@@ -2,22 +2,19 @@
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 
-from vos_jax.data import exif, layouts, listing, pictures
+from vos_jax.data import exif, layouts, pictures
 from vos_jax.data import frames as frame_files
 from vos_jax.data import masks as mask_files
 from vos_jax.data.png import encode_plain
 from vos_jax.errors import InputError
 from vos_jax.storage.names import times
 from vos_jax.storage.palette import VOID
-
-_HEAD = 1 << 16  # bytes of a JPEG that tell its orientation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Video:
 
     Attributes:
       name: unique in its split.
-      frames: something with `read() -> bytes` for each frame, by its stem, in time order.
+      frames: files, as for `pictures.read_file`, by the stem of their frame, in time order.
       masks: the same of each annotated frame.
       objects: what the data set says about objects, or None.
       form: of the masks: 'ids', 'binary' (0 and 255), 'merged' (ids, all of them one object) or
@@ -102,20 +99,17 @@ def find_problems(video):
 
 
 def read_video(video):
-    """Reads and checks all files of a video.
+    """Reads and checks all files of a video; InputError at the first that is wrong.
 
     Returns:
       (example, labels): the example, of the features in tfds_builders.py, and all masks as
       u8[H, W] by stem.
-
-    Raises:
-      InputError: at the first file that is unreadable or has another size.
     """
     frames, size = [], size_of(video)
     for file in video.frames.values():
-        data = file.read()
+        data = pictures.read_file(file, 'frame')
         frame = frame_files.decode_frame(data, file, size=size, upright=video.upright)
-        check_size(frame, file, size)
+        frame_files.check_same_size(frame, size, file)
         frames.append(_plain(data, frame))
     labels = {stem: read_mask(video, stem, size) for stem in video.masks}
     objects = video.objects
@@ -137,17 +131,14 @@ def read_video(video):
 def size_of(video):
     """(height, width) of the frames as they are seen; those of layouts.Sequence.size."""
     file = next(iter(video.frames.values()))
-    return frame_files.decode_size(file.read(), file, upright=video.upright)
+    return frame_files.read_size(file, upright=video.upright)
 
 
 def settle_form(videos, problems, wanted='', of_ids='ids'):
     """Videos of which each says the form of all masks of the set, 'binary' or `of_ids`.
 
-    Args:
-      videos: listed Videos.
-      problems: list of texts, to which what is wrong is added.
-      wanted: what must be written where the masks are binary; '': they may be.
-      of_ids: the form of masks of ids.
+    What is wrong is added to `problems`, texts. `wanted`: what must be written where the masks are
+    binary; '': they may be.
     """
     firsts = [next(iter(video.masks.values())) for video in videos if video.masks]
     others = (file for video in videos for file in video.masks.values())
@@ -166,51 +157,23 @@ def settle_form(videos, problems, wanted='', of_ids='ids'):
 
 
 def settle_orientation(videos, problems, tree=None, folders=()):
-    """Videos of which each says whether its frames are turned; see layouts.settle_orientation.
+    """As layouts.settle_orientation; texts of what cannot be settled are added to `problems`.
 
-    Args:
-      videos: listed Videos.
-      problems: list of texts, to which those of videos that cannot be settled are added.
-      tree, folders: of the rest of the set: pairs of folders of images and masks in a FileTree.
+    `folders`: of the rest of the set, pairs of folders of images and masks in a FileTree.
     """
     others = (
-        _fit_of(_unlisted(tree, f'{images}/{name}', f'{masks}/{name}'))
+        layouts.fit_of(_unlisted(tree, f'{images}/{name}', f'{masks}/{name}'))
         for images, masks in folders
         for name in tree.folders_below(images)
     )
-    return layouts.settle_orientation(
-        videos, others, _fit_of, lambda error: problems.append(str(error))
-    )
-
-
-def _fit_of(video):
-    file, mask = (next(iter(files.values()), None) for files in (video.frames, video.masks))
-    with contextlib.suppress(InputError):  # of a broken file, told when it is read
-        head = file.read(_HEAD) if file and mask else b''
-        if head and (pictures.form_of(head) != 'JPEG' or exif.read_orientation(head) != 1):
-            size = functools.partial(_size_of_mask, mask)
-            return frame_files.fit_of_mask(file.read(), file, size)
-    return frame_files.Fit.PLAIN
+    return layouts.settle_orientation(videos, others, lambda error: problems.append(str(error)))
 
 
 def _unlisted(tree, images, annotations):
     """The Video in two folders; without files where it could not be listed."""
     with contextlib.suppress(InputError):
-        frames = listing.by_stem(tree.folder(images), frame_files.SUFFIXES, images)
-        return Video(images, frames, listing.by_stem(tree.folder(annotations), ('.png',), images))
+        return Video(images, *tree.pictures(images, annotations))
     return Video(images, {}, {})
-
-
-def _size_of_mask(file):
-    return pictures.read_size(file.read(), file, 'mask')
-
-
-def check_size(frame, file, size):
-    """Refuses a frame of another size than the first of its video."""
-    if frame.shape[:2] != size:
-        raise InputError(
-            f'{file}: frame of size {times(frame.shape)}, the first of its video is {times(size)}'
-        )
 
 
 def _plain(data, frame):
@@ -225,7 +188,7 @@ def read_mask(video, stem, size):
     file = video.masks[stem]
     if video.form == 'soft':
         return _read_soft(file, size)
-    labels = mask_files.decode_labels(file.read(), file, size, binary=video.form == 'binary')
+    labels = mask_files.read_labels(file, size, binary=video.form == 'binary')
     if video.form == 'merged':
         labels = np.where((labels > 0) & (labels < VOID), np.uint8(1), labels)
     return labels
@@ -241,10 +204,7 @@ def find_objects(labels):
 
 
 def _read_soft(file, size):
-    frame = frame_files.decode_frame(file.read(), file, upright=False)
+    frame = frame_files.read_frame(file, upright=False)
     if frame.shape[:2] != size:
-        raise InputError(
-            f'{file}: mask of size {frame.shape[1]}x{frame.shape[0]}, its image is '
-            f'{size[1]}x{size[0]}'
-        )
+        raise InputError(f'{file}: mask of size {times(frame.shape)}, its image is {times(size)}')
     return (frame[..., 0] >= 128).astype(np.uint8)

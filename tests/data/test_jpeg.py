@@ -10,16 +10,16 @@ import sys
 sys.modules['simplejpeg'] = None  # as if it were not installed
 import numpy as np
 from pathlib import Path
-from vos_jax.data import jpeg
+from vos_jax.data import pictures
 folder = Path(sys.argv[1])
 for path in sorted(folder.glob('*.jpg')):
-    np.save(path.with_suffix('.npy'), jpeg.decode_jpeg(path.read_bytes()))
-    height, width = jpeg.decode_jpeg_header(path.read_bytes())[:2]
-    wide = jpeg.decode_jpeg(path.read_bytes(), 'RGBX', np.empty((height, width, 4), np.uint8))
+    np.save(path.with_suffix('.npy'), pictures.decode_jpeg(path.read_bytes()))
+    height, width = pictures.decode_jpeg_header(path.read_bytes())[:2]
+    wide = pictures.decode_jpeg(path.read_bytes(), 'RGBX', np.empty((height, width, 4), np.uint8))
     assert np.array_equal(wide[..., :3], np.load(path.with_suffix('.npy')))
-(folder / 'written').write_bytes(jpeg.encode_jpeg(np.full((9, 7, 3), 90, np.uint8)))
+(folder / 'written').write_bytes(pictures.encode_jpeg(np.full((9, 7, 3), 90, np.uint8)))
 try:
-    jpeg.decode_jpeg(path.read_bytes()[:200])
+    pictures.decode_jpeg(path.read_bytes()[:200])
 except ValueError:
     print('refused')
 """

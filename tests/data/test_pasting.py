@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vos_jax.data import paste as pasting
+from vos_jax.data import augment as pasting
 
 
 def paste(labels, mask, new_id, **options):

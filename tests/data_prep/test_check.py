@@ -10,8 +10,8 @@ from PIL import Image
 from data_prep import check
 from data_prep.builders import DATA_SETS
 from data_prep.prepare import prepare
+from vos_jax.data import prepared
 from vos_jax.data.masks import read_labels, write_labels
-from vos_jax.data.shards import prepared
 
 DAVIS = DATA_SETS['davis2017']
 
@@ -149,7 +149,7 @@ def shards(davis, tmp_path):
 
 def test_a_prepared_set_is_checked_record_by_record(shards):
     assert problems_of('davis2017', shards) == []
-    shard = prepared.prepared(shards, 'train')[1].shard
+    shard = prepared.prepared(shards, 'train')[1].frames[0].shard
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)

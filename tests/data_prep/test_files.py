@@ -35,7 +35,7 @@ def zipped(path, names=NAMES, method=zipfile.ZIP_DEFLATED):
 
 
 def read(tree):
-    return {f'{folder}/{name}': tree.folder(folder)[name].read() for folder in tree.folders()
+    return {f'{folder}/{name}': tree.folder(folder)[name].read_bytes() for folder in tree.folders()
             for name in tree.folder(folder)}  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def test_a_damaged_member_of_a_zip_is_one_line(tmp_path):
     path.write_bytes(data)
     file = FileTree([path]).folder('set')['05.png']
     with pytest.raises(InputError, match=r'a\.zip:set/05\.png: not whole .*; copy it again'):
-        file.read()
+        file.read_bytes()
 
 
 @pytest.mark.parametrize(('offset', 'value'), [(8, 1), (10, 99)], ids=['encrypted', 'method'])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep import import_weights, torch_reader, torch_writer
-from data_prep.formats import FORMATS
+from data_prep.import_weights import FORMATS
 from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.inference.segmenter import Segmenter

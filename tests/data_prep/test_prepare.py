@@ -15,13 +15,12 @@ import pytest
 from data_prep.prepare import prepare
 from vos_jax.config.read import read
 from vos_jax.config.schema import DataSpec, EvaluationSpec
-from vos_jax.data import layouts, pipeline
+from vos_jax.data import layouts, pipeline, prepared
 from vos_jax.data.masks import write_labels
-from vos_jax.data.shards import prepared
 from vos_jax.errors import InputError
 from vos_jax.evaluation.heldout import HeldOut
 from vos_jax.inference.runner import Lane
-from vos_jax.storage.lock import FolderLock
+from vos_jax.storage.disk import FolderLock
 from vos_jax.storage.paths import file_system
 
 pytest.importorskip('tensorflow_datasets', reason='pip install -e .[prepare]')
@@ -45,7 +44,7 @@ def test_frames_are_stored_as_published_and_masks_by_their_ids(davis, davis_prep
         for ours, theirs in zip(stored, published):
             assert (ours.stems, ours.size) == (theirs.stems, theirs.size)
             for t, stem in enumerate(ours.stems):
-                data = prepared.read_part(ours.shard, *ours.frame_parts[t])
+                data = ours.frames[t].read_bytes()
                 assert data == theirs.frames[t].read_bytes()
                 np.testing.assert_array_equal(ours.read_labels(stem), theirs.read_labels(stem))
     assert prepared.prepared(davis_prepared, 'train')[0].objects == (
@@ -120,7 +119,9 @@ def test_staged_shards_are_copied_once_and_read(davis, davis_prepared, tmp_path,
     assert copies[0].stat().st_mtime_ns > times[0]  # was cut
     assert [path.stat().st_mtime_ns for path in copies[1:]] == times[1:]
     maker = pipeline.BatchMaker(staged, seed=4)
-    assert {video.shard.parent for video in maker._sources.sequences[0]} == {copies[0].parent}
+    assert {video.frames[0].shard.parent for video in maker._sources.sequences[0]} == {
+        copies[0].parent
+    }
 
 
 class Copying:
@@ -203,7 +204,7 @@ def test_tfds_reads_what_was_prepared(youtube_vos, tmp_path):
 def test_records_are_those_that_tfds_would_write(davis, davis_prepared):
     tfds = pytest.importorskip('tensorflow_datasets')
     from data_prep.builders.tfds_builders import Davis2017
-    from vos_jax.data.shards.records import decode_example
+    from data_prep.shards import decode_example
 
     builder = Davis2017(data_dir=davis_prepared.parent.parent)
     features = builder.info.features
@@ -232,7 +233,7 @@ def _videos_of(root):
 def _record(video):
     from array_record.python import array_record_module
 
-    return array_record_module.ArrayRecordReader(str(video.shard)).read([0])[0]
+    return array_record_module.ArrayRecordReader(str(video.frames[0].shard)).read([0])[0]
 
 
 @pytest.mark.parametrize('form', ['zip', 'folder of a zip', 'tar', 'tgz'])
@@ -374,7 +375,7 @@ def test_wrong_wishes_are_named(davis, youtube_vos, tmp_path):
 
 
 def test_a_cut_shard_is_named(davis_prepared):
-    shard = prepared.prepared(davis_prepared, 'train')[1].shard
+    shard = prepared.prepared(davis_prepared, 'train')[1].frames[0].shard
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
     with pytest.raises(InputError, match=rf'{shard.name}: \d+ bytes, must be \d+: the shard was'):
         prepared.prepared(davis_prepared, 'train')
@@ -385,15 +386,16 @@ def test_a_cut_shard_is_named(davis_prepared):
 
 def test_a_damaged_frame_of_a_shard_is_named(davis_prepared):
     video = prepared.prepared(davis_prepared, 'train')[0]
-    first = prepared.read_part(video.shard, *video.frame_parts[0])
-    content = bytearray(video.shard.read_bytes())
+    shard = video.frames[0].shard
+    first = video.frames[0].read_bytes()
+    content = bytearray(shard.read_bytes())
     content[content.index(first) + len(first) // 2] ^= 1
-    video.shard.write_bytes(content)
-    with pytest.raises(InputError, match=rf'{video.shard.name}: damaged between bytes'):
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match=rf'{shard.name}: damaged between bytes'):
         video.read_frame(0)
     video.read_frame(1)
-    offset, num_bytes, _ = video.frame_parts[0]
-    prepared.read_part(video.shard, offset, num_bytes)  # as of a set without checksums
+    offset, num_bytes, _ = video.frames[0].place
+    prepared.read_part(shard, offset, num_bytes)  # as of a set without checksums
 
 
 def test_each_change_of_the_index_is_refused(davis_prepared):

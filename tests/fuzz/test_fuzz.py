@@ -27,8 +27,7 @@ from tests.fuzz import mutations
 from tests.fuzz.conftest import CASES, SEED
 from tests.video import samples
 from vos_jax import weights
-from vos_jax.data import frames, lists, masks, scenes
-from vos_jax.data.shards import prepared
+from vos_jax.data import frames, lists, masks, prepared, scenes
 from vos_jax.errors import InputError
 from vos_jax.evaluation import results
 from vos_jax.inference.program.vos_loader.about import FORMAT, checksum_of, read_about

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_prep import import_weights, torch_reader, torch_writer
-from data_prep.formats import FORMATS
+from data_prep.import_weights import FORMATS
 from tests.parity import generated
 from vos_jax.config.schema import MemorySpec
 from vos_jax.inference import temporal

@@ -6,6 +6,8 @@
 Exit code 1 where anything is wrong; each problem is a line that names the file.
 """
 
+import functools
+
 from absl import flags as absl_flags
 
 from vos_jax.commands import flags
@@ -14,7 +16,6 @@ from vos_jax.storage.disk import prepare_file
 
 
 def define_flags():
-    """What is checked, and what is shown of it."""
     absl_flags.DEFINE_list('data', None, 'folders or archives, published or prepared')
     flags.define_data_set()
     flags.define_workers()
@@ -25,7 +26,6 @@ def define_flags():
 
 
 def main(argv):
-    """Checks the data set that the arguments name; returns the exit code."""
     wanted = absl_flags.FLAGS
     if wanted.preview:
         if not wanted.preview.lower().endswith('.png'):
@@ -59,10 +59,7 @@ def main(argv):
     return 1 if problems else 0
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

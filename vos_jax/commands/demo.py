@@ -5,6 +5,7 @@ that come with the project segment a real clip; made-up video is drawn, a model 
 from scratch for a minute or two, and evaluated.
 """
 
+import functools
 import shlex
 import subprocess
 import sys
@@ -31,12 +32,10 @@ FIRST_MASK = CLIP / 'Annotations/480p/dog/00000.png'
 
 
 def define_flags():
-    """Where to."""
-    flags.define_out('folder of the results', default='runs/demo')
+    absl_flags.DEFINE_string('out', 'runs/demo', 'folder of the results')
 
 
 def main(argv):
-    """Runs the commands of the demo, one after the other."""
     flags.refuse_arguments(argv)
     start_s, results = time.monotonic(), local(absl_flags.FLAGS.out, '--out')
     prepare_folder(results)
@@ -83,10 +82,7 @@ def _picture(masks):
     return path
 
 
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

@@ -10,6 +10,8 @@ ended. Training reads the result with `kind='prepared'`; TFDS reads it too. docs
 rest.
 """
 
+import functools
+
 from absl import flags as absl_flags
 
 from vos_jax.commands import flags
@@ -17,12 +19,11 @@ from vos_jax.errors import InputError, run_main
 
 
 def define_flags():
-    """What is prepared, from what, and where to."""
     from data_prep import download
 
     define = absl_flags.DEFINE_string
     absl_flags.DEFINE_list('source', [], 'folders, zip or tar archives of the data set')
-    flags.define_out('folder for prepared data sets', default='prepared')
+    absl_flags.DEFINE_string('out', 'prepared', 'folder for prepared data sets')
     flags.define_data_set()
     flags.define_workers()
     absl_flags.DEFINE_bool('download', False, 'download DAVIS first')
@@ -34,19 +35,28 @@ def define_flags():
 
 
 def main(argv):
-    """Prepares the data set that the arguments name."""
     from data_prep import prepare
 
     wanted = absl_flags.FLAGS
     name = flags.one_data_set(argv).name
     if wanted.download == bool(wanted.source):
         raise InputError('give --source=FOLDER_OR_ARCHIVE,... or, for DAVIS, --download')
-    sources = _download(name, wanted) if wanted.download else wanted.source
-    run = None
-    if wanted.beam:
-        from data_prep import beam
+    sources, run = wanted.source, None
+    if wanted.download:
+        from data_prep import download
 
-        run = beam.runner(wanted.beam_options)
+        sources = download.download_davis(
+            name,
+            wanted.download_dir,
+            splits=wanted.splits,
+            resolution=wanted.resolution,
+            server=wanted.url,
+            sha256=wanted.sha256,
+        )
+    if wanted.beam:
+        from data_prep import workers
+
+        run = workers.beam_runner(wanted.beam_options)
     folder, index = prepare.prepare(
         name,
         sources,
@@ -63,23 +73,7 @@ def main(argv):
     print(f'data set in {folder}')
 
 
-def _download(name, wanted):
-    from data_prep import download
-
-    return download.download_davis(
-        name,
-        wanted.download_dir,
-        splits=wanted.splits,
-        resolution=wanted.resolution,
-        server=wanted.url,
-        sha256=wanted.sha256,
-    )
-
-
-def run():
-    """The command."""
-    run_main(main, define_flags)
-
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

@@ -16,7 +16,6 @@ def draw_frames(rng, num_frames, length, max_gap, reverse=0.5, reference='first'
     No frame comes twice, unless the video has fewer frames than the clip.
 
     Args:
-      rng: np.random.Generator.
       num_frames: frames of the video.
       length: frames of the clip.
       max_gap: largest gap between neighbours, at least 1.
@@ -32,13 +31,8 @@ def draw_frames(rng, num_frames, length, max_gap, reverse=0.5, reference='first'
         others = np.delete(np.arange(num_frames), following)
         others = others if len(others) else np.arange(num_frames)
         return np.append(others[rng.integers(len(others))], following)
-    fitting = (num_frames - 1) // max(length - 1, 1)
-    if fitting < 1:
-        indices = np.arange(length) * (num_frames - 1) // max(length - 1, 1)
-    else:
-        gaps = rng.integers(1, min(max_gap, fitting) + 1, size=length - 1)
-        start = rng.integers(0, num_frames - gaps.sum())
-        indices = start + np.concatenate([[0], np.cumsum(gaps)]).astype(int)
+    offsets = _draw_offsets(rng, length, num_frames - 1, max_gap)
+    indices = rng.integers(0, num_frames - offsets[-1]) + offsets
     return indices[::-1] if rng.random() < reverse else indices
 
 
@@ -57,13 +51,18 @@ def draw_frames_from(rng, shown, length, max_gap, reverse=0.5, reference='first'
     if reference == 'random' and length > 1:
         return np.append(first, draw_frames(rng, num_frames, length - 1, max_gap, reverse))
     is_reversed = rng.random() < reverse
-    room, steps = (first if is_reversed else num_frames - 1 - first), max(length - 1, 1)
-    if room < steps:
-        offsets = np.arange(length) * room // steps
-    else:
-        gaps = rng.integers(1, min(max_gap, room // steps) + 1, size=length - 1)
-        offsets = np.concatenate([[0], np.cumsum(gaps)]).astype(int)
+    room = first if is_reversed else num_frames - 1 - first
+    offsets = _draw_offsets(rng, length, room, max_gap)
     return first - offsets if is_reversed else first + offsets
+
+
+def _draw_offsets(rng, length, room, max_gap):
+    """Distances from the first frame of a clip, int[T], up to `room`."""
+    steps = max(length - 1, 1)
+    if room < steps:
+        return np.arange(length) * room // steps
+    gaps = rng.integers(1, min(max_gap, room // steps) + 1, size=length - 1)
+    return np.concatenate([[0], np.cumsum(gaps)]).astype(int)
 
 
 def count_pixels(labels):
@@ -83,7 +82,6 @@ def choose_objects(rng, first_labels, num_slots, min_pixels):
     """Puts the objects of a clip's first frame into random slots.
 
     Args:
-      rng: np.random.Generator.
       first_labels: u8[H, W], ids in the first frame, after the crop.
       num_slots: K. Of more objects the most visible are kept.
       min_pixels: an object that shows fewer is left out; it becomes background.

@@ -5,19 +5,16 @@ import struct
 
 import numpy as np
 
-from vos_jax.data.png import chunks
+from vos_jax.data.png import SIGNATURE, chunks
 
 _ORIENTATION, _SHORT = 0x0112, 3
 _XMP = re.compile(rb'tiff:Orientation\s*(?:=\s*["\']|>)\s*([1-8])')
 
 
 def read_orientation(data):
-    """Orientation of a JPEG, PNG or WebP: 1 (as it is) to 8, as EXIF numbers them.
+    """Orientation of a JPEG, PNG or WebP by its bytes: 1 (as it is) to 8, as EXIF numbers them.
 
     EXIF comes before XMP; what is damaged says nothing.
-
-    Args:
-      data: bytes of the file.
     """
     blocks = list(_metadata(data))
     found = next(filter(None, map(_of_tiff, blocks)), None)
@@ -46,11 +43,11 @@ def _metadata(data):
     """Blocks of EXIF or XMP."""
     if data[:3] == b'\xff\xd8\xff':
         yield from _jpeg_segments(data)
-    elif data[:8] == b'\x89PNG\r\n\x1a\n':
+    elif data[:8] == SIGNATURE:
         for kind in (b'eXIf', b'iTXt'):
             yield from chunks(data, kind)
     elif data[8:12] == b'WEBP':
-        yield from _webp_chunks(data)
+        yield from webp_chunks(data, (b'EXIF', b'XMP '))
 
 
 def _jpeg_segments(data):
@@ -66,11 +63,12 @@ def _jpeg_segments(data):
         start += 2 + length
 
 
-def _webp_chunks(data):
+def webp_chunks(data, names):
+    """Contents of the chunks of these names in a WebP."""
     start = 12
     while start + 8 <= len(data):
         name, length = struct.unpack('<4sI', data[start : start + 8])
-        if name in (b'EXIF', b'XMP '):
+        if name in names:
             yield data[start + 8 : start + 8 + length]
         start += 8 + length + length % 2
 

@@ -1,16 +1,16 @@
 """Frames on disk: JPEG through simplejpeg, PNG and WebP through Pillow, always RGB and upright."""
 
 import enum
-import mmap
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from vos_jax.data import exif, jpeg, pictures
+from vos_jax.data import exif, pictures
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.names import times
 
+_HEAD = 1 << 17  # bytes of a JPEG that tell its orientation: EXIF, then XMP, of 64 KiB each
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 
 
@@ -27,7 +27,7 @@ def read_frame(path, *, pad=False, buffer=None, size=None, upright=True):
     """Reads one frame.
 
     Args:
-      path: JPEG, PNG or WebP file; recognised by its content.
+      path: JPEG, PNG or WebP file, as for `pictures.read_file`; recognised by its content.
       pad: adds a fourth channel without meaning. OpenCV warps four channels in about half of the
         time that it takes for three.
       buffer: u8 array of the result's shape to decode into; only JPEG makes use of it.
@@ -38,20 +38,12 @@ def read_frame(path, *, pad=False, buffer=None, size=None, upright=True):
     Returns:
       u8[H, W, 3] or u8[H, W, 4], RGB first.
     """
-    return decode_frame(read_file(path), path, pad=pad, buffer=buffer, size=size, upright=upright)
+    data = pictures.read_file(path, 'frame')
+    return decode_frame(data, path, pad=pad, buffer=buffer, size=size, upright=upright)
 
 
 def decode_frame(data, name, *, pad=False, buffer=None, size=None, upright=True):
-    """Decodes one frame.
-
-    Args:
-      data: bytes of a file.
-      name: what errors call it.
-      pad, buffer, size, upright: as for `read_frame`.
-
-    Returns:
-      u8[H, W, 3] or u8[H, W, 4], RGB first.
-    """
+    """As `read_frame`, of the bytes of a file that errors call `name`."""
     form = pictures.form_of(data)
     if form == 'JPEG' or (not form and not str(name).lower().endswith(('.png', '.webp'))):
         frame = _decode_jpeg(data, name, pad, buffer)
@@ -64,15 +56,24 @@ def decode_frame(data, name, *, pad=False, buffer=None, size=None, upright=True)
     return exif.turn_upright(frame, orientation)
 
 
-def write_frame(path, frame, quality=90):
+def check_same_size(frame, first, name):
+    """Refuses a frame, [H, W, 3], of another (height, width) than the first of its video."""
+    if frame.shape[:2] != tuple(first):
+        is_turned = frame.shape[1::-1] == tuple(first)
+        raise InputError(
+            f'{name}: frame of size {times(frame.shape)}, the first of its video is '
+            f'{times(first)}; {"turn" if is_turned else "scale"} the frames to one size'
+        )
+
+
+def write_frame(path, frame):
     """Writes u8[H, W, 3] as a JPEG; the file appears whole or not at all."""
-    frame = np.ascontiguousarray(frame)
-    write_bytes(path, jpeg.encode_jpeg(frame, quality=quality, colorspace='RGB'), sync=False)
+    write_bytes(path, pictures.encode_jpeg(frame), sync=False)
 
 
 def read_size(path, *, upright=True):
     """Reads (height, width) of a frame from the head of its file; `upright` as for `read_frame`."""
-    return decode_size(read_file(path), path, upright=upright)
+    return decode_size(pictures.read_file(path, 'frame'), path, upright=upright)
 
 
 def decode_size(data, name, *, upright=True):
@@ -83,50 +84,31 @@ def decode_size(data, name, *, upright=True):
     return size
 
 
-def read_orientation(path):
-    """Orientation of a frame as exif.read_orientation; pages of the file that tell are read."""
-    try:
-        with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return exif.read_orientation(data)
-    except (OSError, ValueError):  # no such file, or an empty one: told when it is read
-        return 1
-
-
-def fit_of_mask(data, name, mask_size):
-    """How a mask lies over a frame, as Fit; by their sizes.
+def fit_of_mask(frame, mask):
+    """How a mask lies over a frame, as Fit; by their sizes, which are read of turned frames alone.
 
     Args:
-      data: bytes of the frame.
-      name: what errors call it.
-      mask_size: function that gives (height, width) of its mask; called only for turned frames.
+      frame, mask: files, as for `pictures.read_file`.
     """
-    orientation = exif.read_orientation(data)
-    if orientation == 1:
+    data = pictures.read_file(frame, 'frame', _HEAD)
+    if pictures.form_of(data) != 'JPEG':
+        data = pictures.read_file(frame, 'frame')
+    if exif.read_orientation(data) == 1:
         return Fit.PLAIN
-    stored, turned = (decode_size(data, name, upright=upright) for upright in (False, True))
-    size = tuple(mask_size())
+    stored, turned = (read_size(frame, upright=upright) for upright in (False, True))
+    size = pictures.read_size(pictures.read_file(mask, 'mask'), mask, 'mask')
     if size not in (stored, turned):
         return Fit.PLAIN
     return Fit.EITHER if stored == turned else Fit.UPRIGHT if size == turned else Fit.STORED
 
 
-def read_file(path):
-    """The bytes of a frame; InputError where it is missing or cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f'{path}: this frame is missing; copy the data set again') from None
-    except (OSError, MemoryError) as error:
-        raise InputError(f'{path}: unreadable frame ({error}); copy the file again') from None
-
-
 def _decode_jpeg(data, name, pad, buffer):
     with pictures.guarded(name, 'JPEG'):
-        size = jpeg.decode_jpeg_header(data)[:2]
+        size = pictures.decode_jpeg_header(data)[:2]
         pictures.check_size(size, name, 'frame')
         fits = buffer is not None and size == buffer.shape[:2]
         colours = 'RGBX' if pad else 'RGB'
-        return jpeg.decode_jpeg(data, colorspace=colours, buffer=buffer if fits else None)
+        return pictures.decode_jpeg(data, colorspace=colours, buffer=buffer if fits else None)
 
 
 def _decode_any(data, name):

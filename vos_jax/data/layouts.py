@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,8 @@ class Sequence:
 
     Attributes:
       name: its name in the data set.
-      frames: image files in time order.
+      frames: image files in time order: paths, or members of archives, or parts of shards, with
+        `read_bytes`, `stem`, `parent` and, as text, what errors call them.
       masks: mask file for each annotated frame, by the frame's stem ('00005').
       given: stems whose masks a model is shown, in time order.
       required: stems a model must write.
@@ -38,10 +40,10 @@ class Sequence:
     """
 
     name: str
-    frames: tuple[Path, ...]
-    masks: Mapping[str, Path]
-    given: tuple[str, ...]
-    required: tuple[str, ...]
+    frames: tuple[Any, ...]
+    masks: Mapping[str, Any]
+    given: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     first_ids: Mapping[str, tuple[int, ...]] | None = None
     binary: bool = False
     upright: bool = True
@@ -58,27 +60,14 @@ class Sequence:
 
     @property
     def num_frames(self):
-        """Number of frames."""
         return len(self.frames)
-
-    def frame_name(self, index):
-        """What errors call frame `index`: its file."""
-        return self.frames[index]
-
-    def mask_name(self, stem):
-        """What errors call the mask of frame `stem`: its file."""
-        return self.masks[stem]
 
     def read_frame(self, index, *, pad=False, buffer=None):
         """Reads frame `index` as u8[H, W, 3]; options as in frames.read_frame."""
         frame = frame_files.read_frame(
             self.frames[index], pad=pad, buffer=buffer, size=self.size, upright=self.upright
         )
-        if frame.shape[:2] != self.size:
-            raise InputError(
-                f'{self.frames[index]}: frame of size {frame.shape[1]}x{frame.shape[0]}, the first '
-                f'of its video is {self.size[1]}x{self.size[0]}; give all frames one size'
-            )
+        frame_files.check_same_size(frame, self.size, self.frames[index])
         return frame
 
     def read_labels(self, stem):
@@ -114,9 +103,10 @@ def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=
       Sequences in the order of the list. The first frame of each has a mask; others may have none.
     """
     root = _check_root(root)
-    resolution = resolution or _find_resolution(root / 'JPEGImages')
+    images = root / 'JPEGImages'
+    resolution = resolution or choose_resolution(listing.folders_in(images), images)
     names = lists.read_sequences(root / 'ImageSets' / str(year) / f'{split}.txt')
-    images, annotations = root / 'JPEGImages' / resolution, root / 'Annotations' / resolution
+    images, annotations = images / resolution, root / 'Annotations' / resolution
     if not annotations.is_dir():
         hint = listing.hint_nearest(annotations)
         raise InputError(f'{annotations}: folder is missing{hint}; the masks belong there')
@@ -129,7 +119,7 @@ def davis(root, split, year='2017', resolution=None, *, binary=False, on_broken=
     if on_broken is not None:
         found = _make_each(_with_readable_mask, found, on_broken)
     others = folder_fits([(images, annotations)])
-    return settle_orientation(settle_form(found, is_one_object), others, on_broken=on_broken)
+    return settle_orientation(settle_form(found, is_one_object), others, on_broken)
 
 
 def youtube_vos(root, split, *, all_frames=False, on_broken=None):
@@ -157,7 +147,7 @@ def youtube_vos(root, split, *, all_frames=False, on_broken=None):
     found = settle_form(found, binary=False, remedy='write ids instead of 255')
     splits = [root / name for name in listing.folders_in(root)]
     others = folder_fits([(one / 'JPEGImages', one / 'Annotations') for one in splits])
-    return settle_orientation(found, others, on_broken=on_broken)
+    return settle_orientation(found, others, on_broken)
 
 
 def still_images(root, *, binary=False):
@@ -173,9 +163,7 @@ def still_images(root, *, binary=False):
             f'{images / inner[0]}: a folder among the images, which would be left out; move its '
             'files up, or take `vos-prepare static_images`'
         )
-    masks = _list_files(annotations, ('.png',), timed=False)
-    frames = _list_files(images, frame_files.SUFFIXES, timed=False)
-    check_pairs(masks, frames, images)
+    frames, masks = _list_both(images, annotations, timed=False)
     for stem in frames:
         if stem not in masks:
             raise InputError(f'{annotations / stem}.png: this mask is missing; add it')
@@ -188,19 +176,14 @@ def still_images(root, *, binary=False):
 
 
 def require_masks(sequences, on_broken=None):
-    """Gives the sequences that have a mask for every frame, which training needs.
-
-    Args:
-      sequences: as listed.
-      on_broken: as for `davis`; None: the first mask that is missing is an error.
-    """
+    """The sequences that have a mask for every frame, which training needs; see `davis`."""
     return _make_each(_with_all_masks, sequences, on_broken)
 
 
 def _with_all_masks(sequence):
     missing = [stem for stem in sequence.stems if stem not in sequence.masks]
     if missing:
-        folder = sequence.mask_name(next(iter(sequence.masks))).parent
+        folder = next(iter(sequence.masks.values())).parent
         raise InputError(
             f'{folder / missing[0]}.png: this mask is missing ({len(missing)} of '
             f'{sequence.num_frames} in {sequence.name}); training needs one for each frame'
@@ -229,10 +212,7 @@ def _make_each(make, items, on_broken):
 def settle_form(found, binary, remedy='ask for binary masks, or write 1 instead of 255'):
     """Says of a whole set whether its masks are in 0/255 form, which must be asked for.
 
-    Args:
-      found: Sequences.
-      binary: it was asked for.
-      remedy: what to do where it was not.
+    `binary`: it was; `remedy`: what to do where it was not.
     """
     first_masks = [sequence.masks[stem] for sequence in found for stem in sequence.given[:1]]
     others = (path for sequence in found for path in sequence.masks.values())
@@ -246,7 +226,7 @@ def settle_form(found, binary, remedy='ask for binary masks, or write 1 instead 
     return [dataclasses.replace(sequence, binary=True) for sequence in found]
 
 
-def settle_orientation(found, others=(), fit_of=None, on_broken=None):
+def settle_orientation(found, others=(), on_broken=None):
     """Says of each sequence whether its masks lie over frames as stored, not as EXIF turns them.
 
     Sizes tell. Where a turned frame has the size of the stored one, it lies as in the rest of the
@@ -254,11 +234,9 @@ def settle_orientation(found, others=(), fit_of=None, on_broken=None):
 
     Args:
       found: Sequences, or others that have `upright`.
-      others: of the rest of the set what `fit_of` gives; read only where it is needed.
-      fit_of: function that gives frames.Fit of one of them.
+      others: `fit_of` of the rest of the set; read only where it is needed.
       on_broken: as for `davis`, of those of which nothing can tell.
     """
-    fit_of = fit_of or _fit_of
     fits = [fit_of(sequence) for sequence in found]
     known = set(fits)
     if Fit.EITHER in known:
@@ -288,23 +266,23 @@ def folder_fits(folders):
             with contextlib.suppress(InputError):
                 frames = listing.list_files(images / name, frame_files.SUFFIXES)
                 masks = listing.list_files(below(annotations, name), ('.png',))
-                yield _fit_of(Sequence(name, tuple(frames.values()), masks, (), ()))
+                yield fit_of(Sequence(name, tuple(frames.values()), masks))
 
 
-def _fit_of(sequence):
-    path, mask = next(iter(sequence.frames), None), next(iter(sequence.masks.values()), None)
+def fit_of(sequence):
+    """frames.Fit of a Sequence, or of a video whose frames are a dict, by its first files."""
+    frames, masks = sequence.frames, sequence.masks
+    frames = frames.values() if isinstance(frames, Mapping) else frames
+    path, mask = next(iter(frames), None), next(iter(masks.values()), None)
     with contextlib.suppress(InputError):  # of a broken file, told when it is read
-        if path and mask and frame_files.read_orientation(path) != 1:
-            data = frame_files.read_file(path)
-            return frame_files.fit_of_mask(data, path, lambda: mask_files.read_size(mask))
+        if path and mask:
+            return frame_files.fit_of_mask(path, mask)
     return Fit.PLAIN
 
 
 def _davis_sequence(name, images, annotations):
-    frames = _list_files(images, frame_files.SUFFIXES)
-    masks = _list_files(annotations, ('.png',))
+    frames, masks = _list_both(images, annotations)
     stems = tuple(frames)
-    check_pairs(masks, stems, images)
     if stems[0] not in masks:
         raise InputError(
             f'{annotations / stems[0]}.png: this mask is missing; '
@@ -314,11 +292,8 @@ def _davis_sequence(name, images, annotations):
 
 
 def _youtube_sequence(name, images, annotations, objects):
-    frames = _list_files(images, frame_files.SUFFIXES)
-    masks = _list_files(annotations, ('.png',))
-    stems = tuple(frames)
-    check_pairs(masks, stems, images)
-    first_ids, wanted = first_appearances(objects, stems)
+    frames, masks = _list_both(images, annotations)
+    first_ids, wanted = first_appearances(objects, tuple(frames))
     for stem in wanted:
         if stem not in frames:
             raise InputError(f'{images / stem}.jpg: this frame is missing; meta.json names it')
@@ -333,15 +308,11 @@ def _youtube_sequence(name, images, annotations, objects):
 
 
 def first_appearances(objects, stems):
-    """Where the objects of a video appear, by meta.json.
-
-    Args:
-      objects: dict of id -> lists.Listed.
-      stems: names of the frames, in time order.
+    """Where the objects of a video appear, by the Listed objects of meta.json.
 
     Returns:
       (first_ids, named): for each frame in which an object is new its ids; names of all frames of
-      objects. Both in time order; frames that are not among `stems` come last.
+      objects. Both in the order of `stems`; frames that are not among them come last.
     """
     order = {stem: place for place, stem in enumerate(stems)}
 
@@ -374,25 +345,33 @@ def _check_root(root):
     raise InputError(f'{root}: no folder {missing[0]} in it; {hint}')
 
 
-def choose_resolution(names):
-    """Folder of frames to take where none is named: '480p', the only one, or None."""
+def choose_resolution(names, images):
+    """Of the folders of frames in `images` the one to take where none is named: 480p or the only.
+
+    Raises:
+      InputError: where there are others.
+    """
     if '480p' in names:
         return '480p'
-    return names[0] if len(names) == 1 else None
-
-
-def _find_resolution(images):
-    names = listing.folders_in(images)
-    chosen = choose_resolution(names)
-    if chosen is not None:
-        return chosen
+    if len(names) == 1:
+        return names[0]
     raise InputError(
-        f'{images}: need one folder of frames such as 480p, found {", ".join(names) or "none"}; '
-        'name one as the resolution'
+        f'{images} has {", ".join(names) or "no folders"}; needed: 480p or one folder of frames, '
+        'or name one as the resolution (--resolution)'
     )
 
 
-def _list_files(folder, suffixes, timed=True):
+def _list_both(images, annotations, timed=True):
+    """Frames and masks by their stems; refuses masks without a frame of their name."""
+    frames = _list_files(images, frame_files.SUFFIXES, timed)
+    masks = _list_files(annotations, ('.png',), timed)
+    stray = sorted(masks.keys() - frames.keys())
+    if stray:
+        raise InputError(f'{masks[stray[0]]}: mask without a frame in {images}; names must agree')
+    return frames, masks
+
+
+def _list_files(folder, suffixes, timed):
     files = listing.list_files(folder, suffixes, timed=timed)
     if not files:
         others = sorted(path.name for path in folder.iterdir() if not listing.is_hidden(path.name))
@@ -401,13 +380,6 @@ def _list_files(folder, suffixes, timed=True):
             f'{", ".join(others[:2]) or "nothing"}); copy this sequence again'
         )
     return files
-
-
-def check_pairs(masks, stems, images):
-    """Refuses masks without a frame of their name; `masks` is a dict of stem -> path."""
-    stray = sorted(set(masks) - set(stems))
-    if stray:
-        raise InputError(f'{masks[stray[0]]}: mask without a frame in {images}; names must agree')
 
 
 def _why_empty(labels):

@@ -28,23 +28,17 @@ def is_hidden(name):
     return name.startswith(('.', '$')) or name in _LEFT_BEHIND
 
 
-def list_files(
-    folder, suffixes, *, missing='copy it or take it off the list', timed=True
-) -> dict[str, Path]:
-    """Files of a folder by their stems, in time order.
+def list_files(folder, suffixes, *, timed=True) -> dict[str, Path]:
+    """Files of a folder by their stems, in time order: dict of stem -> Path.
 
     Args:
-      folder: path.
       suffixes: endings of the files to list, in lower case; any case is found.
-      missing: what to do where there is no such folder.
       timed: False for photographs, whose order means nothing.
-
-    Returns:
-      dict of stem -> Path; empty where the folder has none.
     """
     folder = Path(folder)
     if not is_folder(folder):
-        raise InputError(f'{folder}: folder is missing{hint_nearest(folder)}; {missing}')
+        hint = hint_nearest(folder)
+        raise InputError(f'{folder}: folder is missing{hint}; copy it or take it off the list')
     names = {name: folder / name for name in os.listdir(folder)}
     found = by_stem(names, suffixes, folder, timed=timed)
     for path in found.values():
@@ -54,16 +48,7 @@ def list_files(
 
 
 def by_stem(files, suffixes, where, *, timed=True):
-    """Files by their stems, in time order.
-
-    Args:
-      files: dict of name -> anything.
-      suffixes, timed: as for `list_files`.
-      where: the folder, for errors.
-
-    Returns:
-      dict of stem -> anything.
-    """
+    """As `list_files`, of a dict of name -> anything; `where` is the folder, for errors."""
     names = {}
     for name in sorted(files):
         if is_hidden(name) or not name.lower().endswith(suffixes):
@@ -86,7 +71,7 @@ def in_time_order(stems, where) -> list[str]:
     """
     stems = list(stems)
     if all(as_number(stem) for stem in stems):
-        return _sorted_by(stems, lambda stem: as_number(stem), where)
+        return _sorted_by(stems, as_number, where)
     ordered = _sorted_by(stems, lambda stem: _parts(stem, _DIGITS, int), where)
     keys: dict[str, Callable] = {
         'decimals or negative numbers': lambda stem: _parts(stem, _DECIMAL, decimal.Decimal)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from vos_jax.data.listing import check_link
 from vos_jax.errors import InputError
+from vos_jax.storage.damage import reading
 from vos_jax.storage.names import as_number, encode_name
 from vos_jax.storage.palette import VOID
 
@@ -29,14 +30,9 @@ _LONGEST_NAME = 255  # bytes, on every usual file system
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """What meta.json says of one object.
+    """What meta.json says of one object."""
 
-    Attributes:
-      frames: names of its frames as they stand there, text or numbers.
-      category: '' where there is none.
-    """
-
-    frames: tuple
+    frames: tuple  # names as they stand there, text or numbers
     category: str = ''
 
 
@@ -62,18 +58,12 @@ def decode_text(data, name):
         ) from None
 
 
-def read_lines(path, missing='need one name per line'):
-    """The lines of a text file that are not empty, without spaces around them.
-
-    Args:
-      path: the file.
-      missing: what to do where there is no such file.
-    """
-    return parse_lines(read_bytes(path, missing), path)
+def read_lines(path):
+    """The lines of a text file that are not empty."""
+    return _parse_lines(read_bytes(path), path)
 
 
-def parse_lines(data, name):
-    """The lines of a text file, as `read_lines`, by its bytes."""
+def _parse_lines(data, name):
     lines = re.split('\r\n|\r|\n', decode_text(data, name))
     found = [line.strip().strip('\ufeff\u200b\x1a') for line in lines]
     found = [line for line in found if line]
@@ -93,14 +83,12 @@ def read_sequences(path):
 
 
 def parse_sequences(data, name):
-    """Names of the sequences in a list, in its order.
+    """Names of the sequences in a list, in its order; `name`: what errors call it.
 
-    Args:
-      data: bytes of a file: a name in each line, which may have spaces and folders; or pairs of
-        image and mask (release of 2016), whose folder is the sequence.
-      name: what errors call it.
+    Each line has a name, which may have spaces and folders; or a pair of image and mask (release of
+    2016), whose folder is the sequence.
     """
-    lines = parse_lines(data, name)
+    lines = _parse_lines(data, name)
     pairs = [_PAIR.fullmatch(line.replace('\\', '/')) for line in lines]
     if all(pairs):
         return _sequences_of([pair.groups() for pair in pairs if pair], name)
@@ -117,12 +105,7 @@ def parse_sequences(data, name):
 
 
 def check_sequence(text, name):
-    """The name of a sequence in one form, as 'a' or 'x/a'; refuses what leads out of its folder.
-
-    Args:
-      text: as listed.
-      name: of the list.
-    """
+    """The name of a sequence in one form, as 'a' or 'x/a'; refuses what leads out of its folder."""
     path = PurePosixPath(text.replace('\\', '/'))
     remedy = 'name the folder of a sequence below that of the frames'
     if path.is_absolute() or '..' in path.parts or not path.parts or '\0' in text:
@@ -135,20 +118,14 @@ def check_sequence(text, name):
 
 def read_meta(path):
     """What the meta.json of YouTube-VOS says; see `parse_meta`."""
-    return parse_meta(read_bytes(path, 'it comes with the data set', 'this file is missing'), path)
+    return parse_meta(read_bytes(path, 'it comes with the data set'), path)
 
 
 def parse_meta(data, name):
-    """What a meta.json says: objects by their ids, rising, of each video.
+    """Objects by their ids, rising, of each video of a meta.json: video -> id -> Listed.
 
     Ids and frames may be text or whole numbers; objects may be a list in which each has an `id`.
-
-    Args:
-      data: bytes of the file.
-      name: what errors call it.
-
-    Returns:
-      dict of video -> dict of id -> Listed.
+    `name`: what errors call it.
     """
     try:
         videos = json.loads(decode_text(data, name), object_pairs_hook=_unique_of(name))['videos']
@@ -170,14 +147,9 @@ def parse_meta(data, name):
 
 
 def match_frames(listed, stems):
-    """Names of frames as the files have them.
+    """Names of the frames of meta.json, text or numbers, as the files (`stems`) have them.
 
-    Args:
-      listed: frames of meta.json, text or numbers.
-      stems: names of the files.
-
-    Returns:
-      A name for each: that of the file where there is one of that name or number; else as listed.
+    That of the file where there is one of that name or number; else as listed.
     """
     stems = list(stems)
     known = set(stems)
@@ -199,14 +171,10 @@ def _match(frame, known, numbers, width):
     return text if isinstance(frame, str) else text.zfill(width)
 
 
-def read_bytes(path, missing='need one name per line', problem='no such file'):
+def read_bytes(path, missing='need one name per line'):
     """The content of a file; InputError where it is missing or cannot be read."""
-    try:
+    with reading(path, 'a text file', missing):
         return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f'{path}: {problem}; {missing}') from None
-    except OSError as error:
-        raise InputError(f'{path}: cannot be read ({error.strerror}); {missing}') from None
 
 
 def _sequences_of(pairs, name):
@@ -261,13 +229,10 @@ def _read_objects(objects, name, video):
         if object_id in found:
             raise InputError(f'{name}: video {video} has object {object_id} twice; remove one')
         frames = fields['frames']
-        is_right = isinstance(frames, list) and all(_is_name(frame) for frame in frames)
-        if not is_right:
+        if not isinstance(frames, list) or not all(map(_is_name, frames)):
             raise ValueError(f'frames of object {key} of {video}: {str(frames)[:60]}')
-        if not frames:
-            raise InputError(f'{name}: video {video} has no object or an object without frames')
         found[object_id] = Listed(tuple(frames), str(fields.get('category') or ''))
-    if not found:
+    if not found or not all(one.frames for one in found.values()):
         raise InputError(f'{name}: video {video} has no object or an object without frames')
     return dict(sorted(found.items()))
 

@@ -2,7 +2,6 @@
 
 import functools
 import io
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,6 +21,8 @@ AS_BINARY = 'read it as binary masks (--form=binary, --binary, or binary=True of
 
 _REFUSED = {
     'RGB': 'colour image, need one channel of object ids; save an indexed PNG',
+    'white on black': 'colour image, need one channel of object ids; this one is white on black: '
+    f'{AS_BINARY}',
     'RGBA': 'colour image with alpha, need one channel of object ids; save an indexed PNG',
     'LA': 'grey image with alpha, need one channel of object ids; save it without alpha',
     'PA': 'indexed image with alpha, need one channel of object ids; save it without alpha',
@@ -38,7 +39,7 @@ def read_labels(path, size=None, *, binary=False):
     """Reads the ids of a mask: its numbers; a palette that gives them another meaning is refused.
 
     Args:
-      path: indexed, grey or 1-bit PNG.
+      path: indexed, grey or 1-bit PNG, as for `pictures.read_file`.
       size: (height, width) the mask must have, or None.
       binary: the data set is in 0/255 form, so that 255 is id 1 and not void. A fact about a whole
         data set (see `is_binary`), never to be guessed for one file.
@@ -46,20 +47,11 @@ def read_labels(path, size=None, *, binary=False):
     Returns:
       u8[H, W], 0 background, 255 void.
     """
-    return decode_labels(read_file(path), path, size, binary=binary)
+    return decode_labels(pictures.read_file(path, 'mask'), path, size, binary=binary)
 
 
 def decode_labels(data, name, size=None, *, binary=False):
-    """Decodes the ids of a mask.
-
-    Args:
-      data: bytes of the file.
-      name: what errors call it.
-      size, binary: as for `read_labels`.
-
-    Returns:
-      u8[H, W], 0 background, 255 void.
-    """
+    """As `read_labels`, of the bytes of a file that errors call `name`."""
     labels = _decode(data, name, binary)
     if size is not None:
         _check_size(labels, size, name)
@@ -71,29 +63,24 @@ def decode_labels(data, name, size=None, *, binary=False):
 
 def read_size(path):
     """Reads (height, width) of a mask from the head of its file."""
-    return pictures.read_size(read_file(path), path, 'mask')
+    return pictures.read_size(pictures.read_file(path, 'mask'), path, 'mask')
 
 
 def is_colour(path):
     """Whether a mask is a colour image, seen by the head of its file."""
-    head = head_of(read_file(path))
+    head = head_of(pictures.read_file(path, 'mask'))
     return head is not None and head.is_colour
 
 
 def read_object(path, size):
     """Reads the mask of one object, whatever value or colour of white it has: bool[H, W]."""
-    labels = _decode(read_file(path), path, binary=True)
+    labels = _decode(pictures.read_file(path, 'mask'), path, binary=True)
     _check_size(labels, size, path)
     return labels > 0
 
 
 def write_labels(path, labels):
-    """Writes ids as an indexed PNG with the palette above; the file appears whole or not at all.
-
-    Args:
-      path: file to write.
-      labels: u8[H, W].
-    """
+    """Writes ids, u8[H, W], as an indexed PNG; the file appears whole or not at all."""
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f'labels must be u8[H, W], got {labels.dtype}{list(labels.shape)}')
     image = Image.fromarray(labels)
@@ -111,13 +98,13 @@ def is_binary(first, others=()):
     and white that has them at swapped numbers has no ids: black is the background.
 
     Args:
-      first: masks to look at; reading ends at the first id, so it mostly reads one file. Paths, or
-        files with `read() -> bytes`.
+      first: masks to look at; reading ends at the first id, so it mostly reads one file. Files, as
+        for `pictures.read_file`.
       others: masks to look at, to the first that decides, where none of those does.
     """
     told: set[str | None] = {None}
     for file in first:
-        told.add(form := _tell_form(*_bytes_of(file)))
+        told.add(form := _tell_form(file))
         if form == 'ids':
             return False
     if told == {None}:
@@ -127,21 +114,15 @@ def is_binary(first, others=()):
 
 def _tell_if_readable(file):
     try:
-        return _tell_form(*_bytes_of(file))
+        return _tell_form(file)
     except InputError:  # of a mask that may never be wanted; reported where it is
         return None
 
 
-def _bytes_of(file):
-    return (file.read() if hasattr(file, 'read') else read_file(file)), file
-
-
 def is_black_and_white(labels, data):
-    """Whether a mask may show black and white by ids: in 1 bit, or by its palette.
+    """Whether a mask, [H, W] as its bytes store it, may show black and white by ids.
 
-    Args:
-      labels: [H, W], values as stored.
-      data: bytes of the file.
+    In 1 bit, or by its palette.
     """
     head = head_of(data)
     if head is None or not head.is_indexed:
@@ -152,18 +133,6 @@ def is_black_and_white(labels, data):
 def object_ids(labels):
     """Gives the ids in a mask, ascending, without background and void, as int[N]."""
     return np.flatnonzero(_counts(labels)[1:VOID]) + 1
-
-
-def read_file(path):
-    """The bytes of a mask; InputError where it is missing or cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f'{path}: this mask is missing; add it or correct the data folder'
-        ) from None
-    except (OSError, MemoryError) as error:
-        raise InputError(f'{path}: unreadable mask ({error}); copy the file again') from None
 
 
 def _decode(data, name, binary=False):
@@ -211,14 +180,9 @@ def _decode_colours(image, name, binary):
     """A colour image is a mask only where it is white on black, and read as such."""
     grey = image[..., 0]
     is_white_on_black = np.all((grey == 0) | (grey == 255)) and np.all(image == grey[..., None])
-    if is_white_on_black and binary:
-        return grey.copy()
-    if is_white_on_black:
-        raise InputError(
-            f'{name}: colour image, need one channel of object ids; this one is white on black: '
-            f'{AS_BINARY}; see docs/data.md#masks'
-        )
-    raise InputError(f'{name}: {_REFUSED["RGB"]}; see docs/data.md#masks')
+    if not (is_white_on_black and binary):
+        _refuse('white on black' if is_white_on_black else 'RGB', name)
+    return grey.copy()
 
 
 def _refuse(mode, name):
@@ -249,10 +213,11 @@ def _white_indices(labels, head):
     return used[is_white] if np.all(is_white | is_black) else None
 
 
-def _tell_form(data, name):
+def _tell_form(file):
     """What one mask says about the form of its set: 'ids', 'binary', or None."""
-    head = _head(data, name)
-    labels = _decode(data, name, binary=head.is_colour)
+    data = pictures.read_file(file, 'mask')
+    head = _head(data, file)
+    labels = _decode(data, file, binary=head.is_colour)
     values = np.flatnonzero(_counts(labels))
     white = _white_indices(labels, head) if head.is_indexed else None
     if white is not None and np.any(np.isin(values, white) != (values > 0)):

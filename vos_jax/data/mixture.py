@@ -9,9 +9,8 @@ import numpy as np
 from absl import logging
 
 from vos_jax.config.schema import value_at
-from vos_jax.data import layouts
+from vos_jax.data import layouts, prepared
 from vos_jax.data.roots import find_root
-from vos_jax.data.shards import prepared, staging
 from vos_jax.errors import InputError
 from vos_jax.storage.paths import is_bucket
 
@@ -99,13 +98,7 @@ def _phases(sources, batch_size):
 
 
 def list_usable(source, skip_broken=False, stage=''):
-    """The videos of a data set of which every frame has a mask, as a tuple.
-
-    Args:
-      source: schema.Source.
-      skip_broken: leaves out videos whose files do not fit together, and says how many.
-      stage: as for `Sources`.
-    """
+    """The videos of a schema.Source of which every frame has a mask; options as of `Sources`."""
     broken = []
     on_broken = broken.append if skip_broken else None
     found = layouts.require_masks(_list(source, on_broken, stage), on_broken)
@@ -122,17 +115,10 @@ def _list(source, on_broken, stage):
     source = dataclasses.replace(source, root=str(find_root(source.root)))
     # No layout holds an index of ours, so any config reads a prepared set by its root alone.
     if source.kind == 'prepared' or is_bucket(source.root) or prepared.is_prepared(source.root):
-        copy = functools.partial(staging.stage, target=stage) if stage else None
-        return prepared.prepared(source.root, source.split, copy)
+        return prepared.prepared(source.root, source.split, stage)
     if source.kind == 'davis':
-        return layouts.davis(
-            source.root,
-            source.split,
-            source.year,
-            source.resolution,
-            binary=source.binary,
-            on_broken=on_broken,
-        )
+        where = (source.root, source.split, source.year, source.resolution)
+        return layouts.davis(*where, binary=source.binary, on_broken=on_broken)
     if source.kind == 'youtube_vos':
         return layouts.youtube_vos(source.root, source.split, on_broken=on_broken)
     return layouts.still_images(source.root, binary=source.binary)

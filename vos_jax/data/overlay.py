@@ -9,16 +9,13 @@ _COLOURS = np.asarray(PALETTE, np.uint8).reshape(256, 3)
 
 
 def overlay(frame, labels, opacity=0.5, colours=_COLOURS):
-    """Draws masks over a frame.
+    """Draws masks over a frame: u8[H, W, 3].
 
     Args:
       frame: u8[H, W, 3].
       labels: u8[H, W], object ids.
       opacity: of the masks, 0..1; contours are opaque.
       colours: u8[256, 3] by id; default: the palette's.
-
-    Returns:
-      u8[H, W, 3].
     """
     result = frame.copy()
     left, top, width, height = cv2.boundingRect((labels > 0).view(np.uint8))

@@ -1,21 +1,27 @@
 """Files of pictures, opened with care: forms seen in their content, sizes checked before decoding.
 
 All frames and masks come through here, so that a damaged, hostile or foreign file is one line for
-every command.
+every command. JPEG is read and written by simplejpeg, or by Pillow, more slowly, where that is not
+installed: the same pixels are read, but the last bits of what is written may differ.
 """
 
 import contextlib
 import io
 import struct
-import zlib
+from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vos_jax.data import jpeg, png
+from vos_jax.data import png
 from vos_jax.data.png import MAX_PIXELS
 from vos_jax.errors import InputError
 
-_PNG_START = b'\x89PNG\r\n\x1a\n'
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
 _OTHER_STARTS = {
     b'GIF8': 'GIF',
     b'BM': 'BMP',
@@ -30,28 +36,11 @@ _OTHER_STARTS = {
     b'\xff\n': 'JPEG XL',
 }
 _STILLS = (b'heic', b'heix', b'heim', b'heis', b'mif1', b'avif')  # MP4 and MOV have others
-# All that Pillow and simplejpeg raise for files that are cut, damaged, or made to do harm.
-_FAULTS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    MemoryError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def form_of(data):
     """What a file is by its content: 'PNG', 'JPEG', 'WebP', another name, or '' if unknown."""
-    if data[:8] == _PNG_START:
+    if data[:8] == png.SIGNATURE:
         return 'PNG'
     if data[:3] == b'\xff\xd8\xff':
         return 'JPEG'
@@ -62,16 +51,34 @@ def form_of(data):
     return next((name for start, name in _OTHER_STARTS.items() if data.startswith(start)), '')
 
 
+def read_file(file, kind, most=None):
+    """The bytes, or the first `most`, of a file of a `kind` as 'mask'; InputError where it fails.
+
+    Args:
+      file: a path, or anything else with `read_bytes()`: a member of an archive, a part of a shard.
+    """
+    try:
+        if isinstance(file, str | Path):
+            with open(file, 'rb') as opened:
+                return opened.read(most)
+        return file.read_bytes(most) if most else file.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f'{file}: this {kind} is missing; copy the data set again') from None
+    except (OSError, MemoryError) as error:
+        raise InputError(f'{file}: unreadable {kind} ({error}); copy the file again') from None
+
+
 @contextlib.contextmanager
 def guarded(name, kind):
     """Turns what decoders raise into one line that names the file and its kind, such as 'mask'."""
     try:
         yield
-    except InputError:
+    except (InputError, ImportError):
         raise
     except UnidentifiedImageError:
         raise InputError(f'{name}: unreadable {kind} (damaged); copy the file again') from None
-    except _FAULTS as error:
+    # Whatever Pillow and simplejpeg raise for files that are cut, damaged, or made to do harm.
+    except Exception as error:
         text = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(f'{name}: unreadable {kind} ({text}); copy the file again') from None
 
@@ -83,34 +90,36 @@ def opened(data, name, kind):
         read_size(data, name, kind)
         if form_of(data) == 'PNG':
             png.check(data)
-        with Image.open(io.BytesIO(data), formats=('PNG', 'JPEG', 'WEBP')) as image:
+        with _open(data) as image:
             check_size((image.height, image.width), name, kind)
             yield image
 
 
 def read_size(data, name, kind):
-    """Reads (height, width) as stored from the head of a file, and checks that it may be decoded.
+    """(height, width) as stored by the head of a PNG, JPEG or WebP that may be decoded.
 
-    Args:
-      data: bytes of a PNG, JPEG or WebP file, or its start.
-      name: what errors call it.
-      kind: 'frame' or 'mask', for errors.
+    Errors call the file `name`, and what it is `kind`, 'frame' or 'mask'.
     """
     form = form_of(data)
     with guarded(name, kind):
         if form == 'PNG':
             size = struct.unpack('>II', data[16:24])[::-1]
         elif form == 'JPEG':
-            size = jpeg.decode_jpeg_header(data)[:2]
+            size = decode_jpeg_header(data)[:2]
         elif form == 'WebP':
-            with Image.open(io.BytesIO(data), formats=('WEBP',)) as image:
+            with _open(data) as image:
                 size = image.height, image.width
         elif form:
-            raise InputError(f'{name}: {form} file; {kind}s are {_accepted(kind)}, convert it')
+            accepted = 'PNG' if kind == 'mask' else 'JPEG, PNG or WebP'
+            raise InputError(f'{name}: {form} file; {kind}s are {accepted}, convert it')
         else:
             raise InputError(f'{name}: unreadable {kind} (not an image); copy the file again')
     check_size(size, name, kind)
     return tuple(size)
+
+
+def _open(data):
+    return Image.open(io.BytesIO(data), formats=('PNG', 'JPEG', 'WEBP'))
 
 
 def check_size(size, name, kind):
@@ -125,5 +134,44 @@ def check_size(size, name, kind):
         )
 
 
-def _accepted(kind):
-    return 'PNG' if kind == 'mask' else 'JPEG, PNG or WebP'
+def decode_jpeg(data, colorspace='RGB', buffer=None):
+    """u8[H, W, 3], or u8[H, W, 4] with a fourth channel without meaning for 'RGBX'.
+
+    Args:
+      data: bytes of a file.
+      colorspace: 'RGB' or 'RGBX'.
+      buffer: u8 array of the result's shape to decode into, or None.
+
+    Raises:
+      ValueError: for what is no whole JPEG.
+    """
+    if simplejpeg is not None:
+        return simplejpeg.decode_jpeg(data, colorspace=colorspace, buffer=buffer)
+    try:
+        frame = np.asarray(_open(data).convert('RGB'))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(str(error)) from error
+    if colorspace == 'RGBX':
+        frame = np.pad(frame, ((0, 0), (0, 0), (0, 1)))
+    if buffer is None:
+        return frame
+    buffer[...] = frame
+    return buffer
+
+
+def decode_jpeg_header(data):
+    """(height, width, ...) of a JPEG."""
+    if simplejpeg is not None:
+        return simplejpeg.decode_jpeg_header(data)
+    with _open(data) as image:
+        return image.height, image.width
+
+
+def encode_jpeg(frame, quality=90):
+    """Bytes of a file of u8[H, W, 3], its colours at full resolution."""
+    frame = np.ascontiguousarray(frame)
+    if simplejpeg is not None:
+        return simplejpeg.encode_jpeg(frame, quality, 'RGB', '444')
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, 'JPEG', quality=quality, subsampling=0)
+    return buffer.getvalue()

@@ -8,8 +8,6 @@ import contextlib
 import gc
 import os
 import signal
-import threading
-import time
 import weakref
 
 import cv2
@@ -17,10 +15,11 @@ import numpy as np
 from absl import logging
 
 from vos_jax.config.schema import value_at
-from vos_jax.data import augment, clips, paste
+from vos_jax.data import augment, clips
 from vos_jax.data.cache import Reader
 from vos_jax.data.mixture import Sources
 from vos_jax.errors import InputError
+from vos_jax.storage.overlap import end_with
 from vos_jax.storage.palette import VOID
 
 _DRAWS = 10  # of a clip, until its first frame shows an object
@@ -64,21 +63,11 @@ def _outlive_signals(*_):
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent):
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    end_with(os.getppid())
 
 
 class Batches:
-    """Iterator of batches that ends its threads and processes when closed, or left to itself.
-
-    Args:
-      iterator: grain.DatasetIterator.
-    """
+    """Iterator of Grain's batches; closed, or left to itself, it ends its threads and processes."""
 
     def __init__(self, iterator):
         # At exit this runs while Python still works; Grain's own `__del__` comes too late for that
@@ -92,11 +81,8 @@ class Batches:
     def __next__(self):
         # Batches of processes come in shared memory: whoever holds one at the end of the program
         # would leak it. A copy takes about a hundredth of the time of making the batch.
-        return {name: _own(array) for name, array in next(self._held[0]).items()}
-
-
-def _own(array):
-    return array if type(array) is np.ndarray else np.array(array)
+        batch = next(self._held[0])
+        return {k: v if type(v) is np.ndarray else np.array(v) for k, v in batch.items()}
 
 
 def _close(held):
@@ -105,11 +91,9 @@ def _close(held):
 
 
 class BatchMaker:
-    """Makes the batch of a step. All that is random follows from (seed, number of the element).
+    """Makes the batch of a step; arguments as of `make_batches`.
 
-    Args:
-      settings: DataSpec, `config.data`.
-      seed, process_index, process_count: as for `make_batches`.
+    All that is random follows from (seed, number of the element).
     """
 
     def __init__(self, settings, seed, process_index=0, process_count=1):
@@ -225,7 +209,7 @@ class BatchMaker:
                 self._change_colours(rng, source, frames)
                 return ids
         raise InputError(
-            f'{sequence.mask_name(sequence.stems[0]).parent}: no object of {settings.min_pixels} '
+            f'{sequence.masks[sequence.stems[0]].parent}: no object of {settings.min_pixels} '
             f'pixels in {_DRAWS} clips of {sequence.name}; take it off the list or lower '
             'data.min_pixels'
         )
@@ -261,7 +245,7 @@ class BatchMaker:
 
     def _largest_objects(self, sequence):
         """Pixels of the largest object in each frame of a video: int[N]."""
-        key = sequence.mask_name(sequence.stems[0])
+        key = sequence.masks[sequence.stems[0]]
         if key not in self._shown:
             counts = [
                 _largest(self._reader.labels(sequence, index))
@@ -332,13 +316,13 @@ class BatchMaker:
             augment.warp_frame(self._reader.frame(donor, index), matrices[t], out=donor_frames[t])
             mask = (self._reader.labels(donor, index) == chosen).astype(np.uint8)
             augment.warp_labels(mask, matrices[t], out=donor_masks[t], mirror=False)
-        new_id, shown = paste.free_id(labels), donor_masks.astype(bool)
-        paste.paste_object(frames, labels, donor_frames, shown, new_id, behind=behind)
+        new_id, shown = augment.free_id(labels), donor_masks.astype(bool)
+        augment.paste_object(frames, labels, donor_frames, shown, new_id, behind=behind)
 
     def _note_broken(self, sequence, error):
-        mask_name = sequence.mask_name(sequence.stems[0])
-        if mask_name not in self._broken:
-            self._broken.add(mask_name)
+        mask = sequence.masks[sequence.stems[0]]
+        if mask not in self._broken:
+            self._broken.add(mask)
             logging.warning('skipped a video, %d so far: %s', len(self._broken), error)
 
     def _note_left_out(self, sequence, count):

@@ -16,18 +16,12 @@ MAX_PIXELS = 2**26  # of any picture that is read: 8192x8192
 _MOST_RATIO = 1032  # bytes that a byte of deflate can become
 _HARMLESS = 2**26  # bytes to inflate without asking how many are needed
 
-_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """How the pixels of a PNG are stored.
-
-    Attributes:
-      bits: of a channel.
-      is_indexed, is_colour: by a palette; three channels, with alpha or without.
-      palette: u8[N, 3], colours of the indices; none without a palette.
-    """
+    """How the pixels of a PNG are stored: `palette`, u8[N, 3], has no colours without one."""
 
     bits: int
     is_indexed: bool
@@ -37,7 +31,7 @@ class Head:
 
 def head_of(data):
     """The Head of a PNG by its bytes; None for any other file."""
-    if data[:8] != _SIGNATURE or len(data) < 33:
+    if data[:8] != SIGNATURE or len(data) < 33:
         return None
     palette = next(chunks(data, b'PLTE'), b'')
     colours = np.frombuffer(palette[: len(palette) // 3 * 3], np.uint8).reshape(-1, 3)
@@ -50,13 +44,10 @@ def decode_plain(data):
     Indexed masks are nearly always stored so, and then a row is its pixels behind a zero: inflating
     is all there is to do, in half of the time of a general decoder.
 
-    Args:
-      data: bytes of a file.
-
     Returns:
       u8[H, W], grey values or indices; None for any other file, damaged ones among them.
     """
-    if data[:8] != _SIGNATURE or data[12:16] != b'IHDR' or len(data) < 33:
+    if data[:8] != SIGNATURE or data[12:16] != b'IHDR' or len(data) < 33:
         return None
     width, height, bits, colour, _, _, interlace = struct.unpack('>IIBBBBB', data[16:29])
     is_one_channel, size = colour in (0, 3), height * (width + 1)
@@ -83,7 +74,7 @@ def encode_plain(labels):
     rows[:, 1:] = labels
     head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
     chunks = ((b'IHDR', head), (b'IDAT', zlib.compress(rows.data, level=3)), (b'IEND', b''))
-    return _SIGNATURE + b''.join(
+    return SIGNATURE + b''.join(
         struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
         for kind, data in chunks
     )
@@ -98,7 +89,6 @@ def _inflate(packed, size):
 
 
 def chunks(data, kind):
-    """Contents of the chunks of a kind."""
     for found, start, end in _places(data):
         if found == kind:
             yield data[start:end]
@@ -121,7 +111,7 @@ def check(data):
 
 def _places(data):
     """(kind, begin and end of its content) of each chunk."""
-    start = len(_SIGNATURE)
+    start = len(SIGNATURE)
     while start + 8 <= len(data):
         length = int.from_bytes(data[start : start + 4], 'big')
         yield data[start + 4 : start + 8], start + 8, start + 8 + length

@@ -15,13 +15,9 @@ def data_folder():
 
 
 def find_root(root):
-    """The folder that the root of a data set stands for.
+    """The folder that the root of a data set, local or gs://, stands for.
 
-    Args:
-      root: a path, local or gs://; a relative one is looked up in the data folder, then here.
-
-    Raises:
-      InputError: where a relative one is in neither.
+    A relative one is looked up in the data folder, then here; InputError where it is in neither.
     """
     path = path_of(root)
     if is_bucket(path) or path.is_absolute():

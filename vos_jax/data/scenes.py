@@ -222,12 +222,15 @@ def write_dataset(
     if _is_there(root, record):
         report(f'{root}: this data set is there already')
         return
-    for index in range(num_train + num_val):
-        name = _name(index)
+    names = [f'synthetic-{index:04d}' for index in range(num_train + num_val)]
+    for index, name in enumerate(names):
         rng = np.random.default_rng([seed, index])
-        _write_sequence(root, name, *render_sequence(rng, frames, size, max_objects))
-        report(f'{name}: {index + 1} of {num_train + num_val}')
-    names = [_name(index) for index in range(num_train + num_val)]
+        sequence = zip(*render_sequence(rng, frames, size, max_objects))
+        for t, (frame, labels) in enumerate(sequence):
+            place = f'{size[0]}p/{name}/{t:05d}'
+            write_frame(root / f'JPEGImages/{place}.jpg', frame)
+            write_labels(root / f'Annotations/{place}.png', labels)
+        report(f'{name}: {index + 1} of {len(names)}')
     write_lists(root, {'train': names[:num_train], 'val': names[num_train:]})
     write_json(root / RECORD, record)
 
@@ -250,17 +253,6 @@ def _draw_visible(rng, num_frames, size, max_objects):
             keep = np.zeros(256, np.uint8)
             keep[visible] = np.arange(1, len(visible) + 1)
             return scene, keep
-
-
-def _write_sequence(root, name, frames, labels):
-    folder = f'{frames.shape[1]}p'
-    for t in range(len(frames)):
-        write_frame(root / 'JPEGImages' / folder / name / f'{t:05d}.jpg', frames[t])
-        write_labels(root / 'Annotations' / folder / name / f'{t:05d}.png', labels[t])
-
-
-def _name(index):
-    return f'synthetic-{index:04d}'
 
 
 def _is_there(root, record):

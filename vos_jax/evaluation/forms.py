@@ -117,7 +117,7 @@ def find_array(root: Path, name: str) -> Path:
 
 
 def _open_colours(path):
-    data = masks.read_file(path)
+    data = pictures.read_file(path, 'mask')
     if pictures.form_of(data) not in ('', 'PNG'):
         raise InputError(
             f'{path}: {pictures.form_of(data)} file, --form=rgb reads opaque RGB PNG; write such '

@@ -105,7 +105,7 @@ class _Task:
         self.ids = object_ids(self.read_given(self.stems[0]))
         if not len(self.ids):  # would leave the mean without a word
             raise InputError(
-                f'{sequence.mask_name(self.stems[0])}: no object in it, but it is the mask that '
+                f'{sequence.masks[self.stems[0]]}: no object in it, but it is the mask that '
                 'says which objects of a held-out sequence to follow; draw one, or take the '
                 'sequence off the list'
             )

@@ -2,36 +2,10 @@
 
 import contextlib
 import errno
-import lzma
-import struct
-import tarfile
-import tokenize
-import zipfile
-import zlib
 
 from vos_jax.errors import InputError, first_line
 from vos_jax.storage.paths import explained
 
-# ValueError covers JSON, UnicodeError and NumPy's headers; RuntimeError encrypted members of a zip
-# and RecursionError; the rest is what the libraries of the formats raise.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RuntimeError,  # with NotImplementedError and RecursionError
-    SyntaxError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    tarfile.TarError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
-)
 # Reading never raises these: what is read is written elsewhere at the same time.
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -55,7 +29,7 @@ def reading(path, what, remedy='copy it again'):
     try:
         with explained(path, 'cannot be read'):
             yield
-    except InputError:
+    except (InputError, ImportError):
         raise
     except FileNotFoundError as error:
         raise InputError(f'{path}: no such file; {remedy}') from error
@@ -66,5 +40,5 @@ def reading(path, what, remedy='copy it again'):
             raise
         reason = error.strerror or first_line(error)
         raise InputError(f'{path}: cannot be read ({reason}); {remedy}') from error
-    except _DAMAGE as error:
+    except Exception as error:  # whatever the libraries of the formats raise
         raise InputError(f'{path}: not {what} ({first_line(error)}); {remedy}') from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import uuid
 from pathlib import Path
@@ -16,17 +17,13 @@ _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def prepare_folder(folder, flag='--out'):
-    """Writes a file into a folder, and removes it again: a failure comes before the work.
+    """Writes a file into a folder, local or gs://, and removes it again: it fails before the work.
 
     A folder that was not there is made for this and is not there afterwards either, so a refusal
     that comes later leaves nothing behind.
 
-    Args:
-      folder: path, local or gs://.
-      flag: which named it.
-
     Raises:
-      InputError: where the folder cannot be made or written to.
+      InputError: where the folder, which `flag` named, cannot be made or written to.
     """
     folder = path_of(folder)
     if is_bucket(folder):
@@ -107,11 +104,7 @@ def explain_disk_errors(below, flag='--out'):
     """Turns what the disk refuses below a folder into an InputError.
 
     Errors of other files, such as an input that may not be read, pass: `run_main` reports them
-    by their name.
-
-    Args:
-      below: the output folder, or file.
-      flag: which named it.
+    by their name. `below` may be a file; `flag` named it.
     """
     try:
         with explained(below):
@@ -146,3 +139,33 @@ def _named(error):
     if not isinstance(name, str | os.PathLike):
         return None
     return Path(os.fspath(name).removeprefix('file:'))
+
+
+class FolderLock(contextlib.AbstractContextManager):
+    """Holds a folder that one process at a time may work in; leaves no file.
+
+    It ends with `close`, its context, or the process, however that comes.
+
+    Args:
+      folder: that is there.
+      remedy: what to do where it is held, the end of the message.
+      wait: for the one that holds it, instead of refusing.
+
+    Raises:
+      InputError: where another one holds it.
+    """
+
+    def __init__(self, folder, remedy='', *, wait=False):
+        self._handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            self.close()
+            raise InputError(f'{folder}: in use by another process; {remedy}') from None
+
+    def close(self):
+        """Lets others in."""
+        os.close(self._handle)
+
+    def __exit__(self, *_):
+        self.close()

@@ -15,7 +15,7 @@ def read_json(path, check=None, remedy='copy it again'):
     Args:
       path: the file.
       check: the form of its values, as `check_form` takes it; or a function of the values, which
-        raises what it likes (ValueError, KeyError, ...) where they are wrong.
+        raises any exception where they are wrong.
       remedy: what to do about a wrong file, the end of the message.
 
     Raises:
@@ -42,13 +42,7 @@ def parse_json(data, where, check=None, remedy='copy it again'):
 
 
 def write_json(path, values, indent: int | None = 1):
-    """Writes plain values as a whole file.
-
-    Args:
-      path: the file.
-      values: dicts, lists, text, numbers, None.
-      indent: spaces by which each level is set in; None: all on one line.
-    """
+    """Writes dicts, lists, text, numbers and None as a whole file; indent=None: on one line."""
     write_bytes(path, (json.dumps(values, indent=indent) + '\n').encode())
 
 

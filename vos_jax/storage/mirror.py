@@ -21,21 +21,20 @@ _EVERY_S = 10.0
 class Mirror:
     """A context of writing a folder.
 
+    Args:
+      where: the folder, local or gs://.
+      known_by: file by which the folder of an earlier run, which is resumed, is known; None:
+        nothing is fetched.
+
     Attributes:
       folder: the local Path to write to: the folder itself, or for one in a bucket a temporary one
         (below TMPDIR).
+
+    Raises:
+      InputError: where the bucket refuses, or its folder holds something else.
     """
 
     def __init__(self, where, known_by=None):
-        """
-        Args:
-          where: the folder, local or gs://.
-          known_by: file by which the folder of an earlier run, which is resumed, is known; None:
-            nothing is fetched.
-
-        Raises:
-          InputError: where the bucket refuses, or its folder holds something else.
-        """
         self.folder, self._where = Path(where), ''
         if not paths.is_bucket(where):
             return

@@ -37,16 +37,11 @@ def as_number(name):
 
 
 def check_name(name, where, remedy='give it a shorter, plain name'):
-    """Refuses a name that cannot be that of one file below a folder.
-
-    Args:
-      name: of a sequence, frame or split, as a list or JSON file has it.
-      where: the file that has it.
-      remedy: end of the message.
+    """Refuses a name that cannot be that of one file below a folder, as `where` has it.
 
     Raises:
       InputError: for an empty name, one with a slash or zero byte, `.`, `..`, or of more than 255
-        bytes with the ending of a file.
+        bytes with the ending of a file; `remedy` is its end.
     """
     shown = repr(name) if len(name) <= 40 else f'{name[:40]!r}...'
     if not name or name in ('.', '..') or '/' in name or '\0' in name:
@@ -82,19 +77,17 @@ def times(size):
     return f'{size[1]}x{size[0]}'
 
 
-def parse_size(text, flag='--size', least=32):
-    """(height, width) of WIDTHxHEIGHT.
+def parse_size(text):
+    """(height, width) of --size=WIDTHxHEIGHT.
 
     Raises:
-      InputError: for another form, or a side below `least` or above 16,384.
+      InputError: for another form, or a side below 32 or above 16,384.
 
     >>> parse_size('854x480')
     (480, 854)
     """
     match = re.fullmatch(r'([0-9]{1,5})x([0-9]{1,5})', text)
     width, height = map(int, match.groups()) if match else (0, 0)
-    if not least <= min(width, height) <= max(width, height) <= 16384:
-        raise InputError(
-            f'{flag}={text[:40]}: needed: WIDTHxHEIGHT, each {least} to 16384, as 854x480'
-        )
+    if not 32 <= min(width, height) <= max(width, height) <= 16384:
+        raise InputError(f'--size={text[:40]}: needed: WIDTHxHEIGHT, each 32 to 16384, as 854x480')
     return height, width

@@ -1,8 +1,10 @@
 """Reading ahead and writing behind: what overlaps with the model's work."""
 
 import contextlib
+import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 
 _END = object()
@@ -57,13 +59,10 @@ class Behind:
     """A context that makes calls one after the other in another thread.
 
     Leaving it waits for them and raises what went wrong; later calls are dropped after an error.
+    Up to `depth` calls wait; `put` blocks while that many do.
     """
 
     def __init__(self, depth: int):
-        """
-        Args:
-          depth: calls that may wait; `put` blocks while that many do.
-        """
         self._waiting = queue.Queue(depth)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name='write behind', daemon=True)
@@ -92,3 +91,14 @@ class Behind:
                 call()
             except BaseException as error:  # raised in the thread that hands over
                 self._error = error
+
+
+def end_with(parent: int) -> None:
+    """Ends this process when its parent is gone, which one that was killed cannot ask for."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

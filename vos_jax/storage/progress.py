@@ -11,17 +11,16 @@ class Progress:
     """Counts what is done; a terminal gets one line that changes, a file a line now and then.
 
     Its methods may be called by several threads.
+
+    Args:
+      unit: what is counted, such as 'videos'; the speed of 'frames' is in FPS.
+      total: of them, where known.
+      line_every_s: how often a file gets a line; infinity: only those of `line` and `close`.
+      stream: default stdout.
+      clock: function that gives seconds.
     """
 
     def __init__(self, unit, total=None, *, line_every_s=10.0, stream=None, clock=time.monotonic):
-        """
-        Args:
-          unit: what is counted, such as 'videos'; the speed of 'frames' is in FPS.
-          total: of them, where known.
-          line_every_s: how often a file gets a line; infinity: only those of `line` and `close`.
-          stream: default stdout.
-          clock: function that gives seconds.
-        """
         self._unit, self._total, self._count = unit, total, 0
         self._stream, self._clock = stream or sys.stdout, clock
         self._changes = self._stream.isatty()
@@ -31,12 +30,7 @@ class Progress:
         self._lock = threading.Lock()
 
     def advance(self, note='', count=1):
-        """So many more are done.
-
-        Args:
-          note: what is at hand, the begin of the line, such as 'frame 00012'.
-          count: of them.
-        """
+        """`count` more are done; `note`: the begin of the line, such as 'frame 00012'."""
         with self._lock:
             self._reach(self._count + count, note)
 
@@ -81,16 +75,16 @@ class Progress:
 
 
 class Speed:
-    """Speed and remaining time as text, since the start or since one asked last."""
+    """Speed and remaining time as text, since the start or since one asked last.
+
+    Args:
+      total: of what is counted, where known.
+      unit: of it.
+      done: how many were done before.
+      clock: function that gives seconds.
+    """
 
     def __init__(self, total=None, unit='steps', done=0, clock=time.monotonic):
-        """
-        Args:
-          total: of what is counted, where known.
-          unit: of it.
-          done: before.
-          clock: function that gives seconds.
-        """
         self.total = total
         self._unit, self._clock = 'FPS' if unit == 'frames' else f'{unit}/s', clock
         self._first = self._last = done, clock()

@@ -4,7 +4,7 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
-from vos_jax.data import jpeg
+from vos_jax.data import pictures
 from vos_jax.errors import InputError
 from vos_jax.storage import checksum
 from vos_jax.storage.atomic import write_bytes
@@ -30,6 +30,8 @@ class FrameStore:
 
     Attributes:
       size: (height, width) of the stored frames: those of the video, or scaled to LONGEST_PX.
+      names, times_s: of the frames that are there; `damage`: why there are no more, or None.
+      is_reading: more are to come.
     """
 
     def __init__(self, folder, video):
@@ -40,23 +42,18 @@ class FrameStore:
         self.names, self.times_s, self.damage, self._sums = [], [], None, []
         self._stop, self._lock = threading.Event(), threading.Condition()
         self._thread = threading.Thread(target=self._read, name='frames', daemon=True)
-        self._is_reading = not self._restore()
-        if self._is_reading:
+        self.is_reading = not self._restore()
+        if self.is_reading:
             self._thread.start()
 
     @property
-    def is_reading(self):
-        return self._is_reading
-
-    @property
     def count(self):
-        """Frames that are there."""
         return len(self.names)
 
     @property
     def expected(self):
         """Frames that there will be, as far as the video says."""
-        return self.count if not self._is_reading else self._video.num_frames
+        return self.count if not self.is_reading else self._video.num_frames
 
     def data(self, number):
         """JPEG bytes of a frame that is there.
@@ -73,18 +70,17 @@ class FrameStore:
 
     def image(self, number, size):
         """u8[h, w, 3] of a frame at (height, width)."""
-        image = jpeg.decode_jpeg(self.data(number))
+        image = pictures.decode_jpeg(self.data(number))
         return scaling.shrink_image(image, tuple(size))
 
     def wait_for(self, number, should_stop=lambda: False):
         """Waits until the frame is there; False where it will not come."""
         with self._lock:
-            while number >= self.count and self._is_reading and not should_stop():
+            while number >= self.count and self.is_reading and not should_stop():
                 self._lock.wait(0.2)
             return number < self.count
 
     def close(self):
-        """Ends the reading."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -101,8 +97,6 @@ class FrameStore:
             stored = read_json(index, _INDEX)
             with reading(index, 'an index'):
                 times_s = [Fraction(time) for time in stored['times_s']]
-                if not checksum.is_whole(stored):
-                    raise ValueError('it differs from its checksum')
         except InputError:
             return False  # it is made again
         if stored['identity'] != self._video.identity or tuple(stored['size']) != self.size:
@@ -119,7 +113,7 @@ class FrameStore:
                 if self._stop.is_set():
                     return
                 image = scaling.shrink_image(frame.image, self.size)
-                data = jpeg.encode_jpeg(image, _QUALITY)
+                data = pictures.encode_jpeg(image, _QUALITY)
                 write_bytes(self._path(frame.number), data, sync=False)
                 with self._lock:
                     self._sums.append(checksum.of_bytes(data))
@@ -133,7 +127,7 @@ class FrameStore:
             return
         finally:
             with self._lock:
-                self._is_reading = False
+                self.is_reading = False
                 self._lock.notify_all()
         self._remember()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vos_jax.errors import InputError
 from vos_jax.storage.atomic import remove_leftovers
 from vos_jax.storage.damage import reading
-from vos_jax.storage.lock import FolderLock
+from vos_jax.storage.disk import FolderLock
 from vos_jax.studio import project as projects
 
 VIDEO_SUFFIXES = (

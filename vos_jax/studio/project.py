@@ -12,8 +12,8 @@ from vos_jax.errors import InputError
 from vos_jax.storage import checksum
 from vos_jax.storage.atomic import remove_leftovers
 from vos_jax.storage.damage import reading
+from vos_jax.storage.disk import FolderLock
 from vos_jax.storage.json_files import read_json, write_json
-from vos_jax.storage.lock import FolderLock
 from vos_jax.storage.palette import COLOURS, VOID
 from vos_jax.studio.frames import FrameStore
 from vos_jax.studio.requests import Refused
@@ -36,20 +36,16 @@ _FILE_FORM = {
 class Project:
     """A folder with `project.json`, `given/` (painted masks), `masks/` (all masks) and `frames/`.
 
-    Masks are u8[H, W] ids in the size of the stored frames. A painted mask says the whole truth
-    about the objects it is about (`given`): those that were there when it was painted, or are now.
-    Others, which come to that frame later, stay. One process at a time has a project open.
+    It may be new; `video` is a path. Masks are u8[H, W] ids in the size of the stored frames. A
+    painted mask says the whole truth about the objects it is about (`given`): those that were there
+    when it was painted, or are now. Others, which come to that frame later, stay. One process at a
+    time has a project open.
 
     Who changes a mask or the objects may say which version has been seen: where it is no longer
     the present one, the change is refused (409) and nothing is lost.
     """
 
     def __init__(self, folder, video):
-        """
-        Args:
-          folder: of the project, with project.json or new.
-          video: path of the video.
-        """
         self.folder = Path(folder)
         self._origin = checksum.of_bytes(str(self.folder).encode())
         self._lock = threading.RLock()
@@ -64,7 +60,6 @@ class Project:
             raise
 
     def _restore(self):
-        """Takes up what an earlier session has stored."""
         for part in ('', 'given', 'masks', 'frames', 'results', 'results/masks'):
             remove_leftovers(self.folder / part)
         stored = read_file(self.folder) if (self.folder / FILE).is_file() else {}
@@ -72,7 +67,7 @@ class Project:
         self.given = {int(n): ids for n, ids in stored.get('given', {}).items()}
         self.frames = FrameStore(self.folder / 'frames', self.video)
         self.size = self.frames.size
-        masks = (path.stem for path in self._masks().glob('*.png'))
+        masks = (path.stem for path in self.folder.glob('masks/*.png'))
         self.masked = {int(stem) for stem in masks if re.fullmatch('[0-9]{5,7}', stem)}
         self._clear(set(stored.get('removed', ())))
         self.save()
@@ -87,11 +82,9 @@ class Project:
             self._held = None
 
     def save(self, objects=None, given=None, removed=()):
-        """Writes project.json; changes count once they are written.
+        """Writes project.json with new objects or given, which count from then on.
 
-        Args:
-          objects, given: new values of the attributes, or None: those of now.
-          removed: ids that are still to be removed from masks.
+        `removed`: ids that are still to be removed from masks.
         """
         with self._writing():
             objects = self.objects if objects is None else objects
@@ -117,18 +110,12 @@ class Project:
             raise InputError(f'frame {number}: the video has {self.frames.count} frames so far')
 
     def ids(self):
-        """Ids of all objects."""
         return [one['id'] for one in self.objects]
 
     def set_objects(self, objects, seen=None):
-        """Takes names, colours, new and removed objects; masks of removed ones are cleared.
+        """Takes the whole list of objects and gives its version; masks of removed ones are cleared.
 
-        Args:
-          objects: the whole list.
-          seen: version of the list that it was made from, or None: whatever there is.
-
-        Returns:
-          Its version.
+        `seen`: version of the list that it was made from, or None: whatever there is.
         """
         objects = [_checked_object(one) for one in objects]
         ids = [one['id'] for one in objects]
@@ -160,13 +147,7 @@ class Project:
             return labels, list(self.given[number])
 
     def paint(self, number, labels, seen=None):
-        """Takes a mask that a person painted.
-
-        Args:
-          number: of the frame.
-          labels: u8[H, W].
-          seen: version of the mask that was painted on, or None: whatever there is.
-        """
+        """Takes a mask of a frame, u8[H, W], that a person painted; `seen` as for `set_objects`."""
         self.check_frame(number)
         ids = set(mask_files.object_ids(labels).tolist())
         with self._writing():
@@ -184,7 +165,7 @@ class Project:
             self.save(given={**self.given, number: sorted(ids & set(self.ids()))})
 
     def forget(self, number, seen=None):
-        """Removes what was painted in a frame, and its mask; `seen` as for `paint`."""
+        """Removes what was painted in a frame, and its mask; `seen` as for `set_objects`."""
         with self._writing():
             self._check_seen(seen, self.mask(number), None, f'the mask of frame {number}')
             self.save(given={n: ids for n, ids in self.given.items() if n != number})
@@ -228,26 +209,19 @@ class Project:
 
     def _clear(self, removed):
         """Takes ids out of all masks."""
-        files = [*self._masks().glob('*.png'), *self._masks('given').glob('*.png')]
+        files = [path for kind in ('masks', 'given') for path in self.folder.glob(f'{kind}/*.png')]
         for path in files if removed else ():
             labels = mask_files.read_labels(path, self.size)
             is_removed = np.isin(labels, list(removed))
             if is_removed.any():
                 mask_files.write_labels(path, np.where(is_removed, 0, labels).astype(np.uint8))
 
-    def _masks(self, kind='masks'):
-        return self.folder / kind
-
     def _path(self, number, kind='masks'):
-        return self._masks(kind) / f'{number:05d}.png'
+        return self.folder / kind / f'{number:05d}.png'
 
 
 def read_file(folder):
-    """Plain values of a project file.
-
-    Raises:
-      InputError: where it is damaged, or something else.
-    """
+    """Plain values of a project file; InputError where it is damaged, or something else."""
     path = Path(folder) / FILE
     remedy = 'open the video again'
     values = read_json(path, _FILE_FORM, remedy)

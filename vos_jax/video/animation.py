@@ -1,6 +1,5 @@
 """Animated WebP, which FFmpeg does not read, as a video."""
 
-import struct
 from fractions import Fraction
 
 import numpy as np
@@ -20,16 +19,8 @@ def is_animated_webp(path):
 
 def list_durations(path):
     """Seconds for which each frame is shown, as Fractions, by the chunks of the file."""
-    found = []
-    with open(path, 'rb') as file:
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            name, length = struct.unpack('<4sI', head)
-            start = file.tell()
-            if name == b'ANMF':
-                found.append(Fraction(int.from_bytes(file.read(16)[12:15], 'little'), 1000))
-            file.seek(start + length + length % 2)
-    return found
+    frames = exif.webp_chunks(path.read_bytes(), (b'ANMF',))
+    return [Fraction(int.from_bytes(frame[12:15], 'little'), 1000) for frame in frames]
 
 
 def read_images(path):

@@ -89,9 +89,10 @@ def open_video(path, rate=None):
 
     Returns:
       VideoFile, AnimatedFile or FrameFolder. All have `path`, `size` (height, width) of the upright
-      frames, `stored_size` before they are turned, `rate` (mean frames per
-      second, a Fraction), `num_frames` (about, or None), `identity` (plain values that tell it
-      from another video), `number_of(stem)` and `read(chosen)`.
+      frames, `stored_size` before they are turned, `rate` (mean frames per second, a Fraction),
+      `num_frames` (about, or None), `identity` (plain values that tell it from another video),
+      `name_of(number)` and `number_of(stem)` (a frame's mask is NAME.png; None: of no frame), and
+      `read(chosen)`.
 
     Raises:
       InputError: where there is no video.
@@ -107,11 +108,28 @@ def open_video(path, rate=None):
     return AnimatedFile(path) if animation.is_animated_webp(path) else VideoFile(path)
 
 
-class VideoFile:
-    """A video file; see `open_video`."""
+class _File:
+    """What files of videos have in common, animated pictures too."""
 
     def __init__(self, path):
         self.path = Path(path)
+
+    @property
+    def identity(self):
+        return {'video': str(self.path.resolve()), 'bytes': self.path.stat().st_size}
+
+    def number_of(self, stem):
+        return int(stem) if stem.isdecimal() and stem.isascii() else None
+
+    def name_of(self, number):
+        return f'{number:05d}'
+
+
+class VideoFile(_File):
+    """A video file; see `open_video`."""
+
+    def __init__(self, path):
+        super().__init__(path)
         with self._open() as (container, stream):
             picture = next(self._decode(container, stream), None)
             if picture is None:
@@ -129,19 +147,6 @@ class VideoFile:
         self.num_frames = stream.frames or (
             round(self._stated_s * self.rate) if self._stated_s else None
         )
-
-    @property
-    def identity(self):
-        """Plain values that tell this video from another one."""
-        return {'video': str(self.path.resolve()), 'bytes': self.path.stat().st_size}
-
-    def number_of(self, stem):
-        """The frame that a file of this stem belongs to: '00012' is frame 12; None: to none."""
-        return int(stem) if stem.isdecimal() and stem.isascii() else None
-
-    def name_of(self, number):
-        """What the mask file of a frame is called, without suffix."""
-        return f'{number:05d}'
 
     def read(self, chosen=None) -> Iterator[Frame]:
         """Yields the frames of a Range in time order.
@@ -190,7 +195,8 @@ class VideoFile:
                 'convert it to MP4'
             ) from None
         with container:
-            streams = [s for s in container.streams.video if not _is_cover(s)]
+            cover = av.stream.Disposition.attached_pic  # a still picture on a sound file
+            streams = [s for s in container.streams.video if not s.disposition & cover]
             if not streams:
                 raise InputError(f'{self.path}: no pictures in it; name a video, or copy it again')
             streams[0].thread_type = 'AUTO'
@@ -209,16 +215,11 @@ class VideoFile:
             for picture in _held_back(stream):
                 count += 1
                 yield picture
-            raise InputError(self._damage_after(count, error)) from None
-
-    def _damage_after(self, count, error):
-        """What to say where only this many frames could be read."""
-        if not count:
-            return f'{self.path}: no frame of it can be read ({error.strerror}); copy it again'
-        return (
-            f'{self.path}: damaged after frame {count - 1} ({error.strerror}); copy the video '
-            f'again, or end before that with --stop={count}'
-        )
+            where, remedy = 'no frame of it can be read', 'copy it again'
+            if count:
+                where = f'damaged after frame {count - 1}'
+                remedy = f'copy the video again, or end before that with --stop={count}'
+            raise InputError(f'{self.path}: {where} ({error.strerror}); {remedy}') from None
 
     def _image(self, picture):
         image = self._upright(picture)
@@ -237,11 +238,11 @@ class VideoFile:
         return np.ascontiguousarray(image[:: flips[0], :: flips[1]])
 
 
-class AnimatedFile:
+class AnimatedFile(_File):
     """An animated WebP; see `open_video`."""
 
     def __init__(self, path):
-        self.path = Path(path)
+        super().__init__(path)
         first = next(animation.read_images(self.path), None)
         if first is None:
             raise InputError(f'{path}: no frame can be read from it; copy the video again')
@@ -250,8 +251,6 @@ class AnimatedFile:
         self.num_frames = len(self._durations)
         total = sum(self._durations)
         self.rate = self.num_frames / total if total else _DEFAULT_RATE
-
-    identity, number_of, name_of = VideoFile.identity, VideoFile.number_of, VideoFile.name_of
 
     def read(self, chosen=None) -> Iterator[Frame]:
         """Yields the frames of a Range; InputError where the file is cut or damaged."""
@@ -290,15 +289,12 @@ class FrameFolder:
 
     @property
     def identity(self):
-        """Plain values that tell this video from another one."""
         return {'video': str(self.path.resolve()), 'frames': self.num_frames}
 
     def number_of(self, stem):
-        """The frame whose image has this stem, or else this number; None: none has."""
         return self._numbers.get(listing.find_stem(stem, self._numbers))
 
     def name_of(self, number):
-        """What the mask file of a frame is called, without suffix."""
         return self._files[number].stem
 
     def read(self, chosen=None) -> Iterator[Frame]:
@@ -307,12 +303,7 @@ class FrameFolder:
             if number not in (chosen or Range()):
                 continue
             image = frame_files.read_frame(file)
-            if image.shape[:2] != self.size:
-                is_turned = image.shape[1::-1] == self.size
-                raise InputError(
-                    f'{file}: frame of {times(image.shape)}, the first is {times(self.size)}; '
-                    f'{"turn" if is_turned else "scale"} the frames to one size'
-                )
+            frame_files.check_same_size(image, self.size, file)
             yield Frame(number, file.stem, number / self.rate, image)
 
 
@@ -358,11 +349,6 @@ def _held_back(stream):
         return stream.codec_context.decode(None) if stream.codec_context else []
     except av.FFmpegError:
         return []
-
-
-def _is_cover(stream):
-    """A still picture on a sound file is a video stream for FFmpeg."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _is_cut(stream, path):

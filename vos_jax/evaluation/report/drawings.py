@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vos_jax.data import jpeg
+from vos_jax.data import pictures
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import choose_workers, make_workers
@@ -110,7 +110,7 @@ def _small_size(height, width):
 
 def _shrink(frame):
     small = cv2.resize(frame, _small_size(*frame.shape[:2]), interpolation=cv2.INTER_AREA)
-    return jpeg.encode_jpeg(small, quality=80)
+    return pictures.encode_jpeg(small, quality=80)
 
 
 def _paint(labels, colours):

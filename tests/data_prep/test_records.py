@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_jax.data.shards import prepared
-from vos_jax.data.shards.records import decode_example, encode_example
+from data_prep.shards import decode_example, encode_example
+from vos_jax.data import prepared
+
+pytest.importorskip('tensorflow_datasets', reason='pip install -e .[prepare]')
 
 VALUES = st.lists(st.binary(max_size=300), min_size=1, max_size=3) | st.lists(
     st.integers(0, 2**63 - 1), min_size=1, max_size=3

@@ -9,17 +9,18 @@ by data_prep.check, by TFDS, and by whoever likes; nothing of those is needed he
 import dataclasses
 import functools
 import os
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
-from vos_jax.data import frames as frame_files
-from vos_jax.data import masks as mask_files
+from vos_jax.data import layouts
 from vos_jax.errors import InputError
-from vos_jax.storage import checksum
-from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage import checksum, disk
+from vos_jax.storage.atomic import replacing, write_bytes
 from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import check_form, parse_json, write_json
 from vos_jax.storage.names import check_name
-from vos_jax.storage.paths import explained, file_system, is_bucket, path_of
+from vos_jax.storage.paths import explained, file_system, is_bucket, local, path_of
 
 INDEX, SUM = 'videos.json', 'videos.crc32'
 FORMAT = 1
@@ -46,62 +47,56 @@ _FORM = {
 _BLOCK, _HEADER = 65536, 24
 
 
-@dataclasses.dataclass(frozen=True)
-class PreparedSequence:
-    """One video in a shard; reads as layouts.Sequence does.
+class Part(NamedTuple):
+    """A picture in a shard, read as a file is.
 
     Attributes:
-      name: its name in the data set.
       shard: the file.
+      video, stem, suffix: what errors call the picture.
+      place: offset and number of bytes, block headers not counted, and CRC-32, which sets of
+        earlier versions have not.
+    """
+
+    shard: Path
+    video: str
+    stem: str
+    suffix: str
+    place: tuple[int, ...]
+
+    def __str__(self):
+        return f'{self.parent}/{self.stem}{self.suffix}'
+
+    @property
+    def parent(self):
+        """What errors call the folder."""
+        return self.shard / self.video
+
+    def read_bytes(self):
+        """The bytes of its JPEG or PNG; InputError where they differ from their checksum."""
+        return read_part(self.shard, *self.place)
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSequence(layouts.Sequence):
+    """One video in a shard.
+
+    Attributes:
       size: (height, width) of all frames.
-      stems: names of the frames, in time order.
-      frame_parts: (offset, number of bytes, CRC-32) of each JPEG in the shard, block headers not
-        counted; sets of earlier versions have no CRC-32.
-      masks: the same of the PNG of each annotated frame, by its stem.
       objects: dict(id, category, first_frame) for each object.
     """
 
-    name: str
-    shard: Path
-    size: tuple[int, int]
-    stems: tuple[str, ...]
-    frame_parts: tuple[tuple[int, ...], ...]
-    masks: dict[str, tuple[int, ...]]
-    objects: tuple[dict, ...]
-
-    @property
-    def num_frames(self):
-        """Number of frames."""
-        return len(self.stems)
-
-    def frame_name(self, index):
-        """What errors call frame `index`: shard, video and frame."""
-        return self.shard / self.name / f'{self.stems[index]}.jpg'
-
-    def mask_name(self, stem):
-        """What errors call the mask of frame `stem`."""
-        return self.shard / self.name / f'{stem}.png'
-
-    def read_frame(self, index, *, pad=False, buffer=None):
-        """Reads frame `index` as u8[H, W, 3]; options as in frames.read_frame."""
-        data = read_part(self.shard, *self.frame_parts[index])
-        name = self.frame_name(index)
-        return frame_files.decode_frame(data, name, pad=pad, buffer=buffer, upright=False)
-
-    def read_labels(self, stem):
-        """Reads the annotation of frame `stem` as u8[H, W]: ids, 0 background, 255 void."""
-        data = read_part(self.shard, *self.masks[stem])
-        return mask_files.decode_labels(data, self.mask_name(stem), self.size)
+    size: tuple[int, int] = (0, 0)
+    objects: tuple[dict, ...] = ()
 
 
-def prepared(root, split, stage=None):
+def prepared(root, split, stage=''):
     """Lists a split of a prepared data set. That its shards are whole is seen by their sizes.
 
     Args:
       root: folder that holds videos.json, or one above it where there is only one.
       split: such as 'train'.
-      stage: function of the folder, its index and the split that gives the folder of other copies
-        of the shards to read.
+      stage: local folder, as /dev/shm/vos, to which the shards are copied first; each data set gets
+        a folder of its own in it. '': none.
 
     Returns:
       PreparedSequences, in the order of their names.
@@ -111,10 +106,36 @@ def prepared(root, split, stage=None):
         there = ', '.join(sorted(index['splits']))
         raise InputError(f"{folder}: no split '{split}' in it; splits there: {there}")
     if stage:
-        folder = stage(folder, index, split)
+        folder = _stage(folder, index, split, local(stage, 'data.stage'))
     for shard in index['splits'][split]['shards']:
         check_shard_size(folder / shard['file'], shard['bytes'])
-    return [_sequence(folder, video) for video in index['splits'][split]['videos']]
+    return [sequence(folder, video) for video in index['splits'][split]['videos']]
+
+
+def _stage(folder, index, split, target):
+    """Copies the shards of a split, unless they are there; gives the folder of the copies."""
+    # Two data sets of one name differ in their shards' sizes.
+    sizes = sum(shard['bytes'] for part in index['splits'].values() for shard in part['shards'])
+    own = target / f'{index["name"]}-{sizes}'
+    with disk.explain_disk_errors(target, 'data.stage'):
+        own.mkdir(parents=True, exist_ok=True)
+        with disk.FolderLock(own, wait=True):  # of the processes of a host one copies
+            for shard in index['splits'][split]['shards']:
+                _copy(folder / shard['file'], own / shard['file'], shard['bytes'])
+    return own
+
+
+def _copy(source, target, num_bytes):
+    if target.is_file() and target.stat().st_size == num_bytes:
+        return
+    check_shard_size(source, num_bytes)
+    with replacing(target, sync=False) as temporary:
+        if is_bucket(source):
+            with explained(source, 'cannot be read'):
+                file_system().get(str(source), str(temporary))
+        else:
+            shutil.copyfile(source, temporary)
+        check_shard_size(temporary, num_bytes)
 
 
 def is_prepared(root):
@@ -255,13 +276,16 @@ def _find_index(root):
     raise InputError(f'{root}: no {INDEX} in it{hint}; prepare with vos-prepare')
 
 
-def _sequence(folder, video):
-    return PreparedSequence(
-        name=video['name'],
-        shard=folder / video['shard'],
-        size=(video['height'], video['width']),
-        stems=tuple(video['frames']),
-        frame_parts=tuple(map(tuple, video['frame_parts'])),
-        masks={stem: tuple(part) for stem, part in zip(video['masks'], video['mask_parts'])},
-        objects=tuple(video['objects']),
+def sequence(folder, video):
+    """The PreparedSequence of a video of the index."""
+    shard, name = folder / video['shard'], video['name']
+    frames = (
+        Part(shard, name, stem, '.jpg', tuple(place))
+        for stem, place in zip(video['frames'], video['frame_parts'])
     )
+    masks = {
+        stem: Part(shard, name, stem, '.png', tuple(place))
+        for stem, place in zip(video['masks'], video['mask_parts'])
+    }
+    size, objects = (video['height'], video['width']), tuple(video['objects'])
+    return PreparedSequence(name, tuple(frames), masks, upright=False, size=size, objects=objects)
