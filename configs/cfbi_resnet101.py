@@ -45,6 +45,7 @@ TINY = {
     'data.crop': (65, 65),
     'data.clip_length': 4,
     'data.num_slots': 2,
+    'data.slot_window': 1,
     'data.gap': ((0, 1),),
     'data.num_workers': 0,
     'loss.hardest': ((0, 1.0), (10, 0.15)),
@@ -70,6 +71,7 @@ def get_config(variant='full'):
         crop=(465, 465),
         clip_length=5,  # reference, previous and three current frames
         num_slots=5,
+        slot_window=8,  # ours
         reference='random',  # any frame of the video; the others follow each other
         gap=((0, 3),),  # stored frames
         scale=(1.0, 1.3),

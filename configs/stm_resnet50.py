@@ -84,6 +84,7 @@ TINY = {
     'data.crop': (96, 144),
     'data.gap': ((0, 1),),
     'data.num_slots': 2,
+    'data.slot_window': 1,
     'data.num_workers': 0,
     'optimizer.learning_rate': 2e-3,
     'optimizer.warmup': 30,
@@ -114,6 +115,7 @@ def get_config(variant='full'):
         crop=(384, 384),
         clip_length=3,
         num_slots=3,  # ours: each slot is a run of the memory encoder
+        slot_window=8,  # ours
         gap=GAPS,
         scale=(1.0, 1.25),  # short side 384 to 480
         stretch=0.1,

@@ -1,7 +1,8 @@
 """The nearest of each block of reference pixels in one kernel: the distances never leave the chip.
 
-CFBI's global matching at 480p has 660 million distances a frame, 2.7 GB that are written by a
-product and read by a minimum; the kernel writes a minimum for each block of 256 pixels instead.
+CFBI's global matching at 480p has 660 million distances a frame, 2.7 GB that a matrix product of a
+GPU's library writes and a minimum reads; the kernel writes a minimum for each block of 256 pixels
+instead. For TPUs XLA makes one program of product and minimum by itself.
 """
 
 import functools

@@ -63,7 +63,8 @@ class CFBISpec(ModelSpec):
       global_atrous: only every Nth of the rows and columns of a reference are matched (evaluation).
       matching_dtype: of the products in both matchings.
       matching_kernel: whether global matching is one kernel on accelerators: no distance is written
-        to memory. Not yet measured on one.
+        to memory. Not yet measured on one; on TPUs the plain form writes none either, and the
+        compiler's plan is the smaller one (docs/comparing_with_pytorch.md).
       matching_background: whether the background maps enter the head (Table 4, P).
       attention_background: whether the guidance has background vectors (Table 4, I).
       distance_bias: whether the distances have trained biases (Table 4).
