@@ -109,3 +109,16 @@ def test_collectives_of_loops_count_as_often_as_they_run():
     assert found['collective-permute'] == [6, 5 * 32 + 36]
     assert found['all-gather'] == [2, 128 + 48]
     assert found['all-reduce'] == [2, 2 * 64]
+
+
+def test_products_that_need_rows_of_their_neighbours_are_counted():
+    x, wide, narrow = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 4)), jnp.ones((1, 1, 4, 4))
+
+    def convolve(x, kernel):
+        numbers = ('NHWC', 'HWIO', 'NHWC')
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=numbers)
+
+    def clip(x):
+        return jax.lax.scan(lambda x, _: (convolve(convolve(x, wide), narrow), None), x, length=5)
+
+    assert flops.tally(jax.make_jaxpr(clip)(x)).halos == 5

@@ -149,10 +149,11 @@ def test_chips_of_a_mesh_are_neighbours_and_processes_keep_their_clips(side, cli
         assert own[0] % len(own) == 0
 
 
-def test_the_topology_of_a_slice_decides_where_processes_keep_their_clips():
-    # 8 rows of the slice: of the 8 chips of a clip each is a neighbour of the next.
-    mesh = sharding.make_mesh(MeshSpec(), chips(8), clips=8, rows=30)
-    for row in mesh.devices.reshape(8, 8):
+# A row of the slice for each clip, and the chips of a host.
+@pytest.mark.parametrize('clips', [8, 16])
+def test_of_the_chips_of_a_clip_each_is_a_neighbour_of_the_next(clips):
+    mesh = sharding.make_mesh(MeshSpec(), chips(8), clips, rows=30)
+    for row in mesh.devices.reshape(clips, -1):
         steps = [
             sum(abs(a - b) for a, b in zip(one.coords, other.coords))
             for one, other in itertools.pairwise(row)

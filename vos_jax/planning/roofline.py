@@ -46,6 +46,9 @@ CHIPS = {
 }
 
 
+HOP_S = 1e-6  # latency from a chip to its neighbour ("How to scale your model", on TPUs)
+
+
 class Work(NamedTuple):
     """What one step of a config takes, on all chips together.
 
@@ -54,6 +57,7 @@ class Work(NamedTuple):
       flops: operations, recomputation left out; done: with it.
       product_bytes: operands and results of all products.
       halo_bytes: border rows that a split of the images once would exchange, for all clips.
+      halos: number of such exchanges, all clips at once.
       gathered_bytes: features that each part of an image needs from all others.
       weight_bytes, state_bytes: of the weights; of weights, average and optimizer together.
     """
@@ -64,6 +68,7 @@ class Work(NamedTuple):
     done: float
     product_bytes: float
     halo_bytes: float
+    halos: float
     gathered_bytes: float
     weight_bytes: int
     state_bytes: int
@@ -126,6 +131,7 @@ def work_of(config):
         done=sizes.done,
         product_bytes=sizes.bytes,
         halo_bytes=sizes.halo_bytes,
+        halos=sizes.halos,
         gathered_bytes=sizes.gathered_bytes,
         weight_bytes=bytes_of(params),
         state_bytes=bytes_of(program.state),
@@ -165,6 +171,8 @@ def estimate(work, chip, sizes, remat):
     memory_s = uneven * work.product_bytes / count / chip.memory_rate
     memory_s += 3 * work.state_bytes / fsdp / chip.memory_rate  # read, and written, by the update
     links_s = _traffic(work, sizes) / chip.link_rate
+    if spatial > 1:
+        links_s += HOP_S * work.halos
     state = work.state_bytes / fsdp + (work.weight_bytes if fsdp > 1 else 0)
     step_s = max(work_s, memory_s) + links_s
     fits = state < chip.memory_bytes

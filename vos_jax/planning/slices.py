@@ -145,7 +145,7 @@ def compile_for(config, topology, mesh):
     from vos_jax.training.program import Program
 
     config = dataclasses.replace(config, mesh=MeshSpec(**mesh))
-    program = Program(config, _devices(topology))
+    program = Program(config, devices_of(topology))
     start_s = time.perf_counter()
     compiled = program.trace().lower().compile()
     memory = compiled.memory_analysis()
@@ -159,7 +159,7 @@ def compile_for(config, topology, mesh):
     }
 
 
-def _devices(topology):
+def devices_of(topology):
     from jax.experimental import topologies
 
     os.environ |= NO_TPU | os.environ

@@ -40,6 +40,7 @@ class Tally(NamedTuple):
       done: with those.
       bytes: operands and results, each once.
       halo_bytes: rows beyond its border that a part of the images would need, for one border.
+      halos: number of products that need such rows.
       gathered_bytes: the smaller operand of products between pixels (affinity, reading), of which
         a part of the images needs all.
     """
@@ -48,6 +49,7 @@ class Tally(NamedTuple):
     done: float
     bytes: float
     halo_bytes: float
+    halos: float
     gathered_bytes: float
 
 
@@ -68,7 +70,8 @@ def tally(jaxpr):
     are done, and not needed. A loop of unknown length counts once.
     """
     live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
-    return Tally(*np.sum([_row(product) for product in _products(live)] or np.zeros((1, 5)), 0))
+    rows = [_row(product) for product in _products(live)]
+    return Tally(*np.sum(rows or [[0.0] * len(Tally._fields)], 0))
 
 
 class _Product(NamedTuple):
@@ -87,11 +90,13 @@ def _row(product):
     operations = product.operations()
     variables = [*equation.invars, *equation.outvars]
     is_matrix = equation.primitive.name == 'dot_general'
+    halo_bytes = 0.0 if is_matrix else _halo_bytes(equation)
     return (
         0.0 if is_repeated else operations,
         operations,
         times * sum(_bytes(variable) for variable in variables),
-        0.0 if is_matrix else times * _halo_bytes(equation),
+        times * halo_bytes,
+        times * (halo_bytes > 0),
         times * _gathered_bytes(equation) if is_matrix else 0.0,
     )
 

@@ -81,11 +81,18 @@ def _slice(device):
     return getattr(device, 'slice_index', None) or 0
 
 
+def _walk(device):
+    """Orders the chips of a host so that each is a neighbour of the next: there and back again."""
+    x, y, z = getattr(device, 'coords', None) or (0, 0, 0)
+    return z, -y if z % 2 else y, -x if (y + z) % 2 else x
+
+
 def _by_topology(devices, sizes, slices):
-    """The devices as an array of `sizes`; in their order where a process would lose its clips."""
-    plain = np.array(devices).reshape(sizes)
+    """The devices as an array of `sizes`; host by host where a process would lose its clips."""
     if devices[0].platform != 'tpu' or len(devices) == 1:
-        return plain
+        return np.array(devices).reshape(sizes)
+    by_host = sorted(devices, key=lambda d: (_slice(d), d.process_index, _walk(d), d.id))
+    plain = np.array(by_host).reshape(sizes)
     data, *rest = sizes
     parts = plain.reshape(slices, -1)
     try:
