@@ -9,26 +9,31 @@ import numpy as np
 from vos_jax import weights
 from vos_jax.config.schema import Config
 from vos_jax.errors import InputError
-from vos_jax.inference import inputs, state, steps, views
+from vos_jax.inference import steps, views
+from vos_jax.inference.program.vos_loader import video
+from vos_jax.inference.program.vos_loader.session import Session
+from vos_jax.inference.state_files import read_state, write_state
 from vos_jax.inference.steps import num_slots_for
 from vos_jax.models import registry
 from vos_jax.models.shapes import check_variables
 from vos_jax.storage import checksum
-from vos_jax.storage.palette import VOID
 
 __all__ = ['Segmenter', 'num_slots_for', 'step_together']
 
 
-class Segmenter:
+class Segmenter(Session):
     """Segments one video after the other, one frame at a time, in constant memory.
 
-    A shell: the video is a `state.VideoState`, and the functions there carry it on.
+    `start`, `step`, `add_objects`, `correct` and `probabilities` are those of `Session`, which an
+    exported model has too; wrong input is an InputError.
 
     >>> import numpy as np
     >>> segmenter = Segmenter.from_pretrained('giel_lite')  # doctest: +SKIP
     >>> labels = segmenter.start(first_frame, first_masks)  # doctest: +SKIP
     >>> labels = segmenter.step(next_frame)  # doctest: +SKIP
     """
+
+    error = InputError
 
     def __init__(self, model, variables, *, memory=None, device=None, precision='auto'):
         """
@@ -39,9 +44,7 @@ class Segmenter:
           device: jax.Device to run on; default: jax's.
           precision: of float32 products, as `config.precision`.
         """
-        self.program = steps.Program(model, variables, memory, device, precision=precision)
-        self._state = None
-        self._is_lazy = False
+        super().__init__(steps.Program(model, variables, memory, device, precision=precision))
 
     @classmethod
     def from_pretrained(cls, name, *, memory=None, device=None):
@@ -107,32 +110,6 @@ class Segmenter:
         """MemorySpec."""
         return self.program.memory
 
-    @property
-    def ids(self):
-        """Ids of the objects known so far, in the order of their slots."""
-        return self._state.ids if self._state else ()
-
-    def start(self, frame, masks, *, num_objects=None):
-        """Begins a video.
-
-        Args:
-          frame: u8[H, W, 3], RGB.
-          masks: u8[H, W], object ids; 0 is background, 255 (void) belongs to no object.
-          num_objects: objects that the video will have in all, where that is known: room is made
-            for them at once.
-
-        Returns:
-          u8[H, W]: the given ids.
-
-        Raises:
-          InputError: for a frame or masks of a wrong form, or masks without an object.
-        """
-        frame = inputs.checked_frame(frame)
-        masks = inputs.checked_masks(masks, frame.shape[:2])
-        inputs.check_shows_object(masks)
-        self._state = state.begin(self.program, frame, masks, num_objects or 0)
-        return self._labels()
-
     def segment(self, frames, masks, *, num_objects=None, probabilities=False):
         """Segments a video from its first frame to its last.
 
@@ -185,54 +162,6 @@ class Segmenter:
             return error
         return other._state
 
-    def step(self, frame, *, probabilities=False):
-        """Segments the next frame.
-
-        Args:
-          frame: u8[H, W, 3], of the size of the first.
-          probabilities: whether these are wanted too.
-
-        Returns:
-          u8[H, W] ids, or (ids, f32[n + 1, H, W]): background, then the objects in the order of
-          `ids`.
-
-        Raises:
-          InputError: before `start`, or for a frame of another form or size.
-        """
-        frame = self._checked_next(frame)
-        self._state, maps = state.advance(self.program, self._state, frame)
-        if not probabilities:
-            return self._labels()
-        maps = _Cut(maps, (0, slice(len(self.ids) + 1)))
-        return self._labels(), maps if self._is_lazy else np.asarray(maps)
-
-    def add_objects(self, masks):
-        """Writes given masks over the result of the current frame: new objects, or corrections.
-
-        Args:
-          masks: u8[H, W] ids; 0 (and 255) leave the result as it is.
-
-        Returns:
-          u8[H, W] ids of the merged result; the frame enters the memory with it.
-        """
-        masks = self._checked_given(masks)
-        is_given = (masks > 0) & (masks != VOID)
-        self._state = state.give(self.program, self._state, masks, is_given)
-        return self._labels()
-
-    def correct(self, masks):
-        """Replaces the result of the current frame by given masks, background included.
-
-        Args:
-          masks: u8[H, W] ids, 0 background, and 255 where the result stays as it is.
-
-        Returns:
-          u8[H, W] ids of the corrected frame, which enters the memory so.
-        """
-        masks = self._checked_given(masks)
-        self._state = state.give(self.program, self._state, masks, masks != VOID)
-        return self._labels()
-
     def observe(self, frame, masks, *, after=1, given=True):
         """Takes a later frame whose masks are known: it is remembered, nothing is segmented.
 
@@ -252,13 +181,8 @@ class Segmenter:
         masks = self._checked_given(masks)
         if after < 1:
             raise InputError(f'after={after}: the frame comes at least 1 after the current one')
-        self._state = state.observe(self.program, self._state, frame, masks, after, given)
+        self._state = video.observe(self.program, self._state, frame, masks, after, given)
         return self._labels()
-
-    def probabilities(self):
-        """f32[n + 1, H, W] of the current frame, masks given for it included: background, then
-        the objects in the order of `ids`."""
-        return state.probabilities(self.program, self._started())
 
     def state(self):
         """Everything that the next step depends on, for `restore`; taken without copying.
@@ -267,7 +191,16 @@ class Segmenter:
           Dict of arrays and numbers by name; `previous` is a list of arrays, and `entries` a dict
           of lists of arrays by frame number. An entry of a frame never changes.
         """
-        return state.to_arrays(self._started())
+        state = self._started()
+        return {
+            'time': state.time,
+            'slots': state.slots,
+            'given': np.array(state.given, np.int32),
+            'ids': np.array(state.ids, np.int32),
+            'labels': state.labels,
+            'previous': jax.tree.leaves(state.previous),
+            'entries': {time: jax.tree.leaves(entry) for time, entry in state.entries.items()},
+        }
 
     def restore(self, arrays):
         """Resumes from a `state` of a segmenter with the same model and weights.
@@ -278,11 +211,24 @@ class Segmenter:
         Raises:
           InputError: for a state of another model; the video before continues then.
         """
-        self._state = state.from_arrays(self.program, arrays)
+        slots, size = int(arrays['slots']), tuple(np.shape(arrays['previous'][0])[1:3])
+        program = self.program
+        previous = _in_structure(program.previous_shapes(size, slots), arrays['previous'])
+        shapes = program.entry_shapes(size, slots)
+        entries = {int(t): _in_structure(shapes, part) for t, part in arrays['entries'].items()}
+        self._state = video.VideoState(
+            time=int(arrays['time']),
+            slots=slots,
+            ids=tuple(np.asarray(arrays['ids']).tolist()),
+            given=tuple(np.asarray(arrays['given']).tolist()),
+            labels=np.asarray(arrays['labels']),
+            previous=program.put(previous),
+            entries=program.put(entries),
+        )
 
     def save(self, path):
         """Writes `state` as one file, which appears whole or not at all."""
-        state.write_state(path, self.state(), weights=self._fingerprint)
+        write_state(path, self.state(), weights=self._fingerprint)
 
     def load(self, path):
         """Resumes from a file of `save`, in this process or another one.
@@ -291,7 +237,7 @@ class Segmenter:
           InputError: where the file is missing or damaged, or belongs to other weights.
         """
         what, remedy = 'a whole state of a segmenter', 'write one with Segmenter.save'
-        arrays, about = state.read_state(path, what, remedy)
+        arrays, about = read_state(path, what, remedy)
         if about.get('weights') != self._fingerprint:
             raise InputError(f'{path}: made by other weights; load those it was made by')
         self.restore(arrays)
@@ -301,32 +247,17 @@ class Segmenter:
         """CRC-32 of all variables: a state resumes only with the weights that it was made by."""
         return checksum.fingerprint(weights.named(self.variables))
 
-    def _labels(self):
-        labels = self._started().labels
-        return labels if self._is_lazy else self.program.fetch(labels)
 
-    def _started(self):
-        if self._state is None:
-            raise InputError('no video has begun; call start(frame, masks) first')
-        return self._state
-
-    def _checked_next(self, frame):
-        size = self._started().previous.frame.shape[1:3]
-        return inputs.checked_frame(frame, size)
-
-    def _checked_given(self, masks):
-        return inputs.checked_masks(masks, self._started().labels.shape)
-
-
-class _Cut:
-    """A part of an array on the device, for `np.asarray`. It is cut out on the host: on the device
-    that would be a program of its own for each number of objects."""
-
-    def __init__(self, array, part):
-        self._array, self._part = array, part
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(jax.device_get(self._array)[self._part], dtype=dtype)
+def _in_structure(shapes, leaves):
+    """Arrays in a structure. NumPy's files keep the bits of bfloat16, but not its name."""
+    wanted, structure = jax.tree.flatten(shapes)
+    leaves = [
+        leaf.view(like.dtype) if leaf.dtype.kind == 'V' else leaf
+        for leaf, like in zip(leaves, wanted)
+    ]
+    if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(x.shape, x.dtype) for x in wanted]:
+        raise InputError('the state is that of another model; take the weights it was made by')
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _with_error_last(items):
@@ -353,6 +284,6 @@ def step_together(segmenters, frames):
     frames = [one._checked_next(frame) for one, frame in zip(segmenters, frames, strict=True)]
     if segmenters:
         program, states = segmenters[0].program, [one._state for one in segmenters]
-        for one, new in zip(segmenters, state.advance_together(program, states, frames)):
+        for one, new in zip(segmenters, video.advance_together(program, states, frames)):
             one._state = new
     return [one._labels() for one in segmenters]

@@ -14,7 +14,7 @@ def write_state(path, state, *, entries_apart=False, **about):
 
     Args:
       path: the file.
-      state: dict of `state.to_arrays`: arrays by name, `previous`, a list of arrays, and `entries`,
+      state: dict of `Segmenter.state`: arrays by name, `previous`, a list of arrays, and `entries`,
         lists of arrays by frame number.
       entries_apart: whether entries get files of their own beside it, as a state that is written
         again and again wants: an entry never changes, so each is written once. Those that the state
@@ -43,7 +43,7 @@ def write_state(path, state, *, entries_apart=False, **about):
 
 
 def read_state(path, what, remedy):
-    """The state that `write_state` wrote, for `state.from_arrays`, and the plain values about it.
+    """The state that `write_state` wrote, for `Segmenter.restore`, and the plain values about it.
 
     Args:
       what: what the file should be, for the errors: 'a whole state of ...'.
@@ -56,7 +56,7 @@ def read_state(path, what, remedy):
     arrays = read_npz(path, what, remedy)
     with reading(path, what, remedy):
         times = arrays.pop('times').tolist()
-        sums = dict(zip(times, arrays.pop('sums', np.empty(0)).tolist()))
+        sums = dict(zip(times, arrays.pop('sums').tolist()))
         for time in times:
             if f'entries/{time}/000' not in arrays:
                 file = _entry_file(path, arrays['slots'], time)
@@ -69,7 +69,7 @@ def read_state(path, what, remedy):
 
 def _read_entry(path, wanted, what, remedy):
     with reading(path, what, remedy):
-        if wanted not in (None, checksum.of_file(path)):  # older states have no checksums
+        if wanted != checksum.of_file(path):
             raise ValueError('not the one that was written with it')
     return read_npz(path, what, remedy)
 

@@ -25,12 +25,7 @@ def encode(model, variables, frame):
 
 def memorise(model, variables, previous, used):
     """The memory entry of the last frame (video.Previous)."""
-    return temporal.memorise(model, variables, _as_previous(previous), used)[0]
-
-
-def _as_previous(previous):
-    masks = protocol.Masks(*previous.masks)
-    return temporal.Previous(previous.frame, previous.features, masks, previous.time)
+    return temporal.memorise(model, variables, previous, used)[0]
 
 
 class Inputs(NamedTuple):
@@ -63,7 +58,7 @@ def advance(model, variables, inputs):
         model,
         variables,
         protocol.assemble(inputs.entries),
-        _as_previous(inputs.previous),
+        inputs.previous,
         features,
         inputs.used,
         position=inputs.position,

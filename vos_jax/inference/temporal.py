@@ -7,42 +7,16 @@ are simply written into the previous masks before they are memorised.
 
 from functools import partial
 
-import flax.struct
-import jax
-
+from vos_jax.inference.program.vos_loader.video import Previous
 from vos_jax.models import protocol
 
-
-@flax.struct.dataclass
-class Previous:
-    """The frame before the current one, not yet memorised.
-
-    Attributes:
-      frame: u8[B, H, W, 3].
-      features: its features.
-      masks: protocol.Masks, given or predicted.
-      time: i32[B], its number.
-    """
-
-    frame: jax.Array
-    features: object
-    masks: protocol.Masks
-    time: jax.Array
+__all__ = ['Previous', 'apply', 'memorise', 'temporal_step']
 
 
 def memorise(model, variables, previous, objects, train=False):
-    """Entry of the previous frame, and the variables with updated batch statistics."""
-    return apply(
-        model,
-        variables,
-        train,
-        'memorise',
-        previous.frame,
-        previous.features,
-        previous.masks,
-        objects,
-        previous.time,
-    )
+    """Entry of the frame before (Previous), and the variables with updated batch statistics."""
+    frame, features, masks, time = previous
+    return apply(model, variables, train, 'memorise', frame, features, masks, objects, time)
 
 
 def temporal_step(
@@ -64,7 +38,7 @@ def temporal_step(
       model: module with the methods of `models.protocol`.
       variables: its variables.
       memory: memory of T frames; slot `position` is overwritten.
-      previous: the frame before.
+      previous: Previous, the frame before, not yet memorised.
       features: of the current frame.
       objects: bool[B, K].
       position: i32 scalar in 0..T-1.

@@ -8,10 +8,10 @@ from jax import export
 
 from . import selection, video
 from .about import read_about
-from .video import VOID
+from .session import Session
 
 
-class Exported:
+class Exported(Session):
     """Segments one video after the other, frame by frame, at the size it was exported for.
 
     Attributes:
@@ -31,63 +31,13 @@ class Exported:
         folder = Path(folder)
         about = read_about(folder)
         self.size, self.num_slots = tuple(about['size']), about['slots']
-        self._program = _Program(folder, about, device)
-        self._state = None
+        super().__init__(_Program(folder, about, device))
 
-    @property
-    def ids(self):
-        """Ids of the objects known so far, in the order of their slots."""
-        return list(self._state.ids) if self._state else []
+    def _checked_frame(self, frame, size=None):
+        return self._checked(frame, 3)
 
-    def start(self, frame, masks):
-        """Begins a video.
-
-        Args:
-          frame: u8[H, W, 3], RGB.
-          masks: u8[H, W] object ids, 0 background, 255 nothing.
-
-        Returns:
-          u8[H, W] the ids.
-        """
-        frame, masks = self._checked(frame, 3), self._checked(masks)
-        if not video.ids_of(masks):
-            raise ValueError('the first masks show no object; give at least one pixel an id 1..254')
-        self._state = video.begin(self._program, frame, masks)
-        return self._state.labels
-
-    def step(self, frame, *, probabilities=False):
-        """Segments the next frame.
-
-        Args:
-          frame: u8[H, W, 3].
-          probabilities: whether these are wanted too.
-
-        Returns:
-          u8[H, W] ids, or (ids, f32[n + 1, H, W]): background, then the objects as in `ids`.
-        """
-        self._check_started()
-        frame = self._checked(frame, 3)
-        self._state, maps = video.advance(self._program, self._state, frame)
-        labels = self._program.fetch(self._state.labels)
-        if not probabilities:
-            return labels
-        return labels, self._program.fetch(maps)[0, : len(self.ids) + 1]
-
-    def add_objects(self, masks):
-        """Writes masks over the current frame; 0 and 255 change nothing."""
-        self._check_started()
-        masks = self._checked(masks)
-        return self._give(masks, (masks > 0) & (masks != VOID))
-
-    def correct(self, masks):
-        """Replaces the current result by masks, background too; 255 changes nothing."""
-        self._check_started()
-        masks = self._checked(masks)
-        return self._give(masks, masks != VOID)
-
-    def _give(self, masks, is_given):
-        self._state = video.give(self._program, self._state, masks, is_given)
-        return self._state.labels
+    def _checked_masks(self, masks, size):
+        return self._checked(masks)
 
     def _checked(self, array, *channels):
         array = np.array(array)
@@ -97,10 +47,6 @@ class Exported:
                 f'{[*self.size, *channels]}: scale the video, or export again with its --size'
             )
         return array
-
-    def _check_started(self):
-        if self._state is None:
-            raise ValueError('no video has begun; call start(frame, masks) first')
 
 
 class _Program:
