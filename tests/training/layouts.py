@@ -19,7 +19,7 @@ import optax
 
 from tests.models import tiny, tiny_cfbi
 from vos_jax.config.schema import Config, LossSpec, MeshSpec, TrainingSpec
-from vos_jax.training import accumulate, sharding
+from vos_jax.training import sharding
 from vos_jax.training import step as steps
 from vos_jax.training.objective import Objective
 
@@ -85,7 +85,7 @@ def gradient_on(name, mesh, state, batch):
     constraints = sharding.Constraints(mesh, MIN_VALUES)
     config = config_of(name)
     objective = Objective(model, config.loss, config.training, config.seed, constraints)
-    gradient_of = functools.partial(accumulate.gradient_of, objective)
+    gradient_of = functools.partial(steps.gradient_of, objective)
     in_state = sharding.shard_state(state, mesh, MIN_VALUES)
     in_batch = sharding.shard_batch(batch, mesh)
     compiled = tiny.jax.jit(gradient_of).lower(

@@ -6,7 +6,6 @@ What is stored, and how it is read and verified, is `vos_jax.checkpoint_files`.
 import shutil
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
@@ -14,6 +13,7 @@ from jax.experimental import multihost_utils
 from vos_jax import checkpoint_files as files
 from vos_jax.errors import InputError, first_line
 from vos_jax.storage.paths import absolute, is_bucket, path_of, refusal
+from vos_jax.training.processes import gathered
 from vos_jax.weights import check
 
 
@@ -142,7 +142,7 @@ class Checkpoints:
                 if refusal(self._workdir, raised):
                     raise
                 error = raised
-            if not _is_true_for_all(found is not None):
+            if not all(gathered(found is not None)):
                 reason = first_line(error) if error else 'another process found it damaged'
                 logging.error('%s cannot be read: %s', self._folder('latest', step), reason)
                 damaged.append(step)
@@ -230,7 +230,7 @@ class Checkpoints:
                 files.verify_files(folder, stored, structs)
         except Exception:  # what Orbax raises for damaged files is a plain Exception
             is_same = False
-        return _is_true_for_all(is_same)
+        return all(gathered(is_same))
 
     def _read(self, step, target):
         folder = self._folder('latest', step)
@@ -266,13 +266,6 @@ def _structs(leaves):
 def _wait_for_all(what):
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
-
-
-def _is_true_for_all(value):
-    """Whether it is true in all processes."""
-    if jax.process_count() == 1:
-        return value
-    return bool(multihost_utils.process_allgather(np.array([value])).all())
 
 
 def _clean(workdir):

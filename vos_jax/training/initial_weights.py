@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from vos_jax import weights
 from vos_jax.errors import InputError
+from vos_jax.models import torch_links
 from vos_jax.training.processes import say
 
 
@@ -32,7 +33,8 @@ def warm_start(state, path, encoders=()):
     """
     if not path:
         return state
-    found = _below(weights.load_weights(weights.find(path)).variables)
+    # Below the collection: whether a norm is trained is the config's affair.
+    found = torch_links.below(weights.load_weights(weights.find(path)).variables)
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     needed = weights.named(variables)
     taken = {}
@@ -55,11 +57,6 @@ class _Taken(NamedTuple):
     source: str
     value: np.ndarray
     is_widened: bool
-
-
-def _below(variables):
-    """Arrays by path below the collection: whether a norm is trained is the config's affair."""
-    return {name.partition('/')[2]: array for name, array in weights.named(variables).items()}
 
 
 def _source(path, found, encoders):

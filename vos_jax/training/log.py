@@ -19,10 +19,14 @@ class RunLog:
         self._writer, self._program = writer, program
         self._steps = config.training.steps
         self._speed = Speed(self._steps, done=start)
-        self._nonfinite = health.NonFinite(config, workdir, processes.is_writer())
+        self._nonfinite = health.NonFinite(config, workdir)
         self._follower, self._finished, self._waits_s = Follower(), [], []
-        self._flops, self._peak = None, None
         self._written = start, time.perf_counter()
+        if writer:
+            self._flops = program.flops()
+            rate, is_measured = flops.peak(jax.local_devices()[0])
+            # What was measured on a CPU is the rate of all its cores, whatever devices it acts.
+            self._peak = rate * (jax.process_count() if is_measured else program.mesh.size)
 
     def __enter__(self):
         self._follower.__enter__()
@@ -54,7 +58,8 @@ class RunLog:
         sound = sound or [f.metrics for f in self._finished]
         means = {name: float(np.mean([m[name] for m in sound])) for name in sound[0]}
         means['learning_rate'] = float(self._program.rate(step - 1))
-        self._writer.write_scalars(step, {**means, **self._machine(step)})
+        if self._writer:
+            self._writer.write_scalars(step, {**means, **self._machine(step)})
         shown = [name for name in means if name not in ('weight_norm', 'finite', 'learning_rate')]
         scalars = {**{name: means[name] for name in shown}, 'lr': means['learning_rate']}
         speed = self._speed.since_last(step)  # the first includes compilation
@@ -73,24 +78,14 @@ class RunLog:
         # The median: compilation and evaluation are no part of a step.
         device_s = float(np.median([f.device_s for f in self._finished]))
         host, device = compilation.peak_memory()
-        rate = self._flops and np.median([self._rate(step) for step in self._finished]) / self._peak
+        most = max(self._flops)
+        rates = [
+            self._flops[int(f.metrics.get('slots', most))] / f.device_s for f in self._finished
+        ]
         return {
             'machine/step_s': (time.perf_counter() - last_s) / max(step - last_step, 1),
             'machine/device_step_s': device_s,
             'machine/data_wait_s': float(np.mean(self._waits_s)),
             'machine/memory_mb': (device or host) / 2**20,
-            **({} if rate is None else {'machine/mfu': float(rate)}),
+            'machine/mfu': float(np.median(rates) / self._peak),
         }
-
-    def _rate(self, step):
-        slots = step.metrics.get('slots', max(self._flops))
-        return self._flops[int(slots)] / step.device_s
-
-    def count_flops(self):
-        """Makes the log report the share of the devices' peak that is used."""
-        if processes.is_writer():
-            self._flops = self._program.flops()
-            rate, is_measured = flops.peak(jax.local_devices()[0])
-            # What was measured on a CPU is the rate of all its cores, however many devices it acts.
-            devices = jax.process_count() if is_measured else self._program.mesh.size
-            self._peak = rate * devices

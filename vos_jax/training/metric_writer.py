@@ -91,25 +91,6 @@ class MetricWriter:
         self._events.add_event(event_pb2.Event(step=int(step), wall_time=time.time(), **content))
 
 
-class NoWriter:
-    """What a process has that does not write: the methods of `MetricWriter`, which do nothing."""
-
-    def write_scalars(self, step, scalars):
-        pass
-
-    def write_images(self, step, images):
-        pass
-
-    def flush(self):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        pass
-
-
 def read_metrics(workdir):
     """The lines of WORKDIR/metrics.jsonl as dicts.
 

@@ -42,20 +42,27 @@ class Objective:
         variables = {'params': self.constraints.whole(params)}
         if state.batch_stats:
             variables['batch_stats'] = state.batch_stats
-        labels, objects = batch['labels'], batch['objects']
+        labels, objects, training = batch['labels'], batch['objects'], self.training
+        unrolling = unroll.Unrolling(
+            'none' if training.remat == 'auto' else training.remat,
+            training.unrolled,
+            training.predict_from,
+            self.constraints.rows,
+        )
         outputs, variables = unroll.unroll(
             self.model,
             variables,
             batch['frames'],
             aggregation.one_hot_masks(labels[:, 0], objects.shape[1]),
             objects,
-            self._unrolling(),
+            unrolling,
             teacher=self._teacher(labels, state.step),
             train=True,
             dropout=jax.random.fold_in(jax.random.key(self.seed), draw),
         )
         truth = losses.Truth(labels, objects, self.model.stride)
-        fraction = self._hardest_fraction(state.step)
+        hardest = self.loss.hardest
+        fraction = schedules.piecewise_linear(hardest)(state.step) if hardest else 1.0
         loss, terms = losses.clip_loss(outputs, truth, self.loss, fraction, totals)
         return loss, (terms, variables.get('batch_stats', {}))
 
@@ -66,22 +73,9 @@ class Objective:
         count = 1 if self.loss.frames == 'last' else num_frames
         return losses.totals_of(truth, count, has_cells=bool(self.loss.propagation))
 
-    def _unrolling(self):
-        training = self.training
-        return unroll.Unrolling(
-            'none' if training.remat == 'auto' else training.remat,
-            training.unrolled,
-            training.predict_from,
-            self.constraints.rows,
-        )
-
     def _teacher(self, labels, step):
         """A teacher, where something needs one."""
         since = self.training.sequential_from
         if not (self.loss.propagation or since or self.training.predict_from > 1):
             return None
         return unroll.Teacher(labels, step >= since if since else True)
-
-    def _hardest_fraction(self, step):
-        hardest = self.loss.hardest
-        return schedules.piecewise_linear(hardest)(step) if hardest else 1.0

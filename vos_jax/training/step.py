@@ -10,7 +10,7 @@ import optax
 from jax import lax
 
 from vos_jax.compilation import with_products
-from vos_jax.training import accumulate
+from vos_jax.errors import InputError
 from vos_jax.training.objective import Objective
 from vos_jax.training.sharding import Constraints
 
@@ -68,7 +68,6 @@ def make_train_step(model, optimizer, config, mesh=None):
     `mesh`: `sharding.make_mesh`, for a step that is sharded; None: nothing is constrained.
     """
     objective = Objective(model, config.loss, config.training, config.seed, Constraints(mesh))
-
     ladder = config.data.slot_ladder if config.data else None
 
     def step(state, batch):
@@ -89,9 +88,12 @@ def train_step(objective, optimizer, state, batch, ladder=None):
       The state after it, and a dict of f32 scalars: `loss`, its unweighted terms, `gradient_norm`,
       `weight_norm`, `finite`, which is 0 for a step that was left out, and `slots` with a ladder.
     """
-    ladder = ladder or (batch['objects'].shape[1],)
-    chosen = _choice(batch['objects'], ladder)
-    branches = [functools.partial(_gradient_of, objective, slots) for slots in ladder]
+    objects = batch['objects']
+    ladder = ladder or (objects.shape[1],)
+    # The last slot in use decides.
+    needed = jnp.where(objects.any(axis=0), jnp.arange(1, objects.shape[1] + 1), 0).max()
+    chosen = (needed > np.array(ladder[:-1], int)).sum()
+    branches = [functools.partial(gradient_of, objective, slots=slots) for slots in ladder]
     batch_stats, (loss, terms, gradients) = lax.switch(chosen, branches, state, batch)
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -108,16 +110,67 @@ def train_step(objective, optimizer, state, batch, ladder=None):
     return new_state.replace(step=state.step + 1), metrics
 
 
-def _choice(objects, ladder):
-    """Place in the ladder of the slots that a batch needs: the last one in use decides."""
-    needed = jnp.where(objects.any(axis=0), jnp.arange(1, objects.shape[1] + 1), 0).max()
-    return (needed > np.array(ladder[:-1], int)).sum()
+def gradient_of(objective, state, batch, slots=None):
+    """Batch statistics, and (loss, its terms, gradients) of a batch.
 
+    With `training.accumulate` above 1 the batch is computed in up to that many parts, each a few
+    clips of every device; loss and gradients are those of the whole batch, but for norms that use
+    the statistics of their part ('bn').
 
-def _gradient_of(objective, slots, state, batch):
-    """`accumulate.gradient_of` by the first slots alone; the others are not in use."""
+    Args:
+      slots: how many are computed, the first ones; the others are not in use. None: all.
+    """
     batch = {**batch, 'objects': batch['objects'][:, :slots]}
-    return accumulate.gradient_of(objective, state, batch)
+    num_parts = objective.training.accumulate
+    with objective.constraints.context():
+        if num_parts == 1:
+            return _of_part(objective, state, batch, None, state.step)
+        return _of_parts(objective, state, split(batch, num_parts), objective.totals_of(batch))
+
+
+def _of_part(objective, state, part, totals, draw):
+    function = jax.value_and_grad(objective.loss_of, has_aux=True)
+    (loss, (terms, batch_stats)), gradients = function(state.params, state, part, totals, draw)
+    return batch_stats, (loss, terms, objective.constraints.parts(gradients))
+
+
+def _of_parts(objective, state, parts, totals):
+    """The sums over parts [N, B / N, ...] that see the batch statistics of one another."""
+    add = functools.partial(_add, objective, state, totals)
+    first = jax.tree.map(lambda x: x[0], parts)
+    of_part = functools.partial(_of_part, objective)
+    shapes = jax.eval_shape(of_part, state, first, totals, state.step)[1]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    numbered = jnp.arange(objective.training.accumulate), parts
+    carry = state.batch_stats, zeros
+    return jax.lax.scan(add, carry, numbered, unroll=objective.training.unrolled)[0]
+
+
+def _add(objective, state, totals, carry, numbered):
+    """Adds the share of one part: the body of the scan."""
+    (batch_stats, sums), (number, part) = carry, numbered
+    state = state.replace(batch_stats=batch_stats)
+    draw = state.step * objective.training.accumulate + number  # each drops features of its own
+    batch_stats, shares = _of_part(objective, state, part, totals, draw)
+    return (batch_stats, jax.tree.map(jnp.add, sums, shares)), None
+
+
+def split(batch, num_parts):
+    """[B, ...] -> [parts, B / parts, ...]: each device, which has some clips, splits its own.
+
+    Raises:
+      InputError: where the parts do not divide the batch.
+    """
+
+    def split(x):
+        if x.shape[0] % num_parts:
+            raise InputError(
+                f"'training.accumulate' is {num_parts}, which does not divide the batch of "
+                f'{x.shape[0]} clips'
+            )
+        return jnp.moveaxis(x.reshape(-1, num_parts, *x.shape[1:]), 1, 0)
+
+    return jax.tree.map(split, batch)
 
 
 def _averaged(state, params, decay):

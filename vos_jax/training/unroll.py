@@ -153,9 +153,10 @@ class _Clip:
 def _time_major(frames, features, teacher):
     """Frames u8[B, T, H, W, 3] and features [B * T, ...] as a _Clip."""
     batch, length = frames.shape[:2]
+    by_clip = jax.tree.map(lambda a: a.reshape(batch, -1, *a.shape[1:]), features)
     return _Clip(
         frame=jnp.moveaxis(frames, 1, 0),
-        features=jax.tree.map(lambda a: _time_first(a, batch), features),
+        features=jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), by_clip),
         time=jnp.broadcast_to(jnp.arange(length)[:, None], (length, batch)),
         truth=None if teacher is None else jnp.moveaxis(teacher.labels, 1, 0),
     )
@@ -230,11 +231,6 @@ def _is_product(primitive, *_, **__):
 
 def _statistics(variables):
     return {name: group for name, group in variables.items() if name == 'batch_stats'}
-
-
-def _time_first(x, batch):
-    """[B * T, ...] -> [T, B, ...]."""
-    return jnp.moveaxis(x.reshape(batch, -1, *x.shape[1:]), 1, 0)
 
 
 def label_cells(labels, num_slots, stride):
