@@ -27,7 +27,7 @@ def convolved(x, kernel, stride=1):
 
 def test_a_1x1_convolution_is_a_convolution(rng):
     x = rng.standard_normal((2, 6, 5, 3), np.float32)
-    module = layers.Conv1x1(4, stride=2)
+    module = layers.Conv(4, 1, stride=2)
     variables = variables_of(module, x)
     kernel, bias = variables['params']['kernel'], variables['params']['bias']
     assert kernel.shape == (1, 1, 3, 4)

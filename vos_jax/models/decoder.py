@@ -5,7 +5,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vos_jax.models.layers import ConcatConv, ResBlock, conv, upsample_to
+from vos_jax.models.layers import ConcatConv, Conv, ResBlock
+from vos_jax.ops import resize
 
 
 @flax.struct.dataclass
@@ -31,7 +32,7 @@ class Skip(nn.Module):
     @nn.compact
     def __call__(self, r):
         """r: [B, h, w, C] -> [B, h, w, features]."""
-        r = conv(self.features, 3, dtype=self.dtype, name='conv')(r)
+        r = Conv(self.features, 3, dtype=self.dtype, name='conv')(r)
         return ResBlock(self.features, self.dtype, name='block')(r)
 
 
@@ -58,10 +59,9 @@ class Decoder(nn.Module):
         m = ResBlock(self.features, self.dtype, name='block')(m)
         for name, r in (('3', r3), ('2', r2)):
             skip = Skip(self.features, self.dtype, name=f'skip{name}')(r)
-            skip = skip[:, None]
-            m = upsample_to(m, r.shape[1])
-            m = skip + m.reshape(batch, slots, *m.shape[1:])
+            m = resize.upsample(m, r.shape[1] // m.shape[1])
+            m = skip[:, None] + m.reshape(batch, slots, *m.shape[1:])
             m = m.reshape(batch * slots, *m.shape[2:])
             m = ResBlock(self.features, self.dtype, name=f'block{name}')(m)
-        m = conv(self.outputs, 3, dtype=self.dtype, name='predict')(nn.relu(m))
+        m = Conv(self.outputs, 3, dtype=self.dtype, name='predict')(nn.relu(m))
         return m.astype(jnp.float32).reshape(batch, slots, *m.shape[1:])

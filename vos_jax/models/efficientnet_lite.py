@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.models.encoder_spec import LITE_STAGES, LiteSpec, LiteStage
-from vos_jax.models.layers import Conv1x1, conv
+from vos_jax.models.layers import Conv
 from vos_jax.ops import resize
-from vos_jax.ops.convolution import conv2d, depthwise
+from vos_jax.ops.convolution import depthwise
 
 STEM_WIDTH = 32
 STAGES = LITE_STAGES
@@ -21,22 +21,6 @@ SHARED = 3  # stages before the mask arrives: query and support encoder have the
 def normalise(frames, dtype=jnp.float32):
     """RGB frames u8[..., 3] as the published weights were trained: (value - 127) / 128."""
     return ((frames.astype(jnp.float32) - 127.0) / 128.0).astype(dtype)
-
-
-class Stem(nn.Module):
-    """3x3 convolution of stride 2, padded as 'SAME' pads an even size: at the end alone."""
-
-    dtype: jnp.dtype | None = None
-
-    @nn.compact
-    def __call__(self, x):
-        """x: [N, H, W, 3], H and W even -> [N, H / 2, W / 2, 32]."""
-        shape = (3, 3, x.shape[-1], STEM_WIDTH)
-        kernel = self.param('kernel', nn.initializers.he_normal(), shape)
-        bias = self.param('bias', nn.initializers.zeros, (STEM_WIDTH,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
-        return nn.relu6(conv2d(x, kernel, stride=2, padding=0) + bias)
 
 
 class Depthwise(nn.Module):
@@ -73,11 +57,11 @@ class Block(nn.Module):
         """x: [N, h, w, C] -> [N, h / stride, w / stride, width]."""
         stage, channels, y = self.stage, x.shape[-1], x
         if stage.expansion > 1:
-            y = nn.relu6(conv(channels * stage.expansion, 1, dtype=self.dtype, name='expand')(y))
+            y = nn.relu6(Conv(channels * stage.expansion, 1, dtype=self.dtype, name='expand')(y))
         y = nn.relu6(
             Depthwise(stage.size, self.stride, self.dilation, self.dtype, name='depthwise')(y)
         )
-        y = conv(stage.width, 1, dtype=self.dtype, name='project')(y)
+        y = Conv(stage.width, 1, dtype=self.dtype, name='project')(y)
         return x + y if self.stride == 1 and channels == stage.width else y
 
 
@@ -105,9 +89,11 @@ class QueryEncoder(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, train=False):
         """x: [N, H, W, 3] normalised, sides multiples of the stride -> (r2, r3, r4)."""
-        x = Stem(self.dtype, name='stem')(x)
+        del train  # no norms
+        x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))  # as 'SAME' pads an even size
+        x = nn.relu6(Conv(STEM_WIDTH, 3, 2, dtype=self.dtype, padding=0, name='stem')(x))
         outputs = []
         for number in range(1, len(STAGES) + 1):
             x = _stage(self.spec, number, x, self.dtype)
@@ -131,8 +117,9 @@ class SupportEncoder(nn.Module):
         for number in range(SHARED + 1, len(STAGES) + 1):
             means = resize.cell_means(mask[:, None], mask.shape[1] // x.shape[1])
             # Starts at zero: the published weights first see what they know.
-            x = x + Conv1x1(
+            x = x + Conv(
                 x.shape[-1],
+                1,
                 kernel_init=nn.initializers.zeros,
                 dtype=self.dtype,
                 name=f'mask{number}',

@@ -1,6 +1,7 @@
 """Settings of the encoders (`config.model.encoder`); `kind` says which one."""
 
 import dataclasses
+import math
 from typing import Annotated, Literal
 
 from vos_jax.config.spec import Range, SettingError, Spec
@@ -43,12 +44,8 @@ class EncoderSpec(Spec):
     @property
     def stage_strides(self):
         """Strides of r2, r3, r4 relative to the image."""
-        stride = 4 if self.stem == 'resnet' else 2
-        out = []
-        for factor in self.strides:
-            stride *= factor
-            out.append(stride)
-        return tuple(out)
+        first = 4 if self.stem == 'resnet' else 2
+        return tuple(first * math.prod(self.strides[: n + 1]) for n in range(len(self.strides)))
 
     @property
     def stage_channels(self):

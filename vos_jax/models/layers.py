@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.models.encoder_spec import NORMS
-from vos_jax.ops import resize
 from vos_jax.ops.convolution import conv2d
 
 
@@ -35,32 +34,12 @@ def kernel_and_bias(module, init, shape, use_bias=False, norm=None):
     return kernel * norm.factor, bias
 
 
-class Conv1x1(nn.Module):
-    """1x1 convolution written as a matrix product.
-
-    XLA's weight gradient of a 1x1 convolution is up to ten times slower on CPUs than that of the
-    matrix product; the forward pass takes the same time.
-    """
-
-    features: int
-    stride: int = 1
-    use_bias: bool = True
-    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
-    dtype: jnp.dtype | None = None
-
-    @nn.compact
-    def __call__(self, x, norm=None):
-        """x: [..., h, w, C]; norm: Affine or None -> [..., h / stride, w / stride, features]."""
-        shape = (1, 1, x.shape[-1], self.features)
-        kernel, bias = kernel_and_bias(self, self.kernel_init, shape, self.use_bias, norm)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = x[..., :: self.stride, :: self.stride, :]
-        y = jnp.einsum('...c,cd->...d', x, kernel[0, 0])
-        return y if bias is None else y + bias
-
-
 class Conv(nn.Module):
-    """Square convolution with the padding of PyTorch's `padding=dilation * (size - 1) / 2`."""
+    """Square convolution with the padding of PyTorch's `padding=dilation * (size - 1) / 2`.
+
+    Of size 1 it is a matrix product: XLA's weight gradient of a 1x1 convolution is up to ten times
+    slower on CPUs; the forward pass takes the same time.
+    """
 
     features: int
     size: int = 3
@@ -69,23 +48,22 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: jnp.dtype | None = None
     kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+    padding: int | None = None  # instead of PyTorch's
 
     @nn.compact
     def __call__(self, x, norm=None):
-        """x: [N, h, w, C]; norm: Affine or None -> [N, h / stride, w / stride, features]."""
+        """x: [N, h, w, C], of size 1 [..., h, w, C]; norm: Affine or None -> [..., features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel, bias = kernel_and_bias(self, self.kernel_init, shape, self.use_bias, norm)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        padding = self.dilation * (self.size - 1) // 2
-        y = conv2d(x, kernel, self.stride, padding, self.dilation)
+        if self.size == 1:
+            x = x[..., :: self.stride, :: self.stride, :]
+            y = jnp.einsum('...c,cd->...d', x, kernel[0, 0])
+        else:
+            same = self.dilation * (self.size - 1) // 2
+            padding = same if self.padding is None else self.padding
+            y = conv2d(x, kernel, self.stride, padding, self.dilation)
         return y if bias is None else y + bias
-
-
-def conv(features, size, stride=1, dilation=1, use_bias=True, *, dtype, name):
-    """A convolution module of the given size; 1x1 ones are matrix products."""
-    if size == 1:
-        return Conv1x1(features, stride, use_bias, dtype=dtype, name=name)
-    return Conv(features, size, stride, dilation, use_bias, dtype, name=name)
 
 
 class ConcatConv(nn.Module):
@@ -195,11 +173,6 @@ class ResBlock(nn.Module):
     @nn.compact
     def __call__(self, x):
         """x: [N, h, w, features] -> the same shape."""
-        y = conv(self.features, 3, dtype=self.dtype, name='conv1')(nn.relu(x))
-        y = conv(self.features, 3, dtype=self.dtype, name='conv2')(nn.relu(y))
+        y = Conv(self.features, 3, dtype=self.dtype, name='conv1')(nn.relu(x))
+        y = Conv(self.features, 3, dtype=self.dtype, name='conv2')(nn.relu(y))
         return x + y
-
-
-def upsample_to(x, height):
-    """Bilinear enlargement of [N, h, w, C] to `height` rows, a multiple of h."""
-    return resize.upsample(x, height // x.shape[1])

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vos_jax.models.encoder_spec import EncoderSpec
-from vos_jax.models.layers import Norm, conv
+from vos_jax.models.layers import Conv, Norm
 
 
 class Block(nn.Module):
@@ -25,7 +25,7 @@ class Block(nn.Module):
         out = self.width * (4 if self.kind == 'bottleneck' else 1)
 
         def unit(x, features, size, stride, dilation, index):
-            of = conv(
+            of = Conv(
                 features, size, stride, dilation, False, dtype=self.dtype, name=f'conv{index}'
             )
             return Norm(self.norm, name=f'norm{index}')(x, train=train, of=of)
@@ -38,9 +38,33 @@ class Block(nn.Module):
             y = nn.relu(unit(x, out, 3, self.stride, self.dilation, 1))
             y = unit(y, out, 3, 1, self.dilation, 2)
         if x.shape[-1] != out or self.stride != 1:
-            of = conv(out, 1, self.stride, use_bias=False, dtype=self.dtype, name='shortcut_conv')
+            of = Conv(out, 1, self.stride, use_bias=False, dtype=self.dtype, name='shortcut_conv')
             x = Norm(self.norm, name='shortcut_norm')(x, train=train, of=of)
         return nn.relu(x + y)
+
+
+def stem(spec, x, train, dtype, kind='resnet'):
+    """First layers of a ResNet; within a compact method, whose module gets its parts."""
+    size = 7 if kind == 'resnet' else 3
+    of = Conv(spec.stem_width, size, 2, use_bias=False, dtype=dtype, name='conv1')
+    x = nn.relu(Norm(spec.norm, name='norm1')(x, train=train, of=of))
+    # Inputs are >= 0, so zero padding never wins: the same as padding by -inf.
+    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if kind == 'resnet' else x
+
+
+def stage(spec, number, x, train, dtype, grid=(1,)):
+    """Stage `number`, 0 being res2, as `stem`; `grid`: factors on the dilation, block by block."""
+    for index in range(spec.depths[number]):
+        x = Block(
+            spec.block,
+            spec.widths[number],
+            spec.strides[number] if index == 0 else 1,
+            spec.dilations[number] * grid[index % len(grid)],
+            spec.norm,
+            dtype,
+            name=f'res{number + 2}_{index}',
+        )(x, train)
+    return x
 
 
 class Encoder(nn.Module):
@@ -58,28 +82,14 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
         """x: [N, H, W, 3 or 4] normalised -> (r2, r3, r4)."""
-        spec = self.spec
         mask = x[..., 3:]
-        size = 7 if spec.stem == 'resnet' else 3
-        of = conv(spec.stem_width, size, 2, use_bias=False, dtype=self.dtype, name='conv1')
-        x = nn.relu(Norm(spec.norm, name='norm1')(x, train=train, of=of))
-        if spec.stem == 'resnet':
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = stem(self.spec, x, train, self.dtype, self.spec.stem)
         features = []
-        for stage, depth in enumerate(spec.depths):
+        for number in range(len(self.spec.depths)):
             if self.inject_mask:
                 cell = mask.shape[1] // x.shape[1]
                 means = nn.avg_pool(mask, (cell, cell), (cell, cell)).astype(x.dtype)
-                x = x + conv(x.shape[-1], 1, dtype=self.dtype, name=f'mask{stage + 2}')(means)
-            for index in range(depth):
-                x = Block(
-                    spec.block,
-                    spec.widths[stage],
-                    spec.strides[stage] if index == 0 else 1,
-                    spec.dilations[stage],
-                    spec.norm,
-                    self.dtype,
-                    name=f'res{stage + 2}_{index}',
-                )(x, train)
+                x = x + Conv(x.shape[-1], 1, dtype=self.dtype, name=f'mask{number + 2}')(means)
+            x = stage(self.spec, number, x, train, self.dtype)
             features.append(x)
         return tuple(features)

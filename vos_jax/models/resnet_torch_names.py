@@ -33,15 +33,15 @@ def stages(theirs, ours, stage_name, depths=SPEC.depths):
     return links
 
 
-def block(theirs, ours, has_shortcut):
-    """Links of a bottleneck."""
+def block(theirs, ours, has_shortcut, norm=torch_links.norm):
+    """Links of a bottleneck; `norm`: function of two prefixes that gives those of a norm."""
     links = []
     for i in (1, 2, 3):
         links += torch_links.conv(f'{theirs}.conv{i}', f'{ours}/conv{i}')
-        links += torch_links.norm(f'{theirs}.bn{i}', f'{ours}/norm{i}')
+        links += norm(f'{theirs}.bn{i}', f'{ours}/norm{i}')
     if has_shortcut:
         links += torch_links.conv(f'{theirs}.downsample.0', f'{ours}/shortcut_conv')
-        links += torch_links.norm(f'{theirs}.downsample.1', f'{ours}/shortcut_norm')
+        links += norm(f'{theirs}.downsample.1', f'{ours}/shortcut_norm')
     return links
 
 

@@ -3,9 +3,9 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vos_jax.models import resnet
 from vos_jax.models.cfbi.spec import DeepLabSpec
-from vos_jax.models.layers import Norm, conv
-from vos_jax.models.resnet import Block
+from vos_jax.models.layers import Conv, Norm
 from vos_jax.ops import align
 
 
@@ -27,7 +27,7 @@ class Unit(nn.Module):
             enlarged = align.resize(small, x.shape[1:3]).astype(x.dtype)
             x = jnp.concatenate([enlarged, x], axis=-1)
         settings = (self.features, self.size, 1, self.dilation, False)
-        of = conv(*settings, dtype=self.dtype, name='conv')
+        of = Conv(*settings, dtype=self.dtype, name='conv')
         return nn.relu(Norm(self.norm, name='norm')(x, train=train, of=of))
 
 
@@ -68,33 +68,13 @@ class DeepLab(nn.Module):
     def __call__(self, x, train=False):
         """x: [N, 16 i + 1, 16 j + 1, 3], normalised -> features at stride 4, and those of res2."""
         spec = self.spec
-        of = conv(spec.stem_width, 7, 2, use_bias=False, dtype=self.dtype, name='conv1')
-        x = nn.relu(Norm(spec.norm, name='norm1')(x, train=train, of=of))
-        # Inputs are >= 0, so zero padding never wins: the same as padding by -inf.
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        low = x = self._stage(x, 0, train)
-        for stage in (1, 2, 3):
-            x = self._stage(x, stage, train)
+        low = x = resnet.stage(spec, 0, resnet.stem(spec, x, train, self.dtype), train, self.dtype)
+        for number, grid in ((1, (1,)), (2, (1,)), (3, spec.multi_grid)):
+            x = resnet.stage(spec, number, x, train, self.dtype, grid)
         x = ASPP(spec, self.dtype, name='aspp')(x, train)
         projected = self._unit(spec.low_channels, 1, 'low')(low, train)
         x = self._unit(spec.channels, 3, 'decode1')(projected, train, small=x)
         return self._unit(spec.channels, 3, 'decode2')(x, train), low
-
-    def _stage(self, x, stage, train):
-        spec = self.spec
-        for index in range(spec.depths[stage]):
-            is_last = stage == 3
-            factor = spec.multi_grid[index % len(spec.multi_grid)] if is_last else 1
-            x = Block(
-                spec.block,
-                spec.widths[stage],
-                spec.strides[stage] if index == 0 else 1,
-                spec.dilations[stage] * factor,
-                spec.norm,
-                self.dtype,
-                name=f'res{stage + 2}_{index}',
-            )(x, train)
-        return x
 
     def _unit(self, features, size, name):
         return Unit(features, size, self.spec.norm, dtype=self.dtype, name=name)

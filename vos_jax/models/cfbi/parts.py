@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vos_jax.models.layers import Conv, Conv1x1
+from vos_jax.models.layers import Conv
 from vos_jax.ops.convolution import depthwise
 
 EPSILON = 1e-5
@@ -14,9 +14,7 @@ FAN_IN = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 
 
 def conv(features, size=1, stride=1, dilation=1, *, bias=False, init=FAN_OUT, dtype, name):
-    """A convolution with CFBI's initial values; 1x1 ones are matrix products."""
-    if size == 1:
-        return Conv1x1(features, stride, bias, init, dtype, name=name)
+    """A convolution with CFBI's initial values."""
     return Conv(features, size, stride, dilation, bias, dtype, init, name=name)
 
 

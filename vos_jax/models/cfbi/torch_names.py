@@ -107,7 +107,9 @@ def _head():
     for i in range(1, 12):
         links += _linear(f'dynamic_seghead.IA{i}.IA', f'head/gate{i}/linear')
     for i in range(1, 9):
-        links += _block(f'dynamic_seghead.layer{i}', f'head/block{i}', has_shortcut=i in (1, 3, 6))
+        theirs, ours = f'dynamic_seghead.layer{i}', f'head/block{i}'
+        links += _gct(f'{theirs}.GCT1', f'{ours}/gct')
+        links += resnet_torch_names.block(theirs, ours, i in (1, 3, 6), _group_norm)
     links += _head_aspp('dynamic_seghead.ASPP', 'head/aspp')
     links += _gct('dynamic_seghead.GCT_sc', 'head/gct_low')
     links += torch_links.conv('dynamic_seghead.conv_sc', 'head/conv_low')
@@ -117,17 +119,6 @@ def _head():
         links += _group_norm(f'dynamic_seghead.bn{i}', f'head/decode_norm{i}')
     links += _linear('dynamic_seghead.IA_final_fg', 'output/foreground')
     return links + _linear('dynamic_seghead.IA_final_bg', 'output/background')
-
-
-def _block(theirs, ours, has_shortcut):
-    links = _gct(f'{theirs}.GCT1', f'{ours}/gct')
-    for i in (1, 2, 3):
-        links += torch_links.conv(f'{theirs}.conv{i}', f'{ours}/conv{i}')
-        links += _group_norm(f'{theirs}.bn{i}', f'{ours}/norm{i}')
-    if has_shortcut:
-        links += torch_links.conv(f'{theirs}.downsample.0', f'{ours}/shortcut_conv')
-        links += _group_norm(f'{theirs}.downsample.1', f'{ours}/shortcut_norm')
-    return links
 
 
 def _head_aspp(theirs, ours):

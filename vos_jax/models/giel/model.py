@@ -11,7 +11,7 @@ from vos_jax.models import efficientnet_lite, protocol
 from vos_jax.models.decoder import Decoder, KeyValueFeatures
 from vos_jax.models.giel.parts import CoarseHead, LabelEncoder, TemporalAttention
 from vos_jax.models.giel.spec import GIELSpec
-from vos_jax.models.layers import Conv1x1
+from vos_jax.models.layers import Conv
 from vos_jax.models.resnet import Encoder
 from vos_jax.ops import aggregation
 from vos_jax.ops import memory as memory_ops
@@ -56,8 +56,8 @@ class GIEL(nn.Module):
         else:
             self.query_encoder = Encoder(spec.encoder, dtype=self.dtype)
             self.support_encoder = Encoder(spec.encoder, spec.inject_mask, dtype=self.dtype)
-        self.key = Conv1x1(spec.key_channels, dtype=self.dtype)
-        self.value = Conv1x1(spec.value_channels, dtype=self.dtype)
+        self.key = Conv(spec.key_channels, 1, dtype=self.dtype)
+        self.value = Conv(spec.value_channels, 1, dtype=self.dtype)
         if spec.temporal_attention != 'none':
             self.temporal_attention = TemporalAttention(spec.key_channels, spec.temporal_projection)
         if spec.use_global:
@@ -87,14 +87,9 @@ class GIEL(nn.Module):
 
     def encode(self, frames, train=False):
         """KeyValueFeatures of u8[B, H, W, 3]."""
-        dtype = self.dtype or jnp.float32
-        grid = self._grid(frames.shape[1:3])
-        if self.memorises_features:
-            x = grid.pad(efficientnet_lite.normalise(frames, dtype), (1, 2))
-            r2, r3, r4 = self.query_encoder(x)
-        else:
-            x = grid.pad(protocol.normalise(frames, dtype), (1, 2))
-            r2, r3, r4 = self.query_encoder(x, train)
+        normalise = (efficientnet_lite if self.memorises_features else protocol).normalise
+        x = normalise(frames, self.dtype or jnp.float32)
+        r2, r3, r4 = self.query_encoder(self._grid(frames.shape[1:3]).pad(x, (1, 2)), train)
         return KeyValueFeatures(r3, r2, self.key(r4), self.value(r4), size=frames.shape[1:3])
 
     def memorise(self, frames, features, masks, objects, time, train=False):

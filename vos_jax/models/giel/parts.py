@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vos_jax.models.layers import Conv1x1, Norm, conv
+from vos_jax.models.layers import Conv, Norm
 from vos_jax.ops import memory as memory_ops
 from vos_jax.ops import resize
 
@@ -59,9 +59,9 @@ class LabelEncoder(nn.Module):
         # BatchNorm takes a bias out again.
         settings = dict(stride=stride, use_bias=self.norm != 'bn', dtype=self.dtype)
         mask = used.reshape(batch * slots, 1, 1, 1)
-        first = conv(64, size, **settings, name='conv1')
+        first = Conv(64, size, **settings, name='conv1')
         x = nn.relu(Norm(self.norm, name='norm1')(x, train=train, mask=mask, of=first))
-        second = conv(self.channels, size, **settings, name='conv2')
+        second = Conv(self.channels, size, **settings, name='conv2')
         x = Norm(self.norm, name='norm2')(x, train=train, mask=mask, of=second)
         return x.reshape(batch, slots, *x.shape[1:])
 
@@ -77,5 +77,5 @@ class CoarseHead(nn.Module):
         """query_value: [B, h, w, Cv]; read: [B, K, h, w, Cv] -> f32[B, K, h, w, 1]."""
         shared = jnp.broadcast_to(query_value[:, None], read.shape)
         x = jnp.concatenate([shared, read], axis=-1)
-        x = nn.relu(Conv1x1(self.channels, dtype=self.dtype, name='conv1')(x))
-        return Conv1x1(1, dtype=self.dtype, name='conv2')(x).astype(jnp.float32)
+        x = nn.relu(Conv(self.channels, 1, dtype=self.dtype, name='conv1')(x))
+        return Conv(1, 1, dtype=self.dtype, name='conv2')(x).astype(jnp.float32)
