@@ -83,11 +83,16 @@ def write_labels(path, labels):
     """Writes ids, u8[H, W], as an indexed PNG; the file appears whole or not at all."""
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f'labels must be u8[H, W], got {labels.dtype}{list(labels.shape)}')
+    write_bytes(path, encode_labels(labels), sync=False)
+
+
+def encode_labels(labels, palette=PALETTE, **options):
+    """Bytes of an indexed PNG of u8[H, W]; `palette`: u8[256, 3]; options as of PIL."""
     image = Image.fromarray(labels)
-    image.putpalette(PALETTE.tobytes())
+    image.putpalette(palette.tobytes())
     buffer = io.BytesIO()
-    image.save(buffer, format='PNG', compress_level=3)
-    write_bytes(path, buffer.getvalue(), sync=False)
+    image.save(buffer, format='PNG', compress_level=3, **options)
+    return buffer.getvalue()
 
 
 def is_binary(first, others=()):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vos_jax.data.masks import encode_labels
 from vos_jax.errors import InputError
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol, Task
@@ -25,7 +26,7 @@ def write_zip(protocol: Protocol, predictions: Predictions, folder: Path) -> Pat
         # Stored: a PNG is compressed already.
         with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:
             for name, task, stem in _masks(protocol):
-                archive.writestr(name, _encode(predictions.read(task, stem)))
+                archive.writestr(name, encode_labels(predictions.read(task, stem)))
         check_zip(temporary, protocol)
     return path
 
@@ -47,14 +48,6 @@ def _masks(protocol):
     for task in protocol.tasks:
         for stem in task.sequence.required:
             yield _name(protocol, task, stem), task, stem
-
-
-def _encode(labels):
-    image = Image.fromarray(labels)
-    image.putpalette(PALETTE.tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, format='PNG', compress_level=3)
-    return buffer.getvalue()
 
 
 def _name(protocol: Protocol, task: Task, stem: str) -> str:

@@ -28,7 +28,7 @@ def read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
     one with 191 instead of 192 and greys from 22 on); no colour is rounded to another.
     """
     codes = _codes(_open_colours(path))
-    _check_size(path, codes.shape, size)
+    check_size(path, codes.shape, size)
     used = np.unique(codes)
     if _WHITE in used and np.isin(used, (0, _WHITE)).all():
         raise InputError(f'{path}: white on black, no colours of ids; read it with --form=binary')
@@ -89,7 +89,7 @@ def read_array(path: Path, stem: str, stems: tuple[str, ...], size: tuple[int, i
     found = listing.find_stem(stem, dict.fromkeys(names))
     if found is None:
         raise InputError(f'{path}: no mask named {stem}; add it')
-    _check_size(path, labels.shape[1:], size)
+    check_size(path, labels.shape[1:], size)
     frame = labels[names.index(found)]
     if frame.min() < 0 or frame.max() > VOID:
         raise InputError(f'{path}: ids must be in 0..255, frame {stem} has others; correct it')
@@ -201,7 +201,8 @@ def _load_array(path):
     return labels, None if names is None else tuple(str(name) for name in names)
 
 
-def _check_size(path, found, size):
+def check_size(path: Path, found: Sequence[int], size: Sequence[int]) -> None:
+    """Refuses a mask (H, W) of another size than its annotation."""
     if tuple(found) != tuple(size):
         raise InputError(
             f'{path}: mask of size {found[1]}x{found[0]}, its annotation is {size[1]}x{size[0]}; '

@@ -11,8 +11,8 @@ from vos_jax.data.mixture import list_usable
 from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.errors import InputError
 from vos_jax.evaluation import metrics
+from vos_jax.evaluation.scoring import deal
 from vos_jax.evaluation.segmenting import FreeLanes, Stopped, follow, grouped
-from vos_jax.evaluation.sharing import deal
 
 
 class HeldOut:

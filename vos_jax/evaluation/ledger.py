@@ -66,7 +66,13 @@ class Ledger:
                 shutil.rmtree(folder, ignore_errors=True)
         elif path.is_file():
             remedy = 'name another --out, or start this one anew with --overwrite'
-            _check_identity(read_json(path, dict, remedy), identity, self.out)
+            found = read_json(path, dict, remedy)
+            for key, value in identity.items():
+                if found.get(key) != value:
+                    raise InputError(
+                        f'{self.out}: holds results with {key} {found.get(key)}, this run has '
+                        f'{value}; {remedy}'
+                    )
         for failure in self.out.glob('failed-*.txt'):
             failure.unlink()
         write_json(path, identity)
@@ -163,12 +169,3 @@ class KeptScores:
         for path in (*sorted(files), *predictions.files(name)):
             value = checksum.of_file(path, checksum.of_bytes(str(path).encode(), value))
         return value
-
-
-def _check_identity(found, wanted, out):
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            raise InputError(
-                f'{out}: holds results with {key} {found.get(key)}, this run has {value}; '
-                'name another --out, or start this one anew with --overwrite'
-            )

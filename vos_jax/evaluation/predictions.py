@@ -203,12 +203,7 @@ def _describe_foreign(root, protocol):
 
 
 def _check_head(path, size, form):
-    found = masks.read_size(path)
-    if found != tuple(size):
-        raise InputError(
-            f'{path}: mask of size {found[1]}x{found[0]}, its annotation is {size[1]}x{size[0]}; '
-            'write masks in the size of the annotation'
-        )
+    forms.check_size(path, masks.read_size(path), size)
     if form in ('ids', 'binary') and masks.is_colour(path):
         try:
             masks.read_labels(path, binary=form == 'binary')

@@ -17,8 +17,8 @@ from vos_jax.evaluation.ledger import Ledger
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Protocol
 from vos_jax.evaluation.results import Results, global_scores, table
+from vos_jax.evaluation.scoring import deal
 from vos_jax.evaluation.segmenting import segment_all
-from vos_jax.evaluation.sharing import deal
 from vos_jax.inference.batch import make_lanes
 from vos_jax.storage import disk
 from vos_jax.storage.mirror import Mirror
@@ -128,7 +128,9 @@ def _announce(protocol, model, devices):
 
 def _segment_share(model, share, ledger, devices, batch_size):
     """Records of all sequences of this process; those that are finished are not made again."""
-    records, todo = _split(ledger, share)
+    found = {task.name: ledger.read(task) for task in share}
+    records = [record for record in found.values() if record is not None]
+    todo = [task for task in share if found[task.name] is None]
     if records:
         print(f'{len(records)} of {len(share)} sequences are finished already')
     if not todo:
@@ -170,13 +172,6 @@ def _settings(model):
     """What decides the masks beside the weights, as text by dotted name."""
     chosen = {name: getattr(model.config, name) for name in ('model', 'inference', 'precision')}
     return {name: str(value) for name, value in plain.flatten(chosen).items()}
-
-
-def _split(ledger, tasks):
-    """The records of finished sequences, and the tasks that are left."""
-    found = {task.name: ledger.read(task) for task in tasks}
-    records = [record for record in found.values() if record is not None]
-    return records, [task for task in tasks if found[task.name] is None]
 
 
 def _wait_for(ledger, tasks, mirror):

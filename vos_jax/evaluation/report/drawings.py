@@ -1,16 +1,14 @@
 """Small pictures for the pages: frames as JPEG, masks as transparent PNG of the same size."""
 
-import functools
-import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from vos_jax.data import pictures
+from vos_jax.data.masks import encode_labels
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import choose_workers, make_workers
@@ -35,9 +33,11 @@ def draw(task: Task, predictions: Predictions, folder: Path) -> None:
             pictures['truth'] = _paint(truth, COLOURS)
             pictures['errors'] = _paint(mark_errors(pred, truth), tuple(ERROR_COLOURS.values()))
         if stem in frames:
-            pictures['frames'] = _shrink(task.sequence.read_frame(frames[stem]))
+            frame = _small(task.sequence.read_frame(frames[stem]), cv2.INTER_AREA)
+            pictures['frames'] = pictures.encode_jpeg(frame, quality=80)
         for kind, data in pictures.items():
-            write_bytes(folder / kind / task.name / _file_name(kind, stem), data, False)
+            name = f'{stem}.jpg' if kind == 'frames' else f'{stem}.png'
+            write_bytes(folder / kind / task.name / name, data, False)
 
 
 def draw_all(
@@ -92,10 +92,6 @@ def copy(sources: Sequence[Path], folder: Path) -> list[str]:
     return [kind for _, kind in pairs]
 
 
-def _file_name(kind, stem):
-    return f'{stem}.jpg' if kind == 'frames' else f'{stem}.png'
-
-
 def _frame_numbers(task):
     """{stem: number of its frame}, empty where annotations stand in for the frames."""
     if set(task.sequence.frames) <= set(task.sequence.masks.values()):
@@ -103,29 +99,15 @@ def _frame_numbers(task):
     return {stem: number for number, stem in enumerate(task.sequence.stems)}
 
 
-def _small_size(height, width):
+def _small(image, interpolation):
+    height, width = image.shape[:2]
     scale = min(1, WIDTH_PX / width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _shrink(frame):
-    small = cv2.resize(frame, _small_size(*frame.shape[:2]), interpolation=cv2.INTER_AREA)
-    return pictures.encode_jpeg(small, quality=80)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=interpolation)
 
 
 def _paint(labels, colours):
-    """Encodes labels as an indexed PNG in which 0 is transparent."""
-    small = cv2.resize(labels, _small_size(*labels.shape), interpolation=cv2.INTER_NEAREST)
-    image = Image.fromarray(small)
-    image.putpalette(_palette(colours))
-    buffer = io.BytesIO()
-    image.save(buffer, format='PNG', compress_level=3, transparency=0)
-    return buffer.getvalue()
-
-
-@functools.cache
-def _palette(colours):
-    """768 bytes: the colours in turn for the ids 1..255, black for 0."""
-    return bytes(3) + b''.join(
-        bytes.fromhex(colours[(object_id - 1) % len(colours)][1:]) for object_id in range(1, 256)
-    )
+    """Encodes labels as a PNG in which 0 is transparent and the ids have the colours in turn."""
+    rgb = np.array([list(bytes.fromhex(colour[1:])) for colour in colours], np.uint8)
+    palette = np.concatenate([np.zeros((1, 3), np.uint8), np.resize(rgb, (255, 3))])
+    return encode_labels(_small(labels, cv2.INTER_NEAREST), palette, transparency=0)

@@ -150,32 +150,22 @@ def _title(results):
 def _facts(header):
     """Label and text of what a reader asks first; the settings have a place of their own."""
     found = {key: value for key, value in header.items() if value is not None}
-    labelled = [(label, found.get(key)) for key, label in _FACTS.items()]
-    labelled += [
-        ('speed', _speed(found)),
-        ('peak memory', _memory(found)),
-        ('time of the command', _text_of(found, 'seconds_of_this_command', '{:.0f} s')),
+    facts = [(label, str(found[key])) for key, label in _FACTS.items() if key in found]
+    if not math.isnan(found.get('fps', math.nan)):
+        facts.append(('speed', f'{found["fps"]:.3g} FPS: {found.get("fps_includes", "")}'))
+    memory = [
+        f'{found[key]:.2f} GB on {where}'
+        for key, where in (
+            ('peak_device_memory_gb', 'a device'),
+            ('peak_host_memory_gb', 'the host'),
+        )
+        if key in found
     ]
-    return [(label, str(value)) for label, value in labelled if value is not None]
-
-
-def _speed(header):
-    fps = header.get('fps')
-    if fps is None or math.isnan(fps):
-        return None
-    return f'{fps:.3g} FPS: {header.get("fps_includes", "")}'
-
-
-def _memory(header):
-    parts = [
-        _text_of(header, 'peak_device_memory_gb', '{:.2f} GB on a device'),
-        _text_of(header, 'peak_host_memory_gb', '{:.2f} GB on the host'),
-    ]
-    return ', '.join(filter(None, parts)) or None
-
-
-def _text_of(header, key, form):
-    return form.format(header[key]) if key in header else None
+    if memory:
+        facts.append(('peak memory', ', '.join(memory)))
+    if 'seconds_of_this_command' in found:
+        facts.append(('time of the command', f'{found["seconds_of_this_command"]:.0f} s'))
+    return facts
 
 
 def _write_page(path, name, title, data):
