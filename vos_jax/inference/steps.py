@@ -1,6 +1,7 @@
 """What inference compiles: once for each frame size and number of object slots."""
 
 import functools
+import types
 from typing import NamedTuple
 
 import jax
@@ -78,26 +79,6 @@ def advance(model, variables, inputs):
     )
 
 
-class _Compiled:
-    """The steps of a model. They take its variables as a tuple: a nest of dictionaries with some
-    hundred arrays takes longer to call with than small frames take to compute."""
-
-    def __init__(self, model, structure, places, precision):
-        def of(step):
-            def call(arrays, *arguments):
-                leaves = packing.unpack(arrays, places) if places else arrays
-                with with_products(precision):
-                    return step(model, jax.tree.unflatten(structure, leaves), *arguments)
-
-            return call
-
-        self.encode = jax.jit(of(encode))
-        self.memorise = jax.jit(of(memorise))
-        self.advance = jax.jit(of(advance))
-        self.widen = jax.jit(of(_widen), static_argnums=2)
-        self.advance_together = jax.jit(of(_advance_together))
-
-
 def _widen(model, variables, entry, num_slots):
     return model.apply(variables, entry, num_slots, method='widen')
 
@@ -110,13 +91,32 @@ def _advance_together(model, variables, inputs):
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(*settings):
-    """Shared by all programs of a model, so that each step is compiled once."""
-    return _Compiled(*settings)
+def _compiled(model, structure, places, precision):
+    """The steps of a model, shared by all its programs, so that each is compiled once.
+
+    They take its variables as a tuple: a nest of dictionaries with some hundred arrays takes longer
+    to call with than small frames take to compute.
+    """
+
+    def jitted(step, **options):
+        def call(arrays, *arguments):
+            leaves = packing.unpack(arrays, places) if places else arrays
+            with with_products(precision):
+                return step(model, jax.tree.unflatten(structure, leaves), *arguments)
+
+        return jax.jit(call, **options)
+
+    return types.SimpleNamespace(
+        encode=jitted(encode),
+        memorise=jitted(memorise),
+        advance=jitted(advance),
+        widen=jitted(_widen, static_argnums=2),
+        advance_together=jitted(_advance_together),
+    )
 
 
 class Program:
-    """A model with its weights on a device: a video.Program.
+    """A model with its weights on a device: a video.Program, where its methods are described.
 
     Only frames go to the device in each step: the frame before, its masks and the memory lie there,
     and small arguments that come again and again are kept there.
@@ -155,27 +155,21 @@ class Program:
         self._empty = functools.lru_cache(maxsize=1)(self._make_empty)
 
     def slots_for(self, num_objects):
-        """Object slots compiled for this many objects."""
         return num_slots_for(num_objects)
 
     def num_entries(self, num_frames):
-        """Memory entries compiled for this many frames."""
         return self.memory.num_slots_for(num_frames)
 
     def put(self, arrays):
-        """Arrays of NumPy on the device."""
         return jax.device_put(arrays, self.device)
 
     def fetch(self, arrays):
-        """Arrays of the device as NumPy's."""
         return jax.device_get(arrays)
 
     def encode(self, frame):
-        """Features of u8[1, H, W, 3], or None for a model that does not memorise them."""
         return self._compiled.encode(self._arrays, frame) if self.model.memorises_features else None
 
     def advance(self, state, memory, frame):
-        """Memorises the last frame and segments the next one."""
         return self._compiled.advance(self._arrays, self._inputs(state, memory, frame))
 
     def advance_together(self, states, memories, frames):
@@ -184,7 +178,6 @@ class Program:
         return self._compiled.advance_together(self._arrays, inputs)
 
     def memorise(self, state):
-        """Memory entry of the last frame."""
         used, _ = self._slots(state.ids, state.slots)
         return self._compiled.memorise(self._arrays, state.previous, used)
 
@@ -193,7 +186,6 @@ class Program:
         return self._empty(state.previous.frame.shape[1:3], state.slots)
 
     def widen(self, entry, slots):
-        """The entry for more slots."""
         return self._compiled.widen(self._arrays, entry, slots)
 
     def previous_shapes(self, size, slots):

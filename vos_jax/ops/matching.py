@@ -424,17 +424,12 @@ def _distances_to_rows(current, slab, number):
     Returns:
       f32[R, B, h, w, 2r + 1].
     """
-    distances = functools.partial(_row_distances, current)
+
+    def distances(rows):
+        products = _products('byxc,byzc->byxz', current, rows)
+        return _band(_norms(current)[..., None] + _norms(rows)[:, :, None] - 2.0 * products)
+
     return _stacked(distances, slab, number, current.shape[1])
-
-
-def _row_distances(current, shifted):
-    """Squared distances of each cell to the cells at one row offset and all column offsets.
-
-    Cells [B, h, w, C], and [B, h, w + 2r, C] at the row offset -> f32[B, h, w, 2r + 1].
-    """
-    products = _products('byxc,byzc->byxz', current, shifted)
-    return _band(_norms(current)[..., None] + _norms(shifted)[:, :, None] - 2.0 * products)
 
 
 def _band(matrix):

@@ -111,13 +111,9 @@ def _products(jaxpr, times=1, is_repeated=False):
             continue
         parts = [part for value in params.values() for part in _jaxprs(value)]
         if name == 'cond' and parts:  # one runs; of those by platform, the plain one takes most
-            parts = [max(parts, key=_size)]
+            parts = [max(parts, key=lambda part: sum(p.operations() for p in _products(part)))]
         for part in parts:
             yield from _products(part, times * params.get('length', 1), repeated)
-
-
-def _size(jaxpr):
-    return sum(product.operations() for product in _products(jaxpr))
 
 
 def _jaxprs(value):
