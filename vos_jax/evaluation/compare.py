@@ -66,14 +66,14 @@ class Comparison:
     frames: tuple[tuple[FrameDifference, ...], ...]
 
 
-def compare_folders(folders: Sequence[str | Path], num_frames: int = 20) -> Comparison:
+def compare_folders(folders: Sequence[str | Path]) -> Comparison:
     """Reads and compares the results of two or more evaluations of the same sequences."""
     if len(folders) < 2:
         raise InputError(f'--compare={folders[0] if folders else ""}: need two runs or more')
     runs = [results_files.read(folder) for folder in folders]
     for folder, run in zip(folders[1:], runs[1:]):
         _check_same(runs[0], run, folders[0], folder)
-    return compare(_short_names(folders), runs, num_frames)
+    return compare(_short_names(folders), runs)
 
 
 def compare(names: Sequence[str], runs: Sequence[Results], num_frames: int = 20) -> Comparison:

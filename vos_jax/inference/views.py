@@ -163,7 +163,9 @@ class Views:
     def encode(self, variables, frames):
         """Features of u8[B, H, W, 3]."""
         frames = self._doubled(frames, axis=2)
-        return Features(self._each('encode', variables, frames))
+        return Features(
+            tuple(model.apply(variables, frames, method='encode') for model in self.models)
+        )
 
     def memorise(self, variables, frames, features, masks, objects, time):
         """Memory with T = 1; see the model's."""
@@ -205,9 +207,6 @@ class Views:
             foreground = jnp.log(jnp.maximum(mean, TINY)) - jnp.log(jnp.maximum(1.0 - mean, TINY))
         logits = jnp.log(jnp.maximum(probabilities, TINY))
         return protocol.Prediction(probabilities, logits, foreground)
-
-    def _each(self, method, variables, *args):
-        return tuple(model.apply(variables, *args, method=method) for model in self.models)
 
     def _doubled(self, x, axis=None):
         """Along the batch: x, then x mirrored along `axis` (None: the same again)."""

@@ -143,7 +143,8 @@ class Norm(nn.Module):
     def __call__(self, *inputs, train=False, mask=None, of=None):
         if self.kind not in NORMS:
             raise ValueError(f'norm {self.kind!r} is not known; allowed: {", ".join(NORMS)}')
-        if of is not None and self._is_folded(of):
+        is_gone = not (self.is_initializing() or self.has_variable('batch_stats', 'bn'))
+        if is_gone and of is not None and self.kind != 'gn' and of.has_variable('params', 'bias'):
             return of(*inputs)
         is_frozen = self.kind == 'frozen_bn'
         if of is not None and (is_frozen or (self.kind == 'fixed_bn' and not train)):
@@ -158,10 +159,6 @@ class Norm(nn.Module):
             )
             return norm(x, mask=mask)
         return nn.GroupNorm(self.groups, epsilon=1e-5, dtype=x.dtype, name='gn')(x)
-
-    def _is_folded(self, of):
-        is_gone = not (self.is_initializing() or self.has_variable('batch_stats', 'bn'))
-        return self.kind != 'gn' and is_gone and of.has_variable('params', 'bias')
 
 
 class ResBlock(nn.Module):

@@ -358,11 +358,14 @@ def _walk_groups(current, previous, labels, *, number, group, num_slots, windows
     """`_walk_rows` by groups of row offsets, f32[W, S, B, h, w]."""
     batch, height, width, _ = current.shape
 
+    def see(rows):  # what each cell sees at all column offsets: [B, h, w + 2r] -> [..., w, 2r + 1]
+        return _band(jnp.broadcast_to(rows[:, :, None], (batch, height, width, rows.shape[2])))
+
     def add_rows(step, state):
         first = step * group
         distances = _distances_to_rows(current, _rows_of(previous, first, group, height), group)
         marks = _rows_of(labels, first, group, height)
-        bands = _stacked(lambda rows: _band_of_rows(rows, width), marks, group, height)
+        bands = _stacked(see, marks, group, height)
         away = jnp.abs(first + jnp.arange(group) - number // 2)
         found = []
         for window, (low, column) in _nearest_columns(distances, bands, num_slots, windows):
@@ -441,12 +444,6 @@ def _band(matrix):
     flat = matrix.reshape(*lead, width * length)
     flat = jnp.pad(flat, [(0, 0)] * len(lead) + [(0, width)])
     return flat.reshape(*lead, width, length + 1)[..., : length - width + 1]
-
-
-def _band_of_rows(rows, width):
-    """What each cell sees at all column offsets: [B, h, w + 2r] -> [B, h, w, 2r + 1]."""
-    batch, height, length = rows.shape
-    return _band(jnp.broadcast_to(rows[:, :, None], (batch, height, width, length)))
 
 
 def _norms(x):

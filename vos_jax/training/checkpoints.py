@@ -99,7 +99,7 @@ class Checkpoints:
         """
         self._save('latest', step, state, extra)
 
-    def save_best(self, step, variables, jf, extra=None):
+    def save_best(self, step, variables, jf):
         """Saves what was evaluated; it stays while its J&F is among the best.
 
         Args:
@@ -107,9 +107,8 @@ class Checkpoints:
           variables: pytree of arrays, as `checkpoint_files.read_variables` gives them back:
             {'params': ..., 'batch_stats': ...}.
           jf: J&F, a fraction.
-          extra: dict of JSON values for the record.
         """
-        self._save('best', step, variables, {**(extra or {}), 'jf': jf}, {'jf': float(jf)})
+        self._save('best', step, variables, {'jf': jf}, {'jf': float(jf)})
 
     def latest_step(self):
         """Step of the newest checkpoint, or None. It may turn out damaged when it is restored."""

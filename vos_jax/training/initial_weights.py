@@ -45,7 +45,12 @@ def warm_start(state, path, encoders=()):
             taken[name] = _Taken(source, value, value.shape != found[source].shape)
     _check_all_used(path, found, taken)
     say(_table(path, needed, taken))
-    leaves = {name: _placed(taken[name].value, needed[name]) for name in taken}
+    leaves = {}
+    for name, item in taken.items():
+        like = needed[name]
+        value = np.asarray(item.value, like.dtype)
+        placed = isinstance(like, jax.Array)
+        leaves[name] = jax.device_put(value, like.sharding) if placed else value
     filled = traverse_util.unflatten_dict({**needed, **leaves}, sep='/')
     params = filled['params']
     # Copied: the train step gives both buffers away.
@@ -113,9 +118,3 @@ def _table(path, needed, taken):
         notes += [f'zeros for more inputs of {t.source}' for t in old if t.is_widened]
         lines.append(f'  {part:20} {len(names):4} arrays {size:12,} values  {", ".join(notes)}')
     return '\n'.join(lines)
-
-
-def _placed(value, like):
-    """The value with dtype and sharding of an array of the state."""
-    value = np.asarray(value, like.dtype)
-    return jax.device_put(value, like.sharding) if isinstance(like, jax.Array) else value

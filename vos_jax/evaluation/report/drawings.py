@@ -64,11 +64,6 @@ def mark_errors(pred: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return errors
 
 
-def find_kinds(folder: Path) -> list[str]:
-    """Names the kinds of pictures that are in `folder`."""
-    return [kind for kind in KINDS if (folder / kind).is_dir()]
-
-
 def list_frames(folder: Path) -> list[str]:
     """Names the frames of one sequence and kind, in time order; empty without pictures."""
     if not folder.is_dir():

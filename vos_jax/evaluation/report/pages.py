@@ -38,7 +38,7 @@ _FACTS = {
 
 def write_report(results: Results, folder: Path) -> Path:
     """Writes `folder/index.html`; pictures are looked for in `folder/pictures`."""
-    kinds = drawings.find_kinds(folder / 'pictures')
+    kinds = [kind for kind in drawings.KINDS if (folder / 'pictures' / kind).is_dir()]
     shown = [_shown(result, folder / 'pictures/prediction') for result in results.sequences]
     data = report_data(results) | {'kinds': kinds, 'shown': shown}
     return _write_page(folder / 'index.html', 'report', _title(results), data)

@@ -5,6 +5,7 @@ this is the code.
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import flax.struct
@@ -119,7 +120,8 @@ class CFBI(nn.Module):
         """At least one frame of the memory is given."""
         del time, train
         used = jnp.concatenate([jnp.ones_like(objects[:, :1]), objects], axis=1)  # [B, S]
-        references = jnp.where(_over_pixels(memory.valid & memory.given), memory.labels, NONE)
+        is_reference = (memory.valid & memory.given)[..., None, None]
+        references = jnp.where(is_reference, memory.labels, NONE)
         previous, labels = _latest(memory)
         masks = _masks_of(labels, used)  # [B, S, h, w]
         current = features.embedding
@@ -150,7 +152,8 @@ class CFBI(nn.Module):
         if spec.channel_order == 'bgr':
             # The statistics stay in the order of RGB: so the released weights were trained.
             frames = frames[..., ::-1]
-        frames = align.resize(frames, size, _camera_cubic)
+        cubic = functools.partial(align.cubic_weights, aligned=False)  # as OpenCV
+        frames = align.resize(frames, size, cubic)
         return protocol.normalise(frames, self.dtype or jnp.float32)
 
     def _bias(self, num_slots):
@@ -228,17 +231,9 @@ class CFBI(nn.Module):
         return foreground.at[:, 0].add(relative)
 
 
-def _camera_cubic(size, new_size):
-    return align.cubic_weights(size, new_size, aligned=False)
-
-
 def _as_batch(x):
     """[B, S, ...] -> [B * S, ...]."""
     return x.reshape(-1, *x.shape[2:])
-
-
-def _over_pixels(x):
-    return x[..., None, None]
 
 
 def _latest(memory):
