@@ -36,7 +36,7 @@ def measure(spec, overrides, sizes, num_steps, per_device):
       per_device: clips for each part of the batch; 0: the batch of the config on all together.
     """
     from vos_jax.training import sharding
-    from vos_jax.training.follower import Follower
+    from vos_jax.training.log import Follower
     from vos_jax.training.program import Program
 
     axes = dict(zip(sharding.AXES, sizes))

@@ -7,7 +7,7 @@ import pytest
 from tests.inference.test_segmenter import MASKS, NEW, VIDEO, segmenter
 from tests.models import test_stm, tiny
 from vos_jax.config.schema import MemorySpec
-from vos_jax.inference import packing, steps
+from vos_jax.inference import steps
 from vos_jax.inference.segmenter import Segmenter
 
 
@@ -79,9 +79,9 @@ def test_packed_variables_are_few_and_give_the_same():
     program = packed.program
     packed.program = steps.Program(program.model, program.variables, program.memory, packed=True)
     leaves = jax.tree.leaves(program.variables)
-    arrays, places = packing.pack(leaves)
+    arrays, places = steps.pack(leaves)
     assert len(arrays) == 1 + sum(leaf.ndim > 1 for leaf in leaves)
-    for found, leaf in zip(packing.unpack(arrays, places), leaves, strict=True):
+    for found, leaf in zip(steps.unpack(arrays, places), leaves, strict=True):
         np.testing.assert_array_equal(found, leaf)
     for one in (video, packed):
         one.start(VIDEO[0], MASKS)

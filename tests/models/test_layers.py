@@ -7,7 +7,7 @@ from jax import lax
 
 from tests.models.tiny import fill
 from vos_jax import weights
-from vos_jax.models import folding, layers
+from vos_jax.models import layers
 
 
 def variables_of(module, *arguments):
@@ -134,7 +134,7 @@ def test_a_norm_of_a_convolution_is_that_of_its_result(rng, kind, train):
 def test_folded_variables_give_the_same_and_have_a_kernel_and_a_bias(rng, kind):
     x, module = rng.standard_normal((2, 4, 5, 3), np.float32), conv_then_norm(kind)
     variables = variables_of(module, x)
-    folded = folding.fold(variables)
+    folded = layers.fold(variables)
     assert set(weights.named(folded)) == {'params/conv1/kernel', 'params/conv1/bias'}
     expected = module.apply(variables, x)
     np.testing.assert_allclose(module.apply(folded, x), expected, atol=1e-5)
@@ -142,4 +142,4 @@ def test_folded_variables_give_the_same_and_have_a_kernel_and_a_bias(rng, kind):
 
 def test_variables_without_stored_statistics_stay_what_they_are(rng):
     variables = variables_of(layers.Norm('gn'), np.zeros((1, 2, 2, 8), np.float32))
-    assert folding.fold(variables) is variables
+    assert layers.fold(variables) is variables

@@ -12,7 +12,8 @@ from tests.parity.cfbi_records import OPTIONS, build
 from vos_jax.models import torch_links
 from vos_jax.models.cfbi.torch_names import FORMATS
 from vos_jax.ops import aggregation
-from vos_jax.training import losses, schedules, unroll
+from vos_jax.training import losses, unroll
+from vos_jax.training.optimizer import piecewise_linear
 
 OBJECTS = np.array([[True, False], [True, True]])
 # Relative, from the README: the biases' gradients cancel strongly.
@@ -26,7 +27,7 @@ def clips(shared):
 
 def fraction_at(step):
     """Share of the pixels that are kept: all at first, 15 % from step 50,000 on."""
-    return schedules.piecewise_linear(((0, 1.0), (50_000, 0.15)))(step)
+    return piecewise_linear(((0, 1.0), (50_000, 0.15)))(step)
 
 
 def loss_per_clip(logits, labels, fraction):

@@ -21,7 +21,6 @@ from tests.models import tiny, tiny_cfbi
 from vos_jax.config.schema import Config, LossSpec, MeshSpec, TrainingSpec
 from vos_jax.training import sharding
 from vos_jax.training import step as steps
-from vos_jax.training.objective import Objective
 
 LAYOUTS = ((8, 1, 1), (2, 4, 1), (2, 1, 4), (2, 2, 2))
 # 40 rows are 5 cells: not every device gets as many. CFBI sees 33 x 49 pixels, 9 rows of features.
@@ -84,7 +83,7 @@ def gradient_on(name, mesh, state, batch):
     model, _ = model_of(name)
     constraints = sharding.Constraints(mesh, MIN_VALUES)
     config = config_of(name)
-    objective = Objective(model, config.loss, config.training, config.seed, constraints)
+    objective = steps.Objective(model, config.loss, config.training, config.seed, constraints)
     gradient_of = functools.partial(steps.gradient_of, objective)
     in_state = sharding.shard_state(state, mesh, MIN_VALUES)
     in_batch = sharding.shard_batch(batch, mesh)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vos_jax.training.follower import AHEAD, Follower
+from vos_jax.training.log import AHEAD, Follower
 
 
 def test_steps_come_back_in_their_order():

@@ -4,12 +4,12 @@ import pytest
 
 from vos_jax.config.schema import OptimizerSpec
 from vos_jax.errors import InputError
-from vos_jax.training import schedules
+from vos_jax.training import optimizer
 
 
 def learning_rate(name, base, steps, **settings):
     spec = OptimizerSpec(schedule=name, learning_rate=base, **settings)
-    return schedules.learning_rate(spec, steps)
+    return optimizer.learning_rate(spec, steps)
 
 
 def rates(schedule, steps):
@@ -67,9 +67,9 @@ def test_a_schedule_runs_inside_a_compiled_step(name):
 
 
 def test_piecewise_linear_meets_its_points_and_stays_outside():
-    value = schedules.piecewise_linear(((10, 1.0), (20, 3.0), (40, 0.0)))
+    value = optimizer.piecewise_linear(((10, 1.0), (20, 3.0), (40, 0.0)))
     assert rates(value, [0, 10, 15, 20, 30, 40, 99]) == [1.0, 1.0, 2.0, 3.0, 1.5, 0.0, 0.0]
 
 
 def test_piecewise_linear_of_one_point_is_constant():
-    assert rates(schedules.piecewise_linear(((0, 2.0),)), [0, 7]) == [2.0, 2.0]
+    assert rates(optimizer.piecewise_linear(((0, 2.0),)), [0, 7]) == [2.0, 2.0]

@@ -8,9 +8,13 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
 
 from vos_jax.models.encoder_spec import NORMS
 from vos_jax.ops.convolution import conv2d
+
+EPSILON = 1e-5  # of all norms
 
 
 class Affine(NamedTuple):
@@ -23,7 +27,7 @@ class Affine(NamedTuple):
 def kernel_and_bias(module, init, shape, use_bias=False, norm=None):
     """Kernel, and bias or None, of a convolution, with a norm (Affine) folded into them.
 
-    `shape`: of the kernel, output channels last. A bias that `folding.fold` made is used anyway.
+    `shape`: of the kernel, output channels last. A bias that `fold` made is used anyway.
     """
     kernel, bias = module.param('kernel', init, shape), None
     if use_bias or module.has_variable('params', 'bias'):
@@ -102,7 +106,7 @@ class FrozenBatchNorm(nn.Module):
     """
 
     frozen_affine: bool = True
-    epsilon: float = 1e-5
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, channels):
@@ -132,7 +136,7 @@ class Norm(nn.Module):
 
     `of` is the convolution (a module) whose result is normed: the norm of `of(*inputs)`. What is
     stored is folded into its kernel, also in training where nothing of the norm is trained: the
-    convolution's result is not read and written once more. Variables that `folding.fold` made have
+    convolution's result is not read and written once more. Variables that `fold` made have
     no such norm left.
     """
 
@@ -155,10 +159,14 @@ class Norm(nn.Module):
             return (x * factor + summand).astype(x.dtype)
         if self.kind == 'bn':
             norm = nn.BatchNorm(
-                use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype, name='bn'
+                use_running_average=not train,
+                momentum=0.9,
+                epsilon=EPSILON,
+                dtype=x.dtype,
+                name='bn',
             )
             return norm(x, mask=mask)
-        return nn.GroupNorm(self.groups, epsilon=1e-5, dtype=x.dtype, name='gn')(x)
+        return nn.GroupNorm(self.groups, epsilon=EPSILON, dtype=x.dtype, name='gn')(x)
 
 
 class ResBlock(nn.Module):
@@ -173,3 +181,34 @@ class ResBlock(nn.Module):
         y = Conv(self.features, 3, dtype=self.dtype, name='conv1')(nn.relu(x))
         y = Conv(self.features, 3, dtype=self.dtype, name='conv2')(nn.relu(y))
         return x + y
+
+
+def fold(variables):
+    """Puts each batch norm into the convolution before it: 'norm1' into 'conv1' beside it.
+
+    The model applied to the result gives the same, without the norms: a ResNet-50 of frozen norms
+    has a third of the arrays to hand to each call. Training needs the variables as they were.
+
+    Args:
+      variables: nested dict of arrays, of any model.
+
+    Returns:
+      The nested dict with kernels and biases of NumPy instead of norms; `variables` itself where
+      there is nothing to fold.
+    """
+    arrays = traverse_util.flatten_dict(variables)
+    norms = [path[1:-1] for path in arrays if path[0] == 'batch_stats' and path[-1] == 'mean']
+    pairs = [(norm, (*norm[:-2], norm[-2].replace('norm', 'conv'))) for norm in norms]
+    pairs = [(norm, conv) for norm, conv in pairs if ('params', *conv, 'kernel') in arrays]
+    for norm, conv in pairs:
+        stored = {
+            path[-1]: np.asarray(arrays.pop(path), np.float64)
+            for path in [*arrays]
+            if path[1:-1] == norm
+        }
+        factor = stored['scale'] / np.sqrt(stored['var'] + EPSILON)
+        kernel, bias = ('params', *conv, 'kernel'), ('params', *conv, 'bias')
+        summand = stored['bias'] + (np.asarray(arrays.get(bias, 0.0)) - stored['mean']) * factor
+        arrays[kernel] = (np.asarray(arrays[kernel]) * factor).astype(np.float32)
+        arrays[bias] = summand.astype(np.float32)
+    return traverse_util.unflatten_dict(arrays) if pairs else variables

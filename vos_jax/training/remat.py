@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vos_jax.config.schema import REMAT
-from vos_jax.training.objective import Objective
+from vos_jax.training.step import Objective
 
 # The estimate knows neither the compiler's own buffers nor what it fuses away.
 SHARE = 0.85
