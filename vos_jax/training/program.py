@@ -73,9 +73,7 @@ class Program:
                 process_index=first // count,
                 process_count=size // count,
             ),
-            functools.partial(
-                sharding.to_devices, shardings=self.in_batch, first=first, batch_size=size
-            ),
+            functools.partial(sharding.to_devices, shardings=self.in_batch, batch_size=size),
         )
 
     def flops(self):

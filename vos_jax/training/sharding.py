@@ -248,26 +248,20 @@ def local_clips(sharding, batch_size):
     return first, count
 
 
-def to_devices(batch, shardings, first=0, batch_size=None):
+def to_devices(batch, shardings, batch_size=None):
     """Puts what this process has read of a batch on its devices, as part of the global arrays.
 
     Args:
-      batch: dict of NumPy arrays, clips first.. first + count of the global batch.
+      batch: dict of NumPy arrays, the clips of `local_clips`.
       shardings: from `shard_batch`.
-      first: see `local_clips`.
       batch_size: clips of all processes; None: those of `batch`.
     """
-
-    def placed(array, sharding):
-        shape = (batch_size or len(array), *array.shape[1:])
-
-        def part(index):
-            start, stop, _ = index[0].indices(shape[0])
-            return array[(slice(start - first, stop - first), *index[1:])]
-
-        return jax.make_array_from_callback(shape, sharding, part)
-
-    return {name: placed(array, shardings[name]) for name, array in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(
+            shardings[name], array, (batch_size or len(array), *array.shape[1:])
+        )
+        for name, array in batch.items()
+    }
 
 
 def gathered(tree):
