@@ -14,14 +14,13 @@ from data_prep import torch_reader, torch_writer
 from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.models import (
-    efficientnet_lite_torch_names,
+    encoder_torch_names,
     registry,
-    resnet_torch_names,
     torch_links,
 )
 
 # The PyTorch checkpoints that can be read and written, by name.
-FORMATS = {**resnet_torch_names.FORMATS, **efficientnet_lite_torch_names.FORMATS}
+FORMATS = {**encoder_torch_names.FORMATS}
 for entry in registry.MODELS.values():
     if entry.formats:
         FORMATS |= pkgutil.resolve_name(entry.formats)

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 up to the stage whose features are matched (Tan and Le, ICML 2019).
 
 The Lite variant has no squeeze-and-excitation, and ReLU6 for an activation. Its batch norms are
-folded into the convolutions, which have biases instead (`models.efficientnet_lite_torch_names`).
+folded into the convolutions, which have biases instead (`models.encoder_torch_names`).
 """
 
 import flax.linen as nn

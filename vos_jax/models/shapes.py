@@ -21,13 +21,6 @@ def variable_shapes(model):
     )
 
 
-def encoder_shapes(encoder):
-    """Nested dict of the shapes of an encoder's variables, under the name 'encoder'."""
-    frames = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(encoder.init, jax.random.key(0), frames)
-    return {collection: {'encoder': tree} for collection, tree in shapes.items()}
-
-
 def check_variables(model, variables, where):
     """Refuses variables that are not those of a model; `where` says what they were read from.
 

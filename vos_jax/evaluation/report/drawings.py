@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vos_jax.data import pictures
 from vos_jax.data.masks import encode_labels
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task

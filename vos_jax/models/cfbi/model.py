@@ -14,8 +14,14 @@ import jax.numpy as jnp
 
 from vos_jax.models import protocol
 from vos_jax.models.cfbi.deeplab import DeepLab
-from vos_jax.models.cfbi.head import DynamicOutput, Ensembler, Separable
-from vos_jax.models.cfbi.parts import Depthwise, GroupNorm, conv
+from vos_jax.models.cfbi.parts import (
+    Depthwise,
+    DynamicOutput,
+    Ensembler,
+    GroupNorm,
+    Separable,
+    conv,
+)
 from vos_jax.models.cfbi.spec import CFBISpec, network_size
 from vos_jax.ops import aggregation, align, matching
 from vos_jax.ops.memory import NEGATIVE

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from vos_jax.errors import InputError
-from vos_jax.models import resnet_torch_names, shapes, torch_links
+from vos_jax.models import encoder_torch_names, shapes, torch_links
 from vos_jax.models.cfbi.deeplab import DeepLabSpec
 from vos_jax.models.cfbi.model import CFBI
 from vos_jax.models.cfbi.spec import CFBISpec
@@ -40,7 +40,7 @@ def _shared(layout, theirs):
 
 def _deeplab(theirs, ours):
     """Links of the backbone."""
-    links = resnet_torch_names.encoder(
+    links = encoder_torch_names.encoder(
         f'{theirs}backbone.', ours, lambda stage: f'layer{stage - 1}', DeepLabSpec().depths
     )
 
@@ -109,7 +109,7 @@ def _head():
     for i in range(1, 9):
         theirs, ours = f'dynamic_seghead.layer{i}', f'head/block{i}'
         links += _gct(f'{theirs}.GCT1', f'{ours}/gct')
-        links += resnet_torch_names.block(theirs, ours, i in (1, 3, 6), _group_norm)
+        links += encoder_torch_names.block(theirs, ours, i in (1, 3, 6), _group_norm)
     links += _head_aspp('dynamic_seghead.ASPP', 'head/aspp')
     links += _gct('dynamic_seghead.GCT_sc', 'head/gct_low')
     links += torch_links.conv('dynamic_seghead.conv_sc', 'head/conv_low')

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from vos_jax.models import protocol, resnet_torch_names, shapes, torch_links
+from vos_jax.models import encoder_torch_names, protocol, shapes, torch_links
 from vos_jax.models.stm.model import STM
 from vos_jax.models.stm.spec import STMSpec
 
@@ -12,7 +12,7 @@ CONFIG = dict(
     model=dict(
         name='stm',
         dtype='float32',
-        encoder=resnet_torch_names.CONFIG['model']['encoder'] | dict(norm='fixed_bn'),
+        encoder=encoder_torch_names.CONFIG['model']['encoder'] | dict(norm='fixed_bn'),
         compat='release',
     ),
     inference=dict(memory=dict(policy='every_n', every=5, size=1000, capacity=1000)),
@@ -26,8 +26,8 @@ def links_of(spec):
     stem = ('Encoder_M.conv1.weight', 'Encoder_M.conv1_m.weight', 'Encoder_M.conv1_o.weight')
     stage_name = lambda stage: f'res{stage}'  # noqa: E731
     links = [torch_links.Link('memory_encoder/conv1/kernel', stem, torch_links.joined(3, 1, 1))]
-    links += resnet_torch_names.stages('Encoder_M.', 'memory_encoder', stage_name, depths)
-    links += resnet_torch_names.encoder('Encoder_Q.', 'query_encoder', stage_name, depths)
+    links += encoder_torch_names.stages('Encoder_M.', 'memory_encoder', stage_name, depths)
+    links += encoder_torch_names.encoder('Encoder_Q.', 'query_encoder', stage_name, depths)
     for theirs, ours in (('KV_M_r4', 'memory'), ('KV_Q_r4', 'query')):
         links += torch_links.conv(f'{theirs}.Key', f'{ours}_key', bias=True)
         links += torch_links.conv(f'{theirs}.Value', f'{ours}_value', bias=True)
