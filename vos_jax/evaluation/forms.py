@@ -201,7 +201,7 @@ def _load_array(path):
     return labels, None if names is None else tuple(str(name) for name in names)
 
 
-def check_size(path: Path, found: Sequence[int], size: Sequence[int]) -> None:
+def check_size(path: Path, found: Sequence, size: Sequence) -> None:
     """Refuses a mask (H, W) of another size than its annotation."""
     if tuple(found) != tuple(size):
         raise InputError(
