@@ -14,6 +14,7 @@ from vos_jax import checkpoint_files as files
 from vos_jax.errors import InputError, first_line
 from vos_jax.storage.paths import absolute, is_bucket, path_of, refusal
 from vos_jax.training.processes import gathered
+from vos_jax.training.sharding import placed
 from vos_jax.weights import check
 
 
@@ -36,11 +37,7 @@ def restore_or_init(checkpoints, init, warm_start=None, shardings=None):
     """
     target = jax.eval_shape(init)
     if shardings is not None:
-        target = jax.tree.map(
-            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            target,
-            shardings,
-        )
+        target = placed(target, shardings)
     restored = checkpoints.restore(target)
     if restored is not None:
         state, record = restored

@@ -94,7 +94,7 @@ class Program:
         With the places of the arrays, so that the first step finds it and traces nothing again.
         """
         return self.step.trace(
-            _placed(self.state, self.in_state), _placed(self.shapes, self.in_batch)
+            sharding.placed(self.state, self.in_state), sharding.placed(self.shapes, self.in_batch)
         )
 
 
@@ -110,13 +110,6 @@ class GlobalBatches:
 
     def __next__(self):
         return self._to_devices(next(self._batches))
-
-
-def _placed(shapes, shardings):
-    def place(shape, sharding):
-        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
-
-    return jax.tree.map(place, shapes, shardings)
 
 
 def shapes_of(data):

@@ -264,6 +264,15 @@ def to_devices(batch, shardings, batch_size=None):
     }
 
 
+def placed(shapes, shardings):
+    """Shapes of arrays with their places, from two trees alike."""
+
+    def place(shape, sharding):
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+    return jax.tree.map(place, shapes, shardings)
+
+
 def gathered(tree):
     """Arrays that may be spread over processes, each whole on the first device of this one."""
     mesh = jax.tree.leaves(tree)[0].sharding.mesh
