@@ -51,18 +51,12 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Runs beside the first of them.
+    """Runs beside the first of them."""
 
-    Attributes:
-      names: of the runs.
-      runs: their results.
-      intervals: J&F of each later run less that of the first.
-      frames: for each later run the frames that differ most from the first.
-    """
-
-    names: tuple[str, ...]
-    runs: tuple[Results, ...]
-    intervals: tuple[Interval, ...]
+    names: tuple[str, ...]  # of the runs
+    runs: tuple[Results, ...]  # their results
+    intervals: tuple[Interval, ...]  # J&F of each later run less that of the first
+    # For each later run the frames that differ most from the first.
     frames: tuple[tuple[FrameDifference, ...], ...]
 
 

@@ -20,23 +20,14 @@ _FRAMES_PER_WORKER = 100
 
 @dataclasses.dataclass(frozen=True)
 class SequenceResult:
-    """The scores of one sequence and what a report needs beside them.
+    """The scores of one sequence and what a report needs beside them."""
 
-    Attributes:
-      name: the sequence.
-      ids: the objects, one row each.
-      stems: the scored frames, one column each.
-      scores: J and F, f64[n, frames], NaN where an object is not scored.
-      area: f64[n, frames], share of the annotated frame that the object covers.
-      missing: ids that no scored prediction shows.
-    """
-
-    name: str
-    ids: tuple[int, ...]
-    stems: tuple[str, ...]
-    scores: SequenceScores
-    area: np.ndarray
-    missing: tuple[int, ...]
+    name: str  # the sequence
+    ids: tuple[int, ...]  # the objects, one row each
+    stems: tuple[str, ...]  # the scored frames, one column each
+    scores: SequenceScores  # J and F, f64[n, frames], NaN where an object is not scored
+    area: np.ndarray  # f64[n, frames], share of the annotated frame that the object covers
+    missing: tuple[int, ...]  # ids that no scored prediction shows
 
 
 def score_task(task: Task, predictions: Predictions) -> SequenceResult:

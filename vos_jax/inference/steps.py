@@ -31,25 +31,15 @@ def memorise(model, variables, previous, used):
 
 
 class Inputs(NamedTuple):
-    """What a step depends on beside the model; everything is on the device.
+    """What a step depends on beside the model; everything is on the device."""
 
-    Attributes:
-      entries: tuple of memory entries of one frame each; empty ones fill it up.
-      previous: video.Previous.
-      frame: u8[1, H, W, 3].
-      used: bool[1, K], slots in use.
-      ids: u8[256], 0 and then the id of each slot.
-      position: i32 scalar, slot of the memory for the frame before.
-      is_read: bool scalar, whether it is read at once.
-    """
-
-    entries: tuple
+    entries: tuple  # memory entries of one frame each; empty ones fill it up
     previous: video.Previous
-    frame: jax.Array
-    used: jax.Array
-    ids: jax.Array
-    position: jax.Array
-    is_read: jax.Array
+    frame: jax.Array  # u8[1, H, W, 3]
+    used: jax.Array  # bool[1, K], slots in use
+    ids: jax.Array  # u8[256], 0 and then the id of each slot
+    position: jax.Array  # i32 scalar, slot of the memory for the frame before
+    is_read: jax.Array  # bool scalar, whether it is read at once
 
 
 def advance(model, variables, inputs):

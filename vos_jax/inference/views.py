@@ -121,15 +121,10 @@ class Features:
 
 @flax.struct.dataclass
 class Memory:
-    """Memories by scale; also the entry of one frame.
+    """Memories by scale; also the entry of one frame."""
 
-    Attributes:
-      scales: memories of the model.
-      valid: bool[B, T], False in empty slots.
-    """
-
-    scales: tuple
-    valid: jax.Array
+    scales: tuple  # memories of the model
+    valid: jax.Array  # bool[B, T], False in empty slots
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,12 +18,7 @@ NORM = ('weight', 'bias', 'running_mean', 'running_var')  # arrays of a BatchNor
 
 
 class Layout(NamedTuple):
-    """How arrays of theirs become one array of ours, and back.
-
-    Attributes:
-      to_ours: function (*arrays) -> array.
-      to_theirs: function array -> tuple of arrays.
-    """
+    """How arrays of theirs become one array of ours, and back."""
 
     to_ours: Callable[..., np.ndarray]
     to_theirs: Callable[[np.ndarray], tuple[np.ndarray, ...]]
@@ -67,30 +62,19 @@ def rolled(channels):
 
 
 class Link(NamedTuple):
-    """One array of ours.
+    """One array of ours."""
 
-    Attributes:
-      ours: 'query_encoder/conv1/kernel', below the collection.
-      theirs: names in the state_dict, one or (for `joined`) several.
-      layout: Layout.
-    """
-
-    ours: str
-    theirs: tuple[str, ...]
+    ours: str  # 'query_encoder/conv1/kernel', below the collection
+    theirs: tuple[str, ...]  # names in the state_dict, one or (for `joined`) several
     layout: Layout = SAME
 
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
-    """Norms that ours do not have: each is folded into the convolution before it.
+    """Norms that ours do not have: each is folded into the convolution before it."""
 
-    Attributes:
-      norms: name of the norm -> name of its convolution, which has no bias.
-      epsilon: of the norms.
-    """
-
-    norms: Mapping[str, str]
-    epsilon: float
+    norms: Mapping[str, str]  # name of the norm -> name of its convolution, which has no bias
+    epsilon: float  # of the norms
 
     def fold(self, theirs):
         """A state_dict without the norms, whose convolutions have biases instead."""

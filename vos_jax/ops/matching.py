@@ -28,19 +28,12 @@ CHUNK_VALUES = 2**26
 
 
 class Blocks(NamedTuple):
-    """Pixels sorted by slot into N blocks of which each holds pixels of one slot.
+    """Pixels sorted by slot into N blocks of which each holds pixels of one slot."""
 
-    Attributes:
-      source: i32[B, N, R], pixel at each place.
-      valid: bool[B, N, R], whether the place is in use.
-      slots: i32[B, N], slot of each block; S: none.
-      count: i32 scalar, blocks in use, at most N; they are the first ones.
-    """
-
-    source: jax.Array
-    valid: jax.Array
-    slots: jax.Array
-    count: jax.Array
+    source: jax.Array  # i32[B, N, R], pixel at each place
+    valid: jax.Array  # bool[B, N, R], whether the place is in use
+    slots: jax.Array  # i32[B, N], slot of each block; S: none
+    count: jax.Array  # i32 scalar, blocks in use, at most N; they are the first ones
 
 
 def proxy(distances, bias):

@@ -19,17 +19,11 @@ AHEAD = 2
 
 
 class Finished(NamedTuple):
-    """A step that the device has finished.
+    """A step that the device has finished."""
 
-    Attributes:
-      step: number of steps done with it.
-      metrics: dict of floats.
-      device_s: seconds the device took for it.
-    """
-
-    step: int
-    metrics: dict
-    device_s: float
+    step: int  # number of steps done with it
+    metrics: dict  # of floats
+    device_s: float  # seconds the device took for it
 
 
 class Follower:

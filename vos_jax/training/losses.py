@@ -20,32 +20,20 @@ class Totals(NamedTuple):
 
     A part of a batch, with the totals of the whole, has its share of the loss: the shares of all
     parts add up to the loss of the batch (gradient accumulation).
-
-    Attributes:
-      frames: number of predicted frames.
-      pixels: f32 scalar, valid pixels in them.
-      objects: i32 scalar, slots in use, counted once for each frame.
-      cells: f32 scalar, valid memory cells; None where nothing is propagated.
     """
 
-    frames: int
-    pixels: jax.Array
-    objects: jax.Array
-    cells: jax.Array | None
+    frames: int  # number of predicted frames
+    pixels: jax.Array  # f32 scalar, valid pixels in them
+    objects: jax.Array  # i32 scalar, slots in use, counted once for each frame
+    cells: jax.Array | None  # f32 scalar, valid memory cells; None where nothing is propagated
 
 
 class Truth(NamedTuple):
-    """The true labels of a batch of clips.
+    """The true labels of a batch of clips."""
 
-    Attributes:
-      labels: u8[B, T, H, W] slot labels.
-      objects: bool[B, K], slots in use.
-      stride: pixels per memory cell.
-    """
-
-    labels: jax.Array
-    objects: jax.Array
-    stride: int
+    labels: jax.Array  # u8[B, T, H, W] slot labels
+    objects: jax.Array  # bool[B, K], slots in use
+    stride: int  # pixels per memory cell
 
     def last(self, count):
         """Labels u8[B * count, H, W] and objects bool[B * count, K] of the last `count` frames."""

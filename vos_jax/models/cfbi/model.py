@@ -32,17 +32,11 @@ HEADS = {'ensembler': Ensembler, 'separable': Separable}
 
 @flax.struct.dataclass
 class Features:
-    """What depends on a frame alone, at stride 4 of the size at which the network sees it.
+    """What depends on a frame alone, at stride 4 of the size at which the network sees it."""
 
-    Attributes:
-      embedding: f32[B, h, w, C].
-      low: [B, h, w, C'], low-level features.
-      size: (H, W) of the frame.
-    """
-
-    embedding: jax.Array
-    low: jax.Array
-    size: tuple = flax.struct.field(pytree_node=False)
+    embedding: jax.Array  # f32[B, h, w, C]
+    low: jax.Array  # [B, h, w, C'], low-level features
+    size: tuple = flax.struct.field(pytree_node=False)  # (H, W) of the frame
 
 
 @flax.struct.dataclass
@@ -50,20 +44,13 @@ class Memory:
     """Memory of T frames; also the entry of one frame (T = 1).
 
     The frame with the largest number is the previous frame; those given are the references.
-
-    Attributes:
-      embedding: f32[B, T, h, w, C].
-      labels: u8[B, T, h, w], hard labels: 0 background, s + 1 for slot s, NONE.
-      given: bool[B, T], whether a person gave the masks.
-      valid: bool[B, T], False in empty slots.
-      time: i32[B, T], frame number.
     """
 
-    embedding: jax.Array
-    labels: jax.Array
-    given: jax.Array
-    valid: jax.Array
-    time: jax.Array
+    embedding: jax.Array  # f32[B, T, h, w, C]
+    labels: jax.Array  # u8[B, T, h, w], hard labels: 0 background, s + 1 for slot s, NONE
+    given: jax.Array  # bool[B, T], whether a person gave the masks
+    valid: jax.Array  # bool[B, T], False in empty slots
+    time: jax.Array  # i32[B, T], frame number
 
 
 class CFBI(nn.Module):

@@ -20,24 +20,15 @@ from vos_jax.ops.grid import Grid
 
 @flax.struct.dataclass
 class Memory:
-    """Memory of T frames; also the entry of one frame (T = 1).
+    """Memory of T frames; also the entry of one frame (T = 1)."""
 
-    Attributes:
-      keys: [B, T, P, Ck]; values: [B, T, P, Cv], class-agnostic.
-      object_values: [B, T, P, K, Cv], label code times value (Eq. 8).
-      object_keys: [B, T, P, K, Ck] without the instance embedding (ablation), else None.
-      cells: [B, T, K, h', w'], masks as the label encoder takes them; for more slots later.
-      valid: bool[B, T, P], False in empty slots and padding.
-      time: i32[B, T], frame number.
-    """
-
-    keys: jax.Array
-    values: jax.Array
-    object_values: jax.Array
-    object_keys: jax.Array | None
-    cells: jax.Array
-    valid: jax.Array
-    time: jax.Array
+    keys: jax.Array  # [B, T, P, Ck]
+    values: jax.Array  # [B, T, P, Cv], class-agnostic
+    object_values: jax.Array  # [B, T, P, K, Cv], label code times value (Eq. 8)
+    object_keys: jax.Array | None  # [B, T, P, K, Ck] without the instance embedding (ablation)
+    cells: jax.Array  # [B, T, K, h', w'], masks as the label encoder takes them; to widen it
+    valid: jax.Array  # bool[B, T, P], False in empty slots and padding
+    time: jax.Array  # i32[B, T], frame number
 
 
 class GIEL(nn.Module):

@@ -25,53 +25,31 @@ class Masks(NamedTuple):
 
 
 class Previous(NamedTuple):
-    """The last frame, which enters the memory with the next one; on the device.
+    """The last frame, which enters the memory with the next one; on the device."""
 
-    Attributes:
-      frame: u8[1, H, W, 3].
-      features: its features, or None for a model that does not memorise them.
-      masks: Masks.
-      time: i32[1], its number.
-    """
-
-    frame: Any
-    features: Any
+    frame: Any  # u8[1, H, W, 3]
+    features: Any  # its features, or None for a model that does not memorise them
     masks: Masks
-    time: Any
+    time: Any  # i32[1], its number
 
 
 class Result(NamedTuple):
-    """What a program finds in a frame, on the device.
+    """What a program finds in a frame, on the device."""
 
-    Attributes:
-      labels: u8[H, W], ids.
-      probabilities: f32[1, K + 1, H, W].
-      masks: Masks.
-      features: as of Previous.
-      entry: memory entry of the frame before.
-      time: i32[1], number of the frame.
-    """
-
-    labels: Any
-    probabilities: Any
+    labels: Any  # u8[H, W], ids
+    probabilities: Any  # f32[1, K + 1, H, W]
     masks: Masks
-    features: Any
-    entry: Any
-    time: Any
+    features: Any  # as of Previous
+    entry: Any  # memory entry of the frame before
+    time: Any  # i32[1], number of the frame
 
 
 class Memory(NamedTuple):
-    """What the next frame reads.
+    """What the next frame reads."""
 
-    Attributes:
-      entries: of one frame each; empty ones fill them up.
-      position: index of the entry into which the last frame goes.
-      is_read: whether the last frame is read at once.
-    """
-
-    entries: tuple
-    position: int
-    is_read: bool
+    entries: tuple  # of one frame each; empty ones fill them up
+    position: int  # index of the entry into which the last frame goes
+    is_read: bool  # whether the last frame is read at once
 
 
 class Program(Protocol):
@@ -116,25 +94,15 @@ class Program(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class VideoState:
-    """All that the next frame depends on.
+    """All that the next frame depends on."""
 
-    Attributes:
-      time: number of the last frame.
-      slots: K, object slots.
-      ids: of the objects known so far, in the order of their slots.
-      given: rising numbers of the frames whose masks a person gave.
-      labels: u8[H, W] ids of the last frame, maybe still on the device.
-      previous: the last frame.
-      entries: memory entries by frame number, rising; an entry never changes.
-    """
-
-    time: int
-    slots: int
-    ids: tuple[int, ...]
-    given: tuple[int, ...]
-    labels: Any
+    time: int  # number of the last frame
+    slots: int  # K, object slots
+    ids: tuple[int, ...]  # of the objects known so far, in the order of their slots
+    given: tuple[int, ...]  # rising numbers of the frames whose masks a person gave
+    labels: Any  # u8[H, W] ids of the last frame, maybe still on the device
     previous: Previous
-    entries: Mapping[int, Any]
+    entries: Mapping[int, Any]  # memory entries by frame number, rising; an entry never changes
 
 
 def ids_of(masks):
