@@ -56,10 +56,7 @@ def export_step(segmenter, folder, size, num_objects, *, num_memory=None, platfo
         'platforms': list(platforms),
         'jax': jax.__version__,
     }
-    programs = _Programs(segmenter.program, size, slots)
-    exported = {'step': programs.step(num_entries, platforms)}
-    if segmenter.model.memorises_features:
-        exported['encode'] = programs.encode(platforms)
+    exported = _exported(segmenter.program, size, slots, num_entries, platforms)
     for before in folder.glob('*.jax_export'):
         before.unlink()
     for name, program in exported.items():
@@ -78,52 +75,37 @@ def _checksums(folder):
     return {path.relative_to(folder).as_posix(): checksum.of_file(path) for path in sorted(paths)}
 
 
-class _Programs:
-    """The steps of a model over tuples of arrays: structures of this package stay here."""
+def _exported(program, size, slots, num_entries, platforms):
+    """The steps of a program over tuples of arrays: structures of this package stay here.
 
-    def __init__(self, program, size, slots):
-        like = jax.ShapeDtypeStruct
-        self._model, self._precision = program.model, program.precision
-        self._variables = jax.tree.structure(program.variables)
-        leaves = jax.tree.leaves(program.variables)
-        self._weights = tuple(like(leaf.shape, leaf.dtype) for leaf in leaves)
-        self._frame, self._used = like((1, *size, 3), np.uint8), like((1, slots), bool)
-        self._previous = program.previous_shapes(size, slots)
-        self._entry = program.entry_shapes(size, slots)
+    `encode` takes (weights, frame), for models that memorise features; `step` takes
+    (weights, entries, previous, frame, used, ids, position, is_read), see `steps.advance`.
+    """
+    like, model, precision = jax.ShapeDtypeStruct, program.model, program.precision
+    leaves, variables = jax.tree.flatten(program.variables)
+    entry, entries = jax.tree.flatten(program.entry_shapes(size, slots))
+    last, previous = jax.tree.flatten(program.previous_shapes(size, slots))
+    weights = tuple(like(leaf.shape, leaf.dtype) for leaf in leaves)
+    frame = like((1, *size, 3), np.uint8)
 
-    def step(self, num_entries, platforms):
-        """`steps.advance`: (weights, entries, previous, frame, used, ids, position, is_read)."""
+    def encode(arrays, frame):
+        with with_products(precision):
+            return _leaves(steps.encode(model, variables.unflatten(arrays), frame))
 
-        def call(arrays, entries, previous, *rest):
-            entries = tuple(jax.tree.unflatten(jax.tree.structure(self._entry), e) for e in entries)
-            previous = jax.tree.unflatten(jax.tree.structure(self._previous), previous)
-            variables = jax.tree.unflatten(self._variables, arrays)
-            inputs = steps.Inputs(entries, previous, *rest)
-            with with_products(self._precision):
-                result = steps.advance(self._model, variables, inputs)
-            labels, probabilities, *parts, time = result
-            return labels, probabilities, *map(_leaves, parts), time
+    def step(arrays, memory, before, *rest):
+        memory = tuple(map(entries.unflatten, memory))
+        inputs = steps.Inputs(memory, previous.unflatten(before), *rest)
+        with with_products(precision):
+            result = steps.advance(model, variables.unflatten(arrays), inputs)
+        labels, probabilities, *parts, time = result
+        return labels, probabilities, *map(_leaves, parts), time
 
-        return export.export(jax.jit(call), platforms=platforms)(
-            self._weights,
-            (_leaves(self._entry),) * num_entries,
-            _leaves(self._previous),
-            self._frame,
-            self._used,
-            jax.ShapeDtypeStruct((256,), np.uint8),
-            jax.ShapeDtypeStruct((), np.int32),
-            jax.ShapeDtypeStruct((), bool),
-        )
-
-    def encode(self, platforms):
-        """`steps.encode`: (weights, frame)."""
-
-        def call(arrays, frame):
-            variables = jax.tree.unflatten(self._variables, arrays)
-            with with_products(self._precision):
-                return _leaves(steps.encode(self._model, variables, frame))
-
-        return export.export(jax.jit(call), platforms=platforms)(self._weights, self._frame)
+    small = like((1, slots), bool), like((256,), np.uint8), like((), np.int32), like((), bool)
+    arguments = weights, (tuple(entry),) * num_entries, tuple(last), frame, *small
+    found = {'step': export.export(jax.jit(step), platforms=platforms)(*arguments)}
+    if model.memorises_features:
+        found['encode'] = export.export(jax.jit(encode), platforms=platforms)(weights, frame)
+    return found
 
 
 def _leaves(tree):
