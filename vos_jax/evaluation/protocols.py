@@ -157,7 +157,11 @@ def load(
     if name in DAVIS:
         return _load_davis(name, Path(root), split or 'val', resolution, need_frames)
     if name in YOUTUBE:
-        return _load_youtube(name, Path(root), split or 'valid', dense, need_frames)
+        split = split or 'valid'
+        sequences = _list_videos(Path(root), split, dense, need_frames)
+        # The server holds the annotations: nothing is scored here.
+        tasks = tuple(Task(sequence, _ids(sequence), {}) for sequence in sequences)
+        return Protocol(name, split, Path(root), 'dense' if dense else 'sparse', tasks)
     if name == LOCAL:
         sequences = _list_videos(Path(root), split or 'train', dense, need_frames)
         return _load_local(sequences, Path(root), split or 'train', dense, videos, unseen)
@@ -223,33 +227,19 @@ def _ids_of_first(sequence, merged):
     return tuple(range(1, 1 + (1 if merged else int(found.max()))))
 
 
-def _load_youtube(name, root, split, dense, need_frames):
-    """The server holds the annotations: nothing is scored here."""
-    tasks = tuple(
-        Task(sequence, _ids(sequence), {})
-        for sequence in _list_videos(root, split, dense, need_frames)
-    )
-    return Protocol(name, split, root, _density(dense), tasks)
-
-
 def _list_videos(root, split, dense, need_frames):
     """The frames are listed where they are needed, and shown in the report where they are there."""
-    _check_youtube_root(root, split)
+    meta = root / split / 'meta.json'
+    if not meta.is_file():
+        raise InputError(
+            f'{meta}: no such file; --data is the folder that holds {split}/meta.json and '
+            f'{split}/Annotations of YouTube-VOS'
+            f'{annotations.hint_near(root, f"{split}/meta.json")}'
+        )
     images = root / (f'{split}_all_frames' if dense else split) / 'JPEGImages'
     if need_frames or images.is_dir():
         return layouts.youtube_vos(root, split, all_frames=dense)
     return annotations.list_youtube(root, split)
-
-
-def _check_youtube_root(root, split):
-    meta = root / split / 'meta.json'
-    if meta.is_file():
-        return
-    raise InputError(
-        f'{meta}: no such file; --data is the folder that holds {split}/meta.json and '
-        f'{split}/Annotations of YouTube-VOS'
-        f'{annotations.hint_near(root, f"{split}/meta.json")}'
-    )
 
 
 def _load_local(sequences, root, split, dense, videos, unseen):
@@ -259,7 +249,7 @@ def _load_local(sequences, root, split, dense, videos, unseen):
     categories = _read_categories(root / split / 'meta.json') if unseen else None
     unseen = _read_unseen(unseen, categories) if unseen else None
     tasks = tuple(_local_task(sequence, categories, unseen) for sequence in sequences)
-    return Protocol(LOCAL, split, root, _density(dense), tasks)
+    return Protocol(LOCAL, split, root, 'dense' if dense else 'sparse', tasks)
 
 
 def _local_task(sequence, categories, unseen):
@@ -314,10 +304,6 @@ def _read_categories(path):
 
 def _ids(sequence):
     return tuple(sorted(i for ids in sequence.first_ids.values() for i in ids))
-
-
-def _density(dense):
-    return 'dense' if dense else 'sparse'
 
 
 def _merge(labels, merged):
