@@ -19,8 +19,7 @@ def list_davis(
 ) -> list[layouts.Sequence]:
     """Lists a split by its annotations; arguments as for `layouts.davis`.
 
-    Args:
-      sparse: only some frames are annotated, so that no annotation can be called missing.
+    `sparse`: only some frames are annotated, so that no annotation can be called missing.
     """
     folder = _find_folder(root / 'Annotations', resolution)
     names = lists.read_sequences(root / 'ImageSets' / year / f'{split}.txt')

@@ -18,15 +18,10 @@ TOLERANCE = 0.008  # of the image diagonal, rounded up to pixels
 
 @dataclass(frozen=True)
 class SequenceScores:
-    """J and F of the objects of one sequence in its scored frames.
+    """J and F of the objects of one sequence in its scored frames."""
 
-    Attributes:
-      J: f64[n, frames], row s holds object id s + 1; NaN where the object is not scored.
-      F: f64[n, frames].
-    """
-
-    J: np.ndarray
-    F: np.ndarray
+    J: np.ndarray  # f64[n, frames], row s holds object id s + 1; NaN where it is not scored
+    F: np.ndarray  # f64[n, frames]
 
     @property
     def jf(self) -> np.ndarray:
@@ -53,11 +48,9 @@ class Summary:
 
 
 def jaccard(pred: np.ndarray, truth: np.ndarray) -> float:
-    """Gives the region similarity J = |pred and truth| / |pred or truth|, 1 if both are empty.
+    """Gives the region similarity J = |pred and truth| / |pred or truth| of masks bool[H, W].
 
-    Args:
-      pred: bool[H, W].
-      truth: bool[H, W].
+    It is 1 if both are empty.
 
     >>> truth = np.array([[1, 1, 0, 0], [1, 1, 0, 0]], bool)
     >>> round(jaccard(np.roll(truth, 1, axis=1), truth), 3)
@@ -70,11 +63,7 @@ def jaccard(pred: np.ndarray, truth: np.ndarray) -> float:
 def boundary_f(pred: np.ndarray, truth: np.ndarray) -> float:
     """Gives the boundary accuracy F: the F-measure of boundary pixels within the tolerance.
 
-    A mask without a boundary (an empty one, or one that fills the frame) counts as absent.
-
-    Args:
-      pred: bool[H, W].
-      truth: bool[H, W].
+    Of masks bool[H, W]; one without a boundary (empty, or filling the frame) counts as absent.
 
     >>> truth = np.zeros((480, 854), bool)
     >>> truth[100:200, 100:200] = True
@@ -141,9 +130,7 @@ def score_frame(
 ) -> tuple[list[float], list[float]]:
     """Gives ([J of each id], [F of each id]) of one frame; an absent object is an empty mask.
 
-    Args:
-      pred: u8[H, W] ids.
-      truth: u8[H, W] ids; void pixels are background, as in the official semi-supervised task.
+    Of u8[H, W] ids; void pixels are background, as in the official semi-supervised task.
     """
     if pred.shape != truth.shape:
         raise ValueError(f'prediction is {pred.shape}, annotation is {truth.shape}')

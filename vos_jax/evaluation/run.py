@@ -56,8 +56,7 @@ def evaluate_steps(
 ) -> None:
     """Evaluates several checkpoints of a run, each into a folder of its own, and names the best.
 
-    Args:
-      models: step and model of each; the next is asked for when one is evaluated.
+    `models`: step and model of each; the next is asked for when one is evaluated.
     """
     rows = []
     for step, model in models:

@@ -129,15 +129,10 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Has the methods of `protocol.Model`, called through `apply` like those of a Flax module.
+    """Has the methods of `protocol.Model`, called through `apply` like those of a Flax module."""
 
-    Attributes:
-      models: one module for each scale, of the same variables.
-      flip: whether each scale is seen mirrored too.
-    """
-
-    models: tuple
-    flip: bool = False
+    models: tuple  # one module for each scale, of the same variables
+    flip: bool = False  # whether each scale is seen mirrored too
 
     @property
     def memorises_features(self):

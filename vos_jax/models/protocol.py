@@ -162,12 +162,7 @@ def given_masks(objects):
 
 
 def normalise(frames, dtype=jnp.float32):
-    """RGB frames in 0..255 to zero mean and unit variance by ImageNet's statistics.
-
-    Args:
-      frames: u8[..., 3].
-      dtype: compute dtype of the result.
-    """
+    """RGB frames u8[..., 3] to zero mean and unit variance by ImageNet's statistics."""
     mean = 255.0 * jnp.array(MEAN, jnp.float32)
     std = 255.0 * jnp.array(STD, jnp.float32)
     return ((frames.astype(jnp.float32) - mean) / std).astype(dtype)

@@ -32,11 +32,7 @@ DENSE = Layout(np.transpose, lambda a: (a.T,))
 
 
 def joined(*channels):
-    """Convolutions whose results are summed: one convolution of the joined inputs.
-
-    Args:
-      channels: input channels of each.
-    """
+    """Convolutions whose results are summed, of so many input channels each: one of the joined."""
     ends = np.cumsum(channels)[:-1]
 
     def to_ours(*kernels):
@@ -49,11 +45,7 @@ def joined(*channels):
 
 
 def rolled(channels):
-    """A convolution of two concatenated inputs that ours takes in the other order.
-
-    Args:
-      channels: input channels of their first input, our last.
-    """
+    """A convolution of two inputs in the other order; `channels` of their first, our last."""
 
     def to_theirs(kernel):
         return (np.roll(CONV.to_theirs(kernel)[0], channels, axis=1),)
@@ -166,12 +158,7 @@ def below(variables):
 
 
 def to_theirs(links, ours):
-    """Arrays by their names, in the order of the links.
-
-    Args:
-      links: iterable of Link.
-      ours: mapping path below the collection -> array.
-    """
+    """Arrays by their names, in the order of the links; `ours`: by path below the collection."""
     theirs = {}
     for link in links:
         parts = link.layout.to_theirs(ours[link.ours])

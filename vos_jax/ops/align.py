@@ -16,11 +16,7 @@ CUBIC = -0.75  # the coefficient of PyTorch and OpenCV
 def linear_weights(size, new_size):
     """Bilinear interpolation with aligned corners: the outermost centres stay where they are.
 
-    Args:
-      size, new_size: ints >= 1.
-
-    Returns:
-      f32[new_size, size], rows sum to 1.
+    Gives f32[new_size, size], whose rows sum to 1.
 
     >>> linear_weights(2, 3)
     array([[1. , 0. ],

@@ -37,11 +37,9 @@ class Blocks(NamedTuple):
 
 
 def proxy(distances, bias):
-    """Squared distances as values in (-1, 1]: 2 (sigmoid(d + b) - 1/2) (CFBI, Eq. 1).
+    """Squared distances f32[...] as values in (-1, 1]: 2 (sigmoid(d + b) - 1/2) (CFBI, Eq. 1).
 
-    Args:
-      distances: f32[...], from this module.
-      bias: scalar or array that broadcasts; the bias of the slot.
+    `bias`: of the slot, scalar or an array that broadcasts.
     """
     return jnp.tanh(0.5 * (distances + bias))
 
@@ -380,11 +378,8 @@ def _walk_groups(current, previous, labels, *, number, group, num_slots, windows
 def _nearest_columns(distances, bands, num_slots, windows):
     """Minima over the column offsets of each window, which hold those of the smaller ones.
 
-    Args:
-      distances: f32[R, B, h, w, 2r+1]; bands: i32, the same shape, slots of the cells.
-
-    Returns:
-      List of (window, (minima, column offsets)), each [S, R, B, h, w], in the order of `windows`.
+    Distances f32[R, B, h, w, 2r+1], and slots of the cells i32 -> list of (window, (minima, column
+    offsets)), each [S, R, B, h, w], in the order of `windows`.
     """
     radius = distances.shape[-1] // 2
     slots = jnp.arange(num_slots)[:, None, None, None, None]

@@ -63,13 +63,9 @@ def _save_clips(config, index, folder, metrics):
 
 
 class Compilations:
-    """Notices when the train step is compiled again: some input has another shape or place.
+    """Notices when the train step is compiled again: some input has another shape or place."""
 
-    Args:
-      reaction: 'warn' or 'error'.
-    """
-
-    def __init__(self, reaction):
+    def __init__(self, reaction):  # 'warn' or 'error'
         self._reaction, self._calls = reaction, 0
 
     @contextlib.contextmanager

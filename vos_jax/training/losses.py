@@ -104,12 +104,10 @@ def _in_order(values):
 
 
 def _largest(order, count):
-    """The count-th largest number of each row, u32[N, 1], found by two bits at a time.
+    """The count-th largest number (f32[N, 1]) of each row of u32[N, P]: u32[N, 1].
 
-    Sixteen passes that count; a sort takes more than a hundred on an accelerator.
-
-    Args:
-      order: u32[N, P]; count: f32[N, 1].
+    Found by two bits at a time, in sixteen passes that count; a sort takes more than a hundred on
+    an accelerator.
     """
     found = jnp.zeros((len(order), 1), jnp.uint32)
     for shift in range(30, -1, -2):
@@ -123,8 +121,7 @@ def _largest(order, count):
 def dice(logits, labels, objects, total=None):
     """1 - Dice coefficient of the aggregated probabilities, mean over the slots in use.
 
-    Args:
-      logits: f32[N, K+1, H, W]; labels: u8[N, H, W]; objects: bool[N, K].
+    Of logits f32[N, K+1, H, W], labels u8[N, H, W] and slots in use bool[N, K].
     """
     probabilities = aggregation.probabilities_of(logits)[:, 1:]
     valid = (labels != VOID)[:, None]

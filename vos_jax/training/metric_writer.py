@@ -135,11 +135,7 @@ def step_line(step, steps, scalars, speed):
 
 
 def parameter_overview(variables):
-    """Table of all variables with shapes and their total number, as text.
-
-    Args:
-      variables: nested dict of arrays or ShapeDtypeStructs.
-    """
+    """Table of all variables, a nested dict, with shapes and their total number, as text."""
     import jax
     from clu import parameter_overview as clu_overview  # machines that only compute may lack clu
 

@@ -114,11 +114,9 @@ class Objective:
 
 
 def init_state(model, optimizer, shapes, key, ema):
-    """A random TrainState.
+    """A random TrainState for batches of the shapes dict(frames=, labels=, objects=).
 
-    Args:
-      shapes: dict(frames=, labels=, objects=) of one batch, arrays or their shapes.
-      ema: whether a moving average of the weights is kept.
+    `ema`: whether a moving average of the weights is kept.
     """
     height, width = shapes['frames'].shape[2:4]
     # A small frame: parameters do not depend on its size, and initialisation runs the model once.
@@ -190,10 +188,8 @@ def gradient_of(objective, state, batch, slots=None):
 
     With `training.accumulate` above 1 the batch is computed in up to that many parts, each a few
     clips of every device; loss and gradients are those of the whole batch, but for norms that use
-    the statistics of their part ('bn').
-
-    Args:
-      slots: how many are computed, the first ones; the others are not in use. None: all.
+    the statistics of their part ('bn'). Of the slots the first `slots` are computed, None: all;
+    the others are not in use.
     """
     batch = {**batch, 'objects': batch['objects'][:, :slots]}
     num_parts = objective.training.accumulate

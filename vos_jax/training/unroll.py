@@ -115,17 +115,12 @@ def encode_clip(model, variables, frames, spec, *, train=False, dropout=None):
 
 @dataclasses.dataclass(frozen=True)
 class _Shared:
-    """What all steps of a clip share.
-
-    Attributes:
-      fixed: the variables but for the batch statistics.
-      cells: f32[B, T-1, P, K+1], label shares of the memory; None without a teacher.
-    """
+    """What all steps of a clip share."""
 
     model: object
-    fixed: dict
+    fixed: dict  # the variables but for the batch statistics
     objects: jax.Array
-    cells: jax.Array | None
+    cells: jax.Array | None  # f32[B, T-1, P, K+1], label shares; None without a teacher
     train: bool
     rows: Callable
 

@@ -92,11 +92,7 @@ class CFBISpec(ModelSpec):
 
 
 def network_size(size, max_edge, scale):
-    """Size at which a frame is seen: the next one of the form 16 k + 1.
-
-    Args:
-      size: (H, W) of the frame.
-      max_edge, scale: of `CFBISpec`.
+    """Size at which a frame of size (H, W) is seen: the next one of the form 16 k + 1.
 
     >>> network_size((480, 854), 1040, 1.0)
     (481, 849)

@@ -18,11 +18,7 @@ _chosen = jax.make_user_context(None)
 
 
 def using(repairs):
-    """Context manager: what is traced in it has these repairs.
-
-    Args:
-      repairs: tuple of names of REPAIRS; () for none.
-    """
+    """Context manager: what is traced in it has these repairs, names of REPAIRS; () for none."""
     return _chosen(tuple(repairs))
 
 

@@ -7,11 +7,7 @@ from .video import VOID
 
 
 class Session:
-    """A shell: the video is a `video.VideoState`, and the functions there carry it on.
-
-    Attributes:
-      program: video.Program.
-    """
+    """A shell around a video.Program: functions there carry on the state of the video."""
 
     error = ValueError  # raised for wrong input
 

@@ -53,13 +53,9 @@ class Memory(NamedTuple):
 
 
 class Program(Protocol):
-    """The compiled steps of a model with its weights, on a device.
+    """The compiled steps of a model with its weights, on a device."""
 
-    Attributes:
-      memory: selection.Settings, or the like.
-    """
-
-    memory: Any
+    memory: Any  # selection.Settings, or the like
 
     def slots_for(self, num_objects: int) -> int:
         """Object slots compiled for this many objects."""
