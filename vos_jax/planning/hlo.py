@@ -49,9 +49,13 @@ def _lines(blocks, name, times):
     for line in blocks.get(name, ()):
         yield line, times
         trips = _TRIPS.search(line) if ' while(' in line else None
-        called = ' '.join(match[1] for match in _CALLED.finditer(line))
-        for name in re.findall(r'[\w.\-]+', called):
-            yield from _lines(blocks, name, times * (int(trips[1]) if trips else 1))
+        for called in _called(line):
+            yield from _lines(blocks, called, times * (int(trips[1]) if trips else 1))
+
+
+def _called(line):
+    """Names of the computations that a line calls."""
+    return re.findall(r'[\w.\-]+', ' '.join(match[1] for match in _CALLED.finditer(line)))
 
 
 def _blocks(text):
