@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from vos_jax.models.encoder_spec import LITE_STAGES, LiteSpec, LiteStage
-from vos_jax.models.layers import Conv
+from vos_jax.models.layers import Conv, Depthwise
 from vos_jax.ops import resize
-from vos_jax.ops.convolution import depthwise
 
 STEM_WIDTH = 32
 STAGES = LITE_STAGES
@@ -21,27 +20,6 @@ SHARED = 3  # stages before the mask arrives: query and support encoder have the
 def normalise(frames, dtype=jnp.float32):
     """RGB frames u8[..., 3] as the published weights were trained: (value - 127) / 128."""
     return ((frames.astype(jnp.float32) - 127.0) / 128.0).astype(dtype)
-
-
-class Depthwise(nn.Module):
-    """Depthwise convolution with bias."""
-
-    size: int
-    stride: int
-    dilation: int
-    dtype: jnp.dtype | None = None
-
-    @nn.compact
-    def __call__(self, x):
-        """x: [N, h, w, C] -> [N, h / stride, w / stride, C]."""
-        channels = x.shape[-1]
-        # The variance of fan_in, which is the kernel alone.
-        kernel = self.param(
-            'kernel', nn.initializers.normal(2**0.5 / self.size), (self.size, self.size, channels)
-        )
-        bias = self.param('bias', nn.initializers.zeros, (channels,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return depthwise(x, kernel, self.stride, self.dilation) + bias
 
 
 class Block(nn.Module):
@@ -58,9 +36,10 @@ class Block(nn.Module):
         stage, channels, y = self.stage, x.shape[-1], x
         if stage.expansion > 1:
             y = nn.relu6(Conv(channels * stage.expansion, 1, dtype=self.dtype, name='expand')(y))
-        y = nn.relu6(
-            Depthwise(stage.size, self.stride, self.dilation, self.dtype, name='depthwise')(y)
-        )
+        # The variance of fan_in, which is the kernel alone.
+        init = nn.initializers.normal(2**0.5 / stage.size)
+        settings = (stage.size, self.stride, self.dilation, self.dtype, init)
+        y = nn.relu6(Depthwise(*settings, name='depthwise')(y))
         y = Conv(stage.width, 1, dtype=self.dtype, name='project')(y)
         return x + y if self.stride == 1 and channels == stage.width else y
 

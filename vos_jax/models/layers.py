@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from vos_jax.models.encoder_spec import NORMS
-from vos_jax.ops.convolution import conv2d
+from vos_jax.ops.convolution import conv2d, depthwise
 
 EPSILON = 1e-5  # of all norms
 
@@ -68,6 +68,26 @@ class Conv(nn.Module):
             padding = same if self.padding is None else self.padding
             y = conv2d(x, kernel, self.stride, padding, self.dilation)
         return y if bias is None else y + bias
+
+
+class Depthwise(nn.Module):
+    """Convolution of each channel by itself, with bias and the padding that lax calls 'SAME'."""
+
+    size: int = 3
+    stride: int = 1
+    dilation: int = 1
+    dtype: jnp.dtype | None = None
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+    between: tuple = ()  # axes of size 1 that the stored kernel has before its channels
+
+    @nn.compact
+    def __call__(self, x):
+        """x: [N, h, w, C] -> [N, h / stride, w / stride, C]."""
+        shape = (self.size, self.size, *self.between, x.shape[-1])
+        kernel, bias = kernel_and_bias(self, self.kernel_init, shape, use_bias=True)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        kernel = kernel.reshape(self.size, self.size, -1)
+        return depthwise(x, kernel, self.stride, self.dilation) + bias
 
 
 class ConcatConv(nn.Module):

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from vos_jax.models import protocol
 from vos_jax.models.cfbi.deeplab import DeepLab
 from vos_jax.models.cfbi.parts import (
-    Depthwise,
     DynamicOutput,
     Ensembler,
     GroupNorm,
     Separable,
     conv,
+    depthwise,
 )
 from vos_jax.models.cfbi.spec import CFBISpec, network_size
 from vos_jax.ops import aggregation, align, matching
@@ -67,7 +67,7 @@ class CFBI(nn.Module):
     def setup(self):
         spec = self.spec
         self.backbone = DeepLab(spec.backbone, self.dtype)
-        self.embedding_depthwise = Depthwise(3, self.dtype)
+        self.embedding_depthwise = depthwise(3, dtype=self.dtype, name='embedding_depthwise')
         self.embedding_norm1 = GroupNorm(32)
         self.embedding_pointwise = conv(
             spec.embedding_channels, bias=True, dtype=self.dtype, name='embedding_pointwise'

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vos_jax.models.layers import Conv
+from vos_jax.models import layers
 from vos_jax.ops import align
-from vos_jax.ops.convolution import depthwise
 
 EPSILON = 1e-5
 FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -21,7 +20,12 @@ BLOCKS = ((0, 1, 1), (0, 1, 2), (1, 2, 1), (1, 1, 2), (1, 1, 4), (1, 2, 1), (1, 
 
 def conv(features, size=1, stride=1, dilation=1, *, bias=False, init=FAN_OUT, dtype, name):
     """A convolution with CFBI's initial values."""
-    return Conv(features, size, stride, dilation, bias, dtype, init, name=name)
+    return layers.Conv(features, size, stride, dilation, bias, dtype, init, name=name)
+
+
+def depthwise(size, *, dtype, name):
+    """A depthwise convolution, likewise."""
+    return layers.Depthwise(size, dtype=dtype, kernel_init=FAN_OUT, between=(1,), name=name)
 
 
 class GroupNorm(nn.Module):
@@ -111,22 +115,6 @@ class Gate(nn.Module):
         gate = 1.0 + jnp.tanh(Linear(int(ends[-1]), name='linear')(guidance))
         gates = jnp.split(gate[:, None, None], ends[:-1], axis=-1)
         return tuple(x * part.astype(x.dtype) for x, part in zip(maps, gates, strict=True))
-
-
-class Depthwise(nn.Module):
-    """Convolution of each channel by itself, with bias."""
-
-    size: int = 3
-    dtype: jnp.dtype | None = None
-
-    @nn.compact
-    def __call__(self, x):
-        """x: [N, h, w, C] -> the same shape."""
-        channels = x.shape[-1]
-        kernel = self.param('kernel', FAN_OUT, (self.size, self.size, 1, channels))
-        bias = self.param('bias', nn.initializers.zeros, (channels,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return depthwise(x, kernel[:, :, 0]) + bias
 
 
 class Block(nn.Module):
@@ -232,7 +220,7 @@ class Separable(nn.Module):
         widths = (self.channels[0],) * 3 + (self.channels[2],)
         for index, width in enumerate(widths, start=1):
             (x,) = Gate(name=f'gate{index}')(guidance, x)
-            x = Depthwise(7, self.dtype, name=f'depthwise{index}')(x)
+            x = depthwise(7, dtype=self.dtype, name=f'depthwise{index}')(x)
             x = nn.relu(GroupNorm(name=f'depthwise_norm{index}')(x))
             x = conv(width, dtype=self.dtype, name=f'pointwise{index}')(x)
             x = nn.relu(GroupNorm(name=f'pointwise_norm{index}')(x))
