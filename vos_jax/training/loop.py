@@ -46,26 +46,30 @@ def train(config, workdir, evaluate=None):
     """
     with disk.writing_to(workdir, '--workdir') as mirror:
         mirror.fetch('metrics.jsonl')
-        program = Program(config)
-        with contextlib.ExitStack() as stack:
-            run = Run(config, path_of(workdir), mirror, program, stack)
-            for step in range(run.start, config.training.steps):
-                batch = run.log.wait_for(run.batches)
-                with run.watch.watched(step):
-                    run.state, metrics = program.step(run.state, batch)  # the line that computes
-                due = run.record(step + 1, metrics)  # these stay on the device until a log step
-                if due.log:
-                    run.log.write(step + 1)
-                if due.export:  # before the checkpoint of the same step
-                    run.export(step + 1)
-                if due.checkpoint:
-                    run.save(step + 1)
-                if due.stop:
-                    break
-                if evaluate and due.evaluation:
-                    run.evaluate(step + 1, evaluate)
-        run.exit_if_interrupted()
-        return run.state
+        return _train(config, path_of(workdir), mirror, evaluate)
+
+
+def _train(config, workdir, mirror, evaluate):
+    program = Program(config)
+    with contextlib.ExitStack() as stack:
+        run = Run(config, workdir, mirror, program, stack)
+        for step in range(run.start, config.training.steps):
+            batch = run.log.wait_for(run.batches)
+            with run.watch.watched(step):
+                run.state, metrics = program.step(run.state, batch)  # the only line that computes
+            due = run.record(step + 1, metrics)  # the metrics stay on the device until a log step
+            if due.log:
+                run.log.write(step + 1)
+            if due.export:  # before the checkpoint of the same step
+                run.export(step + 1)
+            if due.checkpoint:
+                run.save(step + 1)
+            if due.stop:
+                break
+            if evaluate and due.evaluation:
+                run.evaluate(step + 1, evaluate)
+    run.exit_if_interrupted()
+    return run.state
 
 
 class Due(NamedTuple):
