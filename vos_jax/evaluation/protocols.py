@@ -97,23 +97,14 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A protocol on one split of a data set.
+    """A protocol on one split of a data set."""
 
-    Attributes:
-      name: one of NAMES.
-      split: the list of sequences.
-      root: folder of the data set.
-      mode: what must be stated beside the scores: the folder of the frames, sparse or dense.
-      tasks: one for each sequence.
-      note: what else must be stated: which share of the frames is scored.
-    """
-
-    name: str
-    split: str
-    root: Path
-    mode: str
-    tasks: tuple[Task, ...]
-    note: str = ''
+    name: str  # one of NAMES
+    split: str  # the list of sequences
+    root: Path  # folder of the data set
+    mode: str  # to be stated beside the scores: the folder of the frames, sparse or dense
+    tasks: tuple[Task, ...]  # one for each sequence
+    note: str = ''  # what else must be stated: which share of the frames is scored
 
     @property
     def is_scored(self) -> bool:

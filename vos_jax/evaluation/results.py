@@ -40,16 +40,11 @@ GLOBAL_COLUMNS = ('J&F-Mean', 'J-Mean', 'J-Recall', 'J-Decay', 'F-Mean', 'F-Reca
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """All scores of one run.
+    """All scores of one run."""
 
-    Attributes:
-      header: protocol, split, mode, and how the masks were made; plain values.
-      sequences: in the order of the split.
-      groups: 'seen' or 'unseen' by (sequence, id), where the protocol distinguishes them.
-    """
-
-    header: Mapping
-    sequences: tuple[SequenceResult, ...]
+    header: Mapping  # protocol, split, mode, and how the masks were made; plain values
+    sequences: tuple[SequenceResult, ...]  # in the order of the split
+    # 'seen' or 'unseen' by (sequence, id), where the protocol distinguishes them.
     groups: Mapping[tuple[str, int], str] | None = None
 
 

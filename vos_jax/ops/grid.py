@@ -10,17 +10,11 @@ from vos_jax.ops import resize
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Cells of `stride` pixels over an image that is padded to whole cells.
+    """Cells of `stride` pixels over an image that is padded to whole cells."""
 
-    Attributes:
-      size: (H, W) of the image.
-      stride: pixels per cell and side.
-      centred: whether the padding is shared between both ends, or all at the end.
-    """
-
-    size: tuple
-    stride: int
-    centred: bool = False
+    size: tuple  # (H, W) of the image
+    stride: int  # pixels per cell and side
+    centred: bool = False  # whether the padding is shared between both ends, or all at the end
 
     @property
     def margins(self):

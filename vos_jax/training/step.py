@@ -21,19 +21,12 @@ from vos_jax.training.sharding import Constraints
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that training changes.
+    """Everything that training changes."""
 
-    Attributes:
-      step: i32 scalar, steps done.
-      params, batch_stats: the model's variables; batch_stats may be empty.
-      ema: moving average of `params`, or an empty dict.
-      opt_state: the optimizer's state.
-    """
-
-    step: jax.Array
-    params: dict
-    batch_stats: dict
-    ema: dict
+    step: jax.Array  # i32 scalar, steps done
+    params: dict  # of the model
+    batch_stats: dict  # of the model; may be empty
+    ema: dict  # moving average of `params`, or empty
     opt_state: optax.OptState
 
     def variables(self, averaged=True):
@@ -44,20 +37,13 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """All that the loss depends on but weights and clips.
+    """All that the loss depends on but weights and clips."""
 
-    Attributes:
-      model: module with the methods of `models.protocol`.
-      loss, training: the run's settings.
-      seed: of the run; the features that are dropped follow from it.
-      constraints: where the devices keep arrays.
-    """
-
-    model: object
+    model: object  # module with the methods of `models.protocol`
     loss: LossSpec
     training: TrainingSpec
-    seed: int = 0
-    constraints: Constraints = Constraints()
+    seed: int = 0  # of the run; the features that are dropped follow from it
+    constraints: Constraints = Constraints()  # where the devices keep arrays
 
     def loss_of(self, params, state, batch, totals, draw):
         """The loss of a batch, or a part's share of it; for a gradient by `params`.
