@@ -22,10 +22,7 @@ class HeldOut:
     """
 
     def __init__(self, spec):
-        """
-        Args:
-          spec: EvaluationSpec, `config.evaluation`.
-        """
+        """`spec`: EvaluationSpec, `config.evaluation`."""
         self._tasks = [
             _Task(source.name, sequence, spec.max_frames)
             for source in spec.sources
