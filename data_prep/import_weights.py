@@ -13,11 +13,7 @@ from flax import traverse_util
 from data_prep import torch_reader, torch_writer
 from vos_jax import weights
 from vos_jax.errors import InputError
-from vos_jax.models import (
-    encoder_torch_names,
-    registry,
-    torch_links,
-)
+from vos_jax.models import encoder_torch_names, registry, torch_links
 
 # The PyTorch checkpoints that can be read and written, by name.
 FORMATS = {**encoder_torch_names.FORMATS}
