@@ -74,7 +74,7 @@ def _find_folder(annotations, resolution):
             f'ImageSets{hint_near(annotations.parent, "ImageSets")}'
         )
     names = listing.folders_in(annotations)
-    wanted = resolution or layouts.choose_resolution(names) or '480p'
+    wanted = resolution or ('480p' if '480p' in names or len(names) != 1 else names[0])
     check_link(annotations / wanted)
     if wanted not in names:
         raise InputError(

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from vos_jax.data.masks import encode_labels
+from vos_jax.data.pictures import encode_jpeg
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
 from vos_jax.evaluation.scoring import choose_workers, make_workers
@@ -33,7 +34,7 @@ def draw(task: Task, predictions: Predictions, folder: Path) -> None:
             pictures['errors'] = _paint(mark_errors(pred, truth), tuple(ERROR_COLOURS.values()))
         if stem in frames:
             frame = _small(task.sequence.read_frame(frames[stem]), cv2.INTER_AREA)
-            pictures['frames'] = pictures.encode_jpeg(frame, quality=80)
+            pictures['frames'] = encode_jpeg(frame, quality=80)
         for kind, data in pictures.items():
             name = f'{stem}.jpg' if kind == 'frames' else f'{stem}.png'
             write_bytes(folder / kind / task.name / name, data, False)
