@@ -184,11 +184,14 @@ import sys
 import jax, jax.numpy as jnp
 from vos_jax import compilation
 compilation.keep_compilations(sys.argv[1])
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)  # however fast the machine is
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name.endswith('cache_hits')))
 def function(x):
-    return sum(jnp.sort(jnp.sin(number * x)) for number in range(100))
-jax.jit(function)(jnp.ones((4, 4)))
+    return jnp.sin(x) @ x
+x = jnp.ones((4, 4))
+hits.clear()
+jax.jit(function)(x)
 print(sum(hits))
 """
 
