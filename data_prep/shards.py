@@ -15,7 +15,7 @@ from data_prep.builders.videos import Video, read_video
 from vos_jax.data import prepared
 from vos_jax.errors import InputError
 from vos_jax.storage import checksum
-from vos_jax.storage.atomic import write_bytes
+from vos_jax.storage.atomic import remove_leftovers, temporary_path, write_bytes
 from vos_jax.storage.json_files import read_json, write_json
 
 SHARD_BYTES = 64 * 2**20
@@ -84,7 +84,7 @@ def write_shard(job, report=lambda num_videos: None):
     if job.record.is_file() and job.path.is_file():
         report(len(job.videos))
         return
-    part = job.path.with_name(f'.{job.path.name}.{os.getpid()}.part')
+    part = temporary_path(job.path)
     try:
         writer = array_record_module.ArrayRecordWriter(str(part), _OPTIONS)
         entries = []
@@ -210,6 +210,7 @@ def finish(name, root, work, folder, jobs, options):
         for job in group:
             job.record.unlink()
     (work / PLAN).unlink(missing_ok=True)
+    remove_leftovers(work)  # of a process that ended later than the run that was killed
     os.replace(work, folder)
     return index
 
@@ -222,6 +223,5 @@ def open_work(work, plan):
             f'{work}: begun from other files or with other settings; delete this folder to start '
             'again'
         )
-    for part in work.glob('.*.part'):
-        part.unlink()
+    remove_leftovers(work)
     write_bytes(path, plan.encode())

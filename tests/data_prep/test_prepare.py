@@ -334,6 +334,7 @@ def test_a_killed_run_resumes_with_any_number_of_processes(davis, davis_prepared
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    (work / '.a-shard.0123abcd.tmp').write_bytes(b'cut off')
     result = subprocess.run([*command, '--workers=1'], capture_output=True, text=True, check=True)
     folder = tmp_path / 'again/davis2017/1.0.0'
     assert f'data set in {folder}' in result.stdout
