@@ -15,6 +15,7 @@ from absl import flags
 from benchmarks import configs, inputs, measuring
 from vos_jax.config.schema import MemorySpec
 from vos_jax.errors import run_main
+from vos_jax.inference import views
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.models import registry
 from vos_jax.storage.names import parse_size
@@ -46,7 +47,8 @@ class Running:
             memory = MemorySpec('sample', NUM_MEMORY)
         self.num_memory = memory.size
         self.variables = inputs.variables_of(self.model, num_objects)
-        self._segmenter = Segmenter(self.model, self.variables, memory=memory)
+        seen = views.build(self.model, config.inference)
+        self._segmenter = Segmenter(seen, self.variables, memory=memory)
         self._frames, self._masks = inputs.make_video(size, memory.size + 1, num_objects)
         self._now = 0
         self._segmenter.start(self._frames[0], self._masks)

@@ -319,8 +319,8 @@ class InferenceSpec(Spec):
     """`config.inference`: how a trained model sees a video."""
 
     memory: MemorySpec = MemorySpec()
-    # Frames whose shorter side has fewer pixels are enlarged to it where the model sees them: small
-    # frames have few memory cells
+    # Frames whose shorter side has fewer pixels are enlarged to it, at most twice, where the model
+    # sees them: small frames have few memory cells
     enlarge_to: Annotated[int, Range(0, 2**12)] = 0
     # Results are averaged over these factors on the size of the frames
     scales: Annotated[tuple[Annotated[float, Range(0, 16, '(]')], ...], Length(1, 64)] = (1.0,)

@@ -19,6 +19,7 @@ from vos_jax.ops import aggregation
 
 # Of the released CFBI code: the longest edge at scale 1, where there are other scales too.
 SEVERAL_EDGE = 800
+MOST_ENLARGED = 2.0  # beyond that there is little more to see, at any price
 TINY = 1e-30  # of a probability; its logarithm is finite
 
 
@@ -37,7 +38,7 @@ class Resized:
     Attributes:
       model: module that sees the resized frames.
       scale: factor on their size, beside the limits.
-      enlarge_to: shorter frames are enlarged to this many pixels at scale 1.
+      enlarge_to: shorter frames are enlarged to this many pixels at scale 1, at most twice.
       max_edge: longer ones are shrunk to this many pixels at scale 1; None: none are.
     """
 
@@ -91,8 +92,10 @@ class Resized:
 
         >>> Resized(None, enlarge_to=320).network_size((240, 428))
         (320, 571)
+        >>> Resized(None, enlarge_to=320).network_size((48, 64))
+        (96, 128)
         """
-        factor = self.scale * max(self.enlarge_to / min(size), 1.0)
+        factor = self.scale * min(max(self.enlarge_to / min(size), 1.0), MOST_ENLARGED)
         if self.max_edge:
             factor = min(factor, self.scale * self.max_edge / max(size))
         return tuple(max(round(side * factor), 1) for side in size)
