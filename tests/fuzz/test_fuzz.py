@@ -185,7 +185,7 @@ def zipped():
 
 def read_all(path):
     tree = FileTree([path])
-    return [file.read() for name in tree.folders() for file in tree.folder(name).values()]
+    return [file.read_bytes() for name in tree.folders() for file in tree.folder(name).values()]
 
 
 @fuzz(mutations.damaged(tarred()) | mutations.damaged_tar(tarred()))
@@ -326,7 +326,7 @@ def read_prepared(folder):
     found = [(v.name, v.size, v.stems, list(v.objects)) for v in videos]
     pixels = [(v.read_frame(0), v.read_labels(v.stems[0])) for v in videos]
     shards = list_groups(find_data_set('davis2017'), [folder], ['train'], '')[0]['train']
-    checked = [v.name for shard in shards for v in shard.videos()]
+    checked = [v.name for shard in shards for v in shard]
     return found, pixels, checked
 
 

@@ -205,6 +205,14 @@ def test_programs_compiled_once_are_found_in_a_bucket(gcs, run_python):
     assert len([*(place.disk / 'compilations').glob('jit_function*')]) == 1
 
 
+def test_the_death_of_another_process_is_no_fault_of_the_bucket():
+    error = TimeoutError('Timed out while waiting for async_write_complete barrier.')
+    with pytest.raises(TimeoutError), paths.explained('gs://vos-bucket/run'):
+        raise error
+    with pytest.raises(InputError, match='does not answer'), paths.explained('gs://vos-bucket/run'):
+        raise TimeoutError('timed out')
+
+
 @pytest.mark.slow
 def test_a_network_that_is_gone_is_one_line_after_some_tries(gcs, run_python):
     place = gcs()

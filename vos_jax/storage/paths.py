@@ -129,6 +129,8 @@ def bucket_reason(error):
     'no permission; give the account the role Storage Object User on the bucket'
     """
     text = f'{type(error).__name__}: {error}'
+    if 'barrier' in text:  # Orbax's wait for another process, which has died
+        return None
     is_of_client = type(error).__module__.partition('.')[0] in _CLIENTS
     is_without_file = isinstance(error, OSError) and error.errno is None
     if not (is_of_client or is_without_file or re.search('gs://|/b/|googleapis', text)):
