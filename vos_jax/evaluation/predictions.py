@@ -60,7 +60,7 @@ class Predictions:
         path = self.path(task.name, stem)
         labels = self._read_form(path, task, stem)
         if task.merged:
-            return np.minimum(labels, 1)
+            return (labels > 0).view(np.uint8)
         if self.form == 'binary':  # of the one object, see `check`
             return labels * np.uint8(task.ids[0])
         if self.extra_ids == 'drop':

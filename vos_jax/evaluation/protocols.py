@@ -298,4 +298,4 @@ def _ids(sequence):
 
 
 def _merge(labels, merged):
-    return np.minimum(labels, 1) if merged else labels
+    return (labels > 0).view(np.uint8) if merged else labels
