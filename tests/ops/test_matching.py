@@ -115,7 +115,13 @@ def test_the_kernel_is_made_for_accelerators_and_writes_no_distances(platform, d
     match = jax.jit(
         functools.partial(matching.match_globally, num_slots=2, dtype=dtype, fused=True)
     )
-    text = match.trace(shape, shape, labels).lower(lowering_platforms=(platform,)).as_text()
+    traced = match.trace(shape, shape, labels)
+    try:
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+    except RuntimeError as error:
+        if 'No supported GPU devices' not in str(error):
+            raise
+        pytest.skip('Pallas of this jax asks the GPU itself')
     assert {'cuda': 'triton', 'tpu': 'tpu_custom_call'}[platform] in text
     assert 'stablehlo.dot_general' not in text
 
