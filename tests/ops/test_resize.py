@@ -16,6 +16,15 @@ def test_upsampling_is_bilinear_with_half_pixel_centres(rng, factor):
     np.testing.assert_allclose(upsample(x, factor), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize('method', ['linear', 'cubic'])
+@pytest.mark.parametrize('size', [(38, 54), (25, 31), (19, 40), (15, 20)])
+def test_neighbours_are_weighted_as_by_the_library(rng, size, method):
+    x = rng.standard_normal((2, 19, 27), np.float32)
+    found = resize.interpolate(x, size, (1, 2), getattr(resize, method))
+    expected = jax.image.resize(x, (2, *size), method, antialias=False)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_a_row_worked_out_by_hand():
     x = np.array([0.0, 4.0], np.float32).reshape(1, 1, 2, 1)
     doubled = np.asarray(upsample(x, 2))[0, 0, :, 0]
