@@ -477,6 +477,14 @@ def test_a_set_of_broken_videos_ends(write_set):
         ({'gap': ((0, 0),)}, r"'data\.gap' .* a whole number from 1 "),
         ({'scale_of': 'both'}, r"'data\.scale_of' is 'both'; one of 'cover', 'source'"),
         ({'batch_size': 0}, r"'data\.batch_size' is 0; needed: a whole number from 1 "),
+        (
+            {'warp': 'device', 'paste': {'probability': 0.5}},
+            r"'data\.paste\.probability' is 0\.5; needed: 0, since data\.warp is 'device'",
+        ),
+        (
+            {'warp': 'device', 'sources': {'a': {'root': 'x', 'frame_colour': {'grey': 0.1}}}},
+            r"'data\.sources\.a\.frame_colour\.grey' is 0\.1; needed: 0, since data\.warp is",
+        ),
     ],
 )
 def test_wrong_settings_are_named(data, changes, message):

@@ -141,6 +141,8 @@ class DataSpec(Spec):
     prefetch: Annotated[int, Range(1, 1024)] = 4  # batches held ready per process
     cache_mb: Annotated[int, Range(0, 10**7)] = 0  # decoded frames and masks, per process
     stage: str = ''  # local folder to which each host copies prepared shards first; '': none
+    # 'device': the loader decodes alone, and the train step warps the clips on the accelerator
+    warp: Literal['host', 'device'] = 'host'
     skip_broken: bool = False  # leave broken videos out, with a warning that counts them
 
     @property
@@ -157,6 +159,19 @@ class DataSpec(Spec):
         if not self.sources or not all(mixed):
             weights = {source.name or source.root: source.weight for source in self.sources}
             raise SettingError('sources', weights, 'needed: weights of which one is above 0')
+        for source in self.sources if self.warp == 'device' else ():
+            self._check_device(source)
+
+    def _check_device(self, source):
+        """Refuses what changes the pixels of a source after the warp."""
+        colours = ('brightness', 'contrast', 'saturation', 'grey')
+        changes = {'paste': ('probability',), 'colour': colours, 'frame_colour': colours}
+        for group, name in [(group, name) for group, names in changes.items() for name in names]:
+            own = getattr(source, group)
+            if value := getattr(own or getattr(self, group), name):
+                place = f'sources.{source.name or source.root}.' if own else ''
+                needed = "needed: 0, since data.warp is 'device'"
+                raise SettingError(f'{place}{group}.{name}', value, needed)
 
 
 @dataclasses.dataclass(frozen=True)

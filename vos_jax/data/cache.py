@@ -31,8 +31,11 @@ class Reader:
         self._left = cache_mb * 10**6
         self._kept = {}
 
-    def frame(self, sequence, index):
-        """u8[H, W, 4], RGB and padding; it holds until the calling thread reads its next frame."""
+    def frame(self, sequence, index, buffer=None):
+        """u8[H, W, 4], RGB and padding; it holds until the calling thread reads its next frame.
+
+        `buffer`: contiguous array of this shape into which a JPEG that is not kept is decoded.
+        """
         path, shape = sequence.frames[index], (*sequence.size, 4)
         kept = self._kept.get(path)
         if kept is not None:
@@ -40,7 +43,8 @@ class Reader:
         # Two threads may both read a file at the same moment; the count is then a little high.
         if shape[0] * shape[1] * 4 <= self._left:
             return self._keep(path, sequence.read_frame(index, pad=True))
-        return sequence.read_frame(index, pad=True, buffer=scratch('frame', shape))
+        buffer = scratch('frame', shape) if buffer is None else buffer
+        return sequence.read_frame(index, pad=True, buffer=buffer)
 
     def labels(self, sequence, index):
         """u8[H, W] ids of frame `index`, 0 background, 255 void."""

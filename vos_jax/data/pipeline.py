@@ -6,6 +6,7 @@ asks for the batches from that step on, with any number of workers.
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import weakref
@@ -16,8 +17,8 @@ from absl import logging
 
 from vos_jax.config.schema import value_at
 from vos_jax.data import augment, clips
-from vos_jax.data.cache import Reader
-from vos_jax.data.mixture import Sources
+from vos_jax.data.cache import Reader, scratch
+from vos_jax.data.mixture import Sources, list_usable
 from vos_jax.errors import InputError
 from vos_jax.storage.overlap import end_with
 from vos_jax.storage.palette import VOID
@@ -40,7 +41,8 @@ def make_batches(data, *, seed, start_step=0, process_index=0, process_count=1):
 
     Returns:
       Iterator of dict(frames=u8[B, T, H, W, 3], labels=u8[B, T, H, W], objects=bool[B, K]), B being
-      the clips of this process. Labels are s + 1 for slot s, 0 for background, 255 for void.
+      the clips of this process. Labels are s + 1 for slot s, 0 for background, 255 for void. With
+      `data.warp` 'device' what `training.step.warped` makes that of.
     """
     # Here, not at the top: Grain loads jax where it finds it; nothing else in this package does.
     import grain
@@ -113,6 +115,7 @@ class BatchMaker:
             skip_broken=settings.skip_broken,
             stage=settings.stage,
         )
+        self._forms = forms_of(settings, self._sources.sequences)
         self._reader = Reader(settings.cache_mb)
         self._broken, self._slots = set(), {}
         self._shown = {}
@@ -122,17 +125,21 @@ class BatchMaker:
         """Batch of a step, as in `make_batches`."""
         # OpenCV's own threads would fight with those of the pipeline and of the training step.
         cv2.setNumThreads(1)
-        height, width = self._settings.crop
-        shape = (self._local_size, self._settings.clip_length, height, width)
-        frames, labels = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
-        objects = np.empty((self._local_size, self._settings.num_slots), bool)
+        batch = {
+            name: np.empty((self._local_size, *shape), kind)
+            for name, (shape, kind) in self._forms.items()
+        }
         for slot, element in enumerate(self._elements(int(step))):
-            ids = self._fill(element, frames[slot], labels[slot])
+            clip = {name: array[slot] for name, array in batch.items()}
+            ids = self._fill(element, clip)
             if self._settings.slot_window > 1:  # the first slots, for a step that has no more
                 ids = ids[np.argsort(ids == 0, kind='stable')]
-            clips.to_slots(labels[slot], ids, out=labels[slot])
-            objects[slot] = ids > 0
-        return {'frames': frames, 'labels': labels, 'objects': objects}
+            clip['objects'][:] = ids > 0
+            if 'ids' in clip:  # the device looks the slots up
+                clip['ids'][:] = ids
+            else:
+                clips.to_slots(clip['labels'], ids, out=clip['labels'])
+        return batch
 
     def names(self, step):
         """'SOURCE/SEQUENCE' of each clip in the batch of a step; a broken video is one that was
@@ -170,14 +177,14 @@ class BatchMaker:
             self._slots[source, video] = np.searchsorted(ladder[:-1], count)
         return self._slots[source, video]
 
-    def _fill(self, index, frames, labels):
-        """Draws element `index` into frames and labels (ids); returns the id in each slot."""
+    def _fill(self, index, clip):
+        """Draws element `index` into the arrays of a clip, ids as labels; the id in each slot."""
         rng = np.random.default_rng([self._seed, 1, index])
         source, _, video = self._sources.locate(index)
         sequence = self._sources.sequences[source][video]
         for _ in range(_DRAWS):
             try:
-                return self._fill_from(rng, source, sequence, index, frames, labels)
+                return self._fill_from(rng, source, sequence, index, clip)
             except InputError as error:
                 if not self._settings.skip_broken:
                     raise
@@ -185,28 +192,34 @@ class BatchMaker:
                 source, sequence = self._sources.draw(rng, index)
         raise InputError(f'{_DRAWS} videos in a row are broken; the last is {sequence.name}')
 
-    def _fill_from(self, rng, source, sequence, index, frames, labels):
+    def _fill_from(self, rng, source, sequence, index, clip):
         settings = self._settings
+        shown = clip['labels'][0] if 'labels' in clip else scratch('shown', settings.crop)
         gap = value_at(settings.gap, index // settings.batch_size)
         for attempt in range(_DRAWS):
             indices, first = self._draw_clip(rng, source, sequence, gap, attempt)
             matrices = self._draw_matrices(rng, source, sequence.size, first, attempt)
             # The first mask decides, before any frame is read.
-            augment.warp_labels(first, matrices[0], out=labels[0])
-            if not self._is_enough(labels[0], attempt):
+            augment.warp_labels(first, matrices[0], out=shown)
+            if not self._is_enough(shown, attempt):
                 continue
-            self._warp(sequence, indices, matrices, frames, labels)
+            if 'labels' in clip:
+                self._warp(sequence, indices, matrices, clip['frames'], clip['labels'])
+            else:
+                clip['matrices'][:], clip['sizes'][:] = matrices, sequence.size
+                self._place(sequence, indices, first, clip['pixels'])
             pasting = settings.sources[source].paste or settings.paste
             for _ in range(pasting.objects):
                 if rng.random() < pasting.probability:
-                    self._paste(rng, index, pasting, frames, labels)
+                    self._paste(rng, index, pasting, clip['frames'], clip['labels'])
             ids, left_out = clips.choose_objects(
-                rng, labels[0], settings.num_slots, settings.min_pixels
+                rng, shown, settings.num_slots, settings.min_pixels
             )
             if left_out:
                 self._note_left_out(sequence, left_out)
             if ids.any():
-                self._change_colours(rng, source, frames)
+                if 'frames' in clip:
+                    self._change_colours(rng, source, clip['frames'])
                 return ids
         raise InputError(
             f'{sequence.masks[sequence.stems[0]].parent}: no object of {settings.min_pixels} '
@@ -277,6 +290,22 @@ class BatchMaker:
             return False
         return counts.max() >= max(settings.min_pixels, 1)
 
+    def _place(self, sequence, indices, mask, pixels):
+        """Decodes a clip, whose first mask is known, for a warp on the device."""
+        height, width = sequence.size
+        pixels = pixels.view(np.uint8).reshape(*pixels.shape, 4)
+        pixels[:, height:] = pixels[:, :height, width:] = 0
+        for t, index in enumerate(indices):
+            place = pixels[t, :height, :width]
+            if t and index == indices[t - 1]:  # a still image is all frames of its clip
+                place[:] = pixels[t - 1, :height, :width]
+                continue
+            frame = self._reader.frame(sequence, index, place if place.data.c_contiguous else None)
+            if not np.may_share_memory(frame, place):
+                place[:] = frame
+            mask = self._reader.labels(sequence, index) if t else mask
+            cv2.insertChannel(mask, place, 3)
+
     def _warp(self, sequence, indices, matrices, frames, labels):
         """Warps all of a clip but the first mask, which is there already."""
         last = frame = mask = None
@@ -334,6 +363,33 @@ class BatchMaker:
                 count + self._settings.num_slots,
                 self._settings.num_slots,
             )
+
+
+def forms_of(data, sequences=None):
+    """Shape without clips, and type, of each array of a batch by its name.
+
+    Args:
+      data: DataSpec.
+      sequences: those of its sources, if they are listed already; with `data.warp` 'device' the
+        frames have the largest height and width of all videos.
+    """
+    length, objects = data.clip_length, ((data.num_slots,), bool)
+    if data.warp == 'host':
+        frames, labels = (length, *data.crop, 3), (length, *data.crop)
+        return {'frames': (frames, np.uint8), 'labels': (labels, np.uint8), 'objects': objects}
+    if sequences is None:
+        sequences = [list_usable(source, data.skip_broken, data.stage) for source in data.sources]
+    sizes = [(1, 1)]
+    for sequence in itertools.chain(*sequences):
+        with contextlib.suppress(InputError):  # broken: found where a clip is made of it
+            sizes.append(sequence.size)
+    return {
+        'pixels': ((length, *np.max(sizes, axis=0).tolist()), np.uint32),
+        'matrices': ((length, 2, 3), np.float32),
+        'sizes': ((2,), np.int32),
+        'ids': ((data.num_slots,), np.uint8),
+        'objects': objects,
+    }
 
 
 def _largest(labels, enough=None):

@@ -51,7 +51,9 @@ def plan(config, topology, *, mesh='', is_compiled=True, price=None):
       InputError: for a slice or a mesh that does not fit.
     """
     topology = NAMES.get(topology, topology)
-    config = dataclasses.replace(config, model=config.model.resolved('tpu'))
+    # A warp on the device depends on the sizes of the data, which need not be on this machine.
+    data = config.data and dataclasses.replace(config.data, warp='host')
+    config = dataclasses.replace(config, model=config.model.resolved('tpu'), data=data)
     chip, count = parse_topology(topology)
     rows, works = _rows(config, chip, count)
     chosen = _chosen(mesh, rows, count, config.data.batch_size)

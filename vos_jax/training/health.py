@@ -1,6 +1,7 @@
 """What watches over a run: numbers that are not finite, steps compiled again, memory, profiles."""
 
 import contextlib
+import dataclasses
 import math
 import sys
 
@@ -53,7 +54,8 @@ def _save_clips(config, index, folder, metrics):
     `folder` gets step_NNNNNNN.json (names, metrics) and .npz (frames, labels, objects). Gives the
     names of the clips, 'SOURCE/SEQUENCE' each.
     """
-    maker = BatchMaker(config.data, config.seed)
+    # As the model sees them, wherever they are warped.
+    maker = BatchMaker(dataclasses.replace(config.data, warp='host'), config.seed)
     names = maker.names(index)
     path = folder / f'step_{index + 1:07d}.json'
     numbers = {name: x if math.isfinite(x) else str(x) for name, x in metrics.items()}

@@ -4,10 +4,9 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 
 from vos_jax.compilation import RUN_ONCE
-from vos_jax.data.pipeline import make_batches
+from vos_jax.data.pipeline import forms_of, make_batches
 from vos_jax.errors import InputError
 from vos_jax.models import registry
 from vos_jax.training import flops, remat, sharding
@@ -37,8 +36,9 @@ class Program:
         clips = config.data.batch_size // training.accumulate
         rows = -(-config.data.crop[0] // model.stride)
         self.mesh = sharding.make_mesh(config.mesh, devices, clips, rows)
-        self.shapes = shapes_of(config.data)
-        self.in_batch = sharding.shard_batch(self.shapes, self.mesh, training.accumulate)
+        self.shapes = shapes_of(dataclasses.replace(config.data, warp='host'))
+        self._given = shapes_of(config.data)  # what the loader gives
+        self.in_batch = sharding.shard_batch(self._given, self.mesh, training.accumulate)
 
         def init():
             key, has_ema = jax.random.key(config.seed), training.ema_decay > 0
@@ -81,7 +81,9 @@ class Program:
         *ladder, most = self.config.data.slot_ladder
         found = {most: flops.count(self.trace().jaxpr)}  # of branches the largest counts
         for slots in ladder:
-            data = dataclasses.replace(self.config.data, num_slots=slots, slot_window=1)
+            data = dataclasses.replace(
+                self.config.data, num_slots=slots, slot_window=1, warp='host'
+            )
             program = Program(
                 dataclasses.replace(self.config, data=data), [*self.mesh.devices.flat]
             )
@@ -94,7 +96,7 @@ class Program:
         With the places of the arrays, so that the first step finds it and traces nothing again.
         """
         return self.step.trace(
-            sharding.placed(self.state, self.in_state), sharding.placed(self.shapes, self.in_batch)
+            sharding.placed(self.state, self.in_state), sharding.placed(self._given, self.in_batch)
         )
 
 
@@ -114,10 +116,7 @@ class GlobalBatches:
 
 def shapes_of(data):
     """Shapes and types of a global batch, from `config.data`."""
-    batch, length = data.batch_size, data.clip_length
-    frames = (batch, length, *data.crop)
     return {
-        'frames': jax.ShapeDtypeStruct((*frames, 3), jnp.uint8),
-        'labels': jax.ShapeDtypeStruct(frames, jnp.uint8),
-        'objects': jax.ShapeDtypeStruct((batch, data.num_slots), bool),
+        name: jax.ShapeDtypeStruct((data.batch_size, *shape), kind)
+        for name, (shape, kind) in forms_of(data).items()
     }

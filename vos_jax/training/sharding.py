@@ -123,10 +123,12 @@ def _keeps_clips(placed):
 def shard_batch(shapes, mesh, accumulate=1):
     """Shardings of a batch: clips over `data` and `fsdp`, rows over `spatial`.
 
-    Rows that do not divide (465 over 2) arrive whole, as bytes, and are split on the device.
+    Rows that do not divide (465 over 2) arrive whole, as bytes, and are split on the device. So do
+    the frames for a warp on the device: each row of its result may need any row of a frame.
 
     Args:
-      shapes: dict(frames=[B, T, H, W, 3], labels=[B, T, H, W], objects=[B, K]), arrays or shapes.
+      shapes: dict(frames=[B, T, H, W, 3], labels=[B, T, H, W], objects=[B, K]), arrays or shapes,
+        or those of `data.warp` 'device'.
       mesh: from `make_mesh`.
       accumulate: parts in which each device computes its clips.
 
@@ -136,16 +138,20 @@ def shard_batch(shapes, mesh, accumulate=1):
     Raises:
       InputError: where the clips do not divide among the devices.
     """
-    batch, parts = shapes['frames'].shape[0], mesh.shape['data'] * mesh.shape['fsdp']
+    batch, parts = shapes['objects'].shape[0], mesh.shape['data'] * mesh.shape['fsdp']
     if batch % (parts * accumulate):
         raise InputError(
             f"'data.batch_size' is {batch}; mesh.data x mesh.fsdp x training.accumulate = "
             f'{parts * accumulate} must divide it. More devices than clips are used by mesh.spatial'
         )
-    divides = shapes['frames'].shape[2] % mesh.shape['spatial'] == 0
-    image = P(BATCH, None, 'spatial' if divides else None)
-    specs = {'frames': image, 'labels': image, 'objects': P(BATCH)}
-    return {name: NamedSharding(mesh, specs[name]) for name in shapes}
+
+    def spec(name):
+        if name not in ('frames', 'labels'):
+            return P(BATCH)
+        divides = shapes[name].shape[2] % mesh.shape['spatial'] == 0
+        return P(BATCH, None, 'spatial' if divides else None)
+
+    return {name: NamedSharding(mesh, spec(name)) for name in shapes}
 
 
 def shard_state(shapes, mesh, min_values=MIN_VALUES):

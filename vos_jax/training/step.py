@@ -14,6 +14,8 @@ from vos_jax.compilation import with_products
 from vos_jax.config.schema import LossSpec, TrainingSpec
 from vos_jax.errors import InputError
 from vos_jax.ops import aggregation
+from vos_jax.ops.warp import warp
+from vos_jax.storage.palette import VOID
 from vos_jax.training import losses, unroll
 from vos_jax.training.optimizer import piecewise_linear
 from vos_jax.training.sharding import Constraints
@@ -130,10 +132,32 @@ def make_train_step(model, optimizer, config, mesh=None):
     ladder = config.data.slot_ladder if config.data else None
 
     def step(state, batch):
+        if 'pixels' in batch:
+            batch = warped(batch, config.data.crop, objective.constraints)
         with with_products(config.precision):
             return train_step(objective, optimizer, state, batch, ladder)
 
     return step
+
+
+def warped(batch, crop, constraints):
+    """The batch of `train_step` from that of a loader with `data.warp` 'device'.
+
+    Args:
+      batch: dict(pixels=u32[B, T, H0, W0], frames and masks of ids, matrices=f32[B, T, 2, 3],
+        sizes=i32[B, 2], see `ops.warp`; ids=u8[B, K] of each slot, objects=bool[B, K]).
+      crop: (H, W) of the result.
+      constraints: Constraints.
+    """
+    with constraints.context():
+        frames, labels = warp(
+            batch['pixels'], batch['matrices'], batch['sizes'], crop, constraints.rows
+        )
+    ids = jnp.where(batch['objects'], batch['ids'], VOID).T[..., None, None, None]
+    slots = jnp.arange(1, len(ids) + 1, dtype=jnp.uint8)[:, None, None, None, None]
+    slots = jnp.where(labels == ids, slots, 0).max(axis=0)
+    labels = jnp.where(labels == VOID, VOID, slots).astype(jnp.uint8)
+    return {'frames': frames, 'labels': labels, 'objects': batch['objects']}
 
 
 def train_step(objective, optimizer, state, batch, ladder=None):
