@@ -1,9 +1,9 @@
 """Times the loader: python -m benchmarks.data [--data=ROOT --split=val] [--json=FILE].
 
 Clips of 4 frames, crop 740x384, flip, scaling, rotation, shear and jitter (pasting and colours are
-off, as in the papers' configurations). The floor is plain decoding of the same JPEGs from memory
-into a fresh array each; it is timed between the batches, so that other work on the machine weighs
-on both alike. Without --data a procedural set of 854x480 is drawn first. --data may be in the
+off, as in the papers' configurations), warped by the loader or left to the device (`data.warp`).
+The floor is plain decoding of the same JPEGs from memory into a fresh array each; it is timed
+between the batches, so that other work on the machine weighs on both alike. Without --data a procedural set of 854x480 is drawn first. --data may be in the
 layout of DAVIS or prepared, then on gs:// too; --stage=DIR copies its shards there first. Of a
 prepared set the reads of frames and masks are timed without decoding, by one thread and by 16.
 """
@@ -74,6 +74,7 @@ def measure(root, split, num_clips, worker_counts, stage=''):
     jpegs = read_jpegs(sequences)
     stages = time_stages(sequences, jpegs, read(DataSpec, data, 'data'))
     floor_ms, loader_ms, memory = time_loader(data, jpegs, num_clips)
+    bare_ms, decoding_ms, _ = time_loader(data | {'warp': 'device'}, jpegs, num_clips)
     _, cached_ms, _ = time_loader(data | {'cache_mb': CACHE_MB}, jpegs, num_clips)
     kilobytes = statistics.mean(map(len, jpegs)) / 1000
     figures = {
@@ -84,8 +85,14 @@ def measure(root, split, num_clips, worker_counts, stage=''):
             'jpeg_kilobytes': round(kilobytes, 1),
         },
         'cpu_ms_per_frame': stages,
-        'cpu_ms_per_clip': {'floor': floor_ms, 'loader': loader_ms, 'cached': cached_ms},
+        'cpu_ms_per_clip': {
+            'floor': floor_ms,
+            'loader': loader_ms,
+            'device': decoding_ms,
+            'cached': cached_ms,
+        },
         'loader_to_floor': loader_ms / floor_ms,
+        'device_to_floor': decoding_ms / bare_ms,
         'cached_to_floor': cached_ms / floor_ms,
         'memory_mb': memory,
         'listing_s': listing_s,
@@ -213,8 +220,12 @@ def print_table(figures):
     print(f'\nCPU ms per clip of {LENGTH} frames, one thread')
     print(f'  {"floor: plain decoding":24s} {clip["floor"]:8.2f}')
     print(f'  {"loader, all stages":24s} {clip["loader"]:8.2f}')
+    print(f'  {"warp on the device":24s} {clip["device"]:8.2f}')
     print(f'  {"from data.cache_mb":24s} {clip["cached"]:8.2f}')
-    print(f'  {"ratios":24s} {figures["loader_to_floor"]:8.2f} {figures["cached_to_floor"]:8.2f}')
+    ratios = ' '.join(
+        f'{figures[f"{name}_to_floor"]:8.2f}' for name in ('loader', 'device', 'cached')
+    )
+    print(f'  {"ratios":24s} {ratios}')
     memory = figures['memory_mb']
     print(f'\nlargest memory {memory["after a tenth"]:.0f} MB after a tenth of the clips, ', end='')
     print(f'{memory["at the end"]:.0f} MB at the end')

@@ -57,7 +57,7 @@ def config_of(root, warp, **changes):
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp('sets')
     for name, size in (('large', (72, 96)), ('small', (80, 64))):
-        scenes.write_dataset(root / name, num_train=3, num_val=1, frames=4, size=size, seed=0)
+        scenes.write_dataset(root / name, num_train=2, num_val=1, frames=3, size=size, seed=0)
     return root
 
 
