@@ -3,9 +3,10 @@
 Clips of 4 frames, crop 740x384, flip, scaling, rotation, shear and jitter (pasting and colours are
 off, as in the papers' configurations), warped by the loader or left to the device (`data.warp`).
 The floor is plain decoding of the same JPEGs from memory into a fresh array each; it is timed
-between the batches, so that other work on the machine weighs on both alike. Without --data a procedural set of 854x480 is drawn first. --data may be in the
-layout of DAVIS or prepared, then on gs:// too; --stage=DIR copies its shards there first. Of a
-prepared set the reads of frames and masks are timed without decoding, by one thread and by 16.
+between the batches, so that other work on the machine weighs on both alike. Without --data a
+procedural set of 854x480 is drawn first. --data may be in the layout of DAVIS or prepared, then on
+gs:// too; --stage=DIR copies its shards there first. Of a prepared set the reads of frames and
+masks are timed without decoding, by one thread and by 16.
 """
 
 import concurrent.futures

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.training import micro
 from vos_jax import recipe as configs
+from vos_jax.config.schema import Colour
 from vos_jax.training import health
 
 BAD = {'loss': math.nan, 'gradient_norm': math.nan, 'finite': 0.0}
@@ -29,7 +30,9 @@ def config_of(data, **training):
 
 
 def test_a_bad_step_stops_the_run_and_saves_its_clips(data, tmp_path):
-    watch = health.NonFinite(config_of(data), tmp_path)
+    config = config_of(data)
+    given = dataclasses.replace(config.data, warp='device', colour=Colour())
+    watch = health.NonFinite(dataclasses.replace(config, data=given), tmp_path)
     watch.check(6, GOOD)
     with pytest.raises(FloatingPointError, match='the loss of step 7 is not finite'):
         watch.check(7, BAD)
