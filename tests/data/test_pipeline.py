@@ -157,6 +157,25 @@ def test_batches_of_all_processes_join_to_the_batch_of_one(data):
             np.testing.assert_array_equal(joined, batch[name])
 
 
+def test_batches_for_the_device_hold_files_as_they_are(write_set, moving_squares):
+    sizes = {'a': (48, 64), 'b': (56, 40)}
+    root = write_set({name: moving_squares(2, 2, size) for name, size in sizes.items()})
+    settings = _settings_of(root, batch_size=4, clip_length=3, gap=((0, 5),), warp='device')
+    batches = take(settings, 3)
+    for batch in batches:  # each clip has a frame twice
+        clips = batch['pixels'].view(np.uint8).reshape(4, 3, 56, 64, 4)
+        assert {*map(tuple, batch['sizes'].tolist())} <= {*sizes.values()}
+        for clip, (height, width) in zip(clips, batch['sizes']):
+            assert not clip[:, height:].any()
+            assert not clip[:, :, width:].any()
+            ids = clip[..., 3]
+            assert (ids.reshape(3, -1).max(axis=1) == 2).all()
+            np.testing.assert_array_equal(clip[..., :3], np.stack([ids * 60] * 3, axis=-1))
+    assert_same(batches, take(settings | {'cache_mb': 1}, 3))
+    parts = [take(settings, 3, process_index=index, process_count=2) for index in (0, 1)]
+    assert_same([{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*parts)], batches)
+
+
 def test_a_batch_must_divide_by_the_processes(data):
     with pytest.raises(
         InputError, match=r"'data\.batch_size' is 4; .* multiple of the 3 processes"
