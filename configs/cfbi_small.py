@@ -6,12 +6,18 @@ The same graph as `cfbi_resnet101.py` with a narrow GroupNorm backbone.
 
 On two CPU cores, 25 minutes of CPU time: J&F 55.7 on the
 val sequences of davis_240p (J 58.9, F 52.5), 50.9 on those of davis_multi_240p (J 50.0, F 51.9).
+
+`configs/cfbi_small.py:lite` has the pre-trained encoder of `giel_lite.py`, which says how to get
+it, and photographs among its clips; `lite_brief` is a quarter as long.
 """
 
 from ml_collections import ConfigDict
 
+LITE_STEPS = {'lite': 1600, 'lite_brief': 400}
 VARIANTS = {
     'full': {},
+    'lite': {},
+    'lite_brief': {},
     'tiny': {  # a twentieth of the work a step, for tests
         'model.backbone.stem_width': 8,
         'model.backbone.depths': (1, 1, 1, 1),
@@ -106,5 +112,42 @@ def get_config(variant='full'):
         )
     )
     config.inference = dict(memory=dict(policy='given+previous', size=5, every=1, capacity=5))
+    if variant in LITE_STEPS:
+        _with_lite_encoder(config, LITE_STEPS[variant])
     config.update_from_flattened_dict(VARIANTS[variant])
     return config
+
+
+def _with_lite_encoder(config, steps):
+    """All of it ours."""
+    config.init = 'runs/efficientnet_lite0.npz'  # weights to start from
+    config.model.backbone = dict(
+        kind='efficientnet_lite0',
+        aspp_rates=(2, 4, 6),
+        channels=48,
+        low_channels=16,
+        dropout=0.0,
+        norm='gn',
+    )
+    config.optimizer.update(
+        learning_rate=1e-3,
+        groups=(
+            ('query_encoder/(stem|stage[123]_)', 0.0),  # frozen_stages: no decay either
+            ('query_encoder/stage', 0.2),
+        ),
+    )
+    # What moves a still image is its jitter alone.
+    moving = dict(rotation=12.0, scale=0.15, shear=8.0, shift=0.06)
+    stills = dict(root='still_regions', kind='still_images', weight=0.2, jitter=moving)
+    config.data.sources.still_regions = stills
+    config.data.update(
+        crop=(129, 193),
+        gap=((0, 1), (steps // 2, 2), (round(0.7 * steps), 3)),
+        scale=(1.0, 2.0),
+    )
+    config.training.update(
+        steps=steps,
+        ema_decay=0.99 if steps < 1000 else 0.995,
+        sequential_from=round(0.3 * steps),
+        evaluate_every=steps,
+    )

@@ -17,7 +17,7 @@ from vos_jax.config import plain
 from vos_jax.errors import InputError
 from vos_jax.models import protocol, registry
 from vos_jax.models.cfbi.model import CFBI
-from vos_jax.models.cfbi.spec import network_size
+from vos_jax.models.cfbi.spec import LiteDeepLabSpec, network_size
 from vos_jax.training import unroll
 
 
@@ -295,6 +295,25 @@ def test_unknown_choices_are_refused():
         build(head='none')
     with pytest.raises(InputError, match="'windows' is "):
         build(windows=())
+
+
+def test_a_lite_encoder_has_the_grid_of_the_resnet_and_trains_its_last_stages():
+    lite = LiteDeepLabSpec(channels=16, low_channels=8, norm='gn')
+    model = build(backbone=lite)
+    variables = fill(shapes_of(model))
+    masks = jnp.asarray(masks_of(CLIP.labels[:1], SLOTS))
+
+    def loss(params):
+        found = model.apply({'params': params}, CLIP.frames[:1], masks, CLIP.objects)
+        return jnp.square(found.probabilities).sum()
+
+    encode = functools.partial(model.apply, method='encode')
+    found = jax.eval_shape(encode, variables, CLIP.frames[:1])
+    assert found.embedding.shape == features(0).embedding.shape == (1, 9, 13, 6)
+    gradients = jax.jit(jax.grad(loss))(variables['params'])['query_encoder']
+    for name, part in gradients.items():
+        is_frozen = name == 'stem' or name.startswith(('stage1', 'stage2', 'stage3'))
+        assert all(np.any(leaf) != is_frozen for leaf in jax.tree.leaves(part)), name
 
 
 CONFIG = runpy.run_path(str(Path(__file__).parents[2] / 'configs' / 'cfbi_resnet101.py'))

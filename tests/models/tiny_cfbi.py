@@ -6,9 +6,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vos_jax.models.cfbi.deeplab import DeepLabSpec
 from vos_jax.models.cfbi.model import CFBI
-from vos_jax.models.cfbi.spec import CFBISpec
+from vos_jax.models.cfbi.spec import CFBISpec, DeepLabSpec
 
 SPEC = CFBISpec(
     backbone=DeepLabSpec(

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from tests.models import tiny
+from tests.models import tiny, tiny_cfbi
 from vos_jax import weights
 from vos_jax.config.schema import OptimizerSpec
 from vos_jax.errors import InputError
+from vos_jax.models.cfbi.spec import LiteDeepLabSpec
 from vos_jax.models.resnet import Encoder
 from vos_jax.training import initial_weights, step
 from vos_jax.training.optimizer import make_optimizer
@@ -21,15 +22,15 @@ warm_start = functools.partial(
 FROZEN = dataclasses.replace(tiny.SPEC.encoder, norm='frozen_bn')
 
 
-def state_of(model, ema=True):
+def state_of(model, ema=True, shapes=None):
     """A state with numbers that follow from names."""
-    variables = tiny.variables_of(model)
+    variables = tiny.fill(shapes) if shapes else tiny.variables_of(model)
     optimizer, _ = make_optimizer(OptimizerSpec(learning_rate=1e-3), steps=10)
     params = jax.tree.map(jax.numpy.asarray, variables['params'])
     return step.TrainState(
         step=jax.numpy.zeros((), int),
         params=params,
-        batch_stats=jax.tree.map(jax.numpy.asarray, variables['batch_stats']),
+        batch_stats=jax.tree.map(jax.numpy.asarray, variables.get('batch_stats', {})),
         ema=params if ema else {},
         opt_state=optimizer.init(params),
     )
@@ -71,6 +72,17 @@ def test_a_backbone_starts_both_encoders_and_masks_enter_with_zeros(backbone, ca
     assert lines['query_encoder'].endswith("from 'encoder'")
     assert lines['support_encoder'].endswith('zeros for more inputs of encoder/conv1/kernel')
     assert lines.keys() == {*fresh.params, *fresh.batch_stats}
+
+
+def test_cfbi_starts_from_a_lite_encoder(tmp_path):
+    model = tiny_cfbi.build(backbone=LiteDeepLabSpec(channels=16, low_channels=8, norm='gn'))
+    fresh = state_of(model, shapes=tiny_cfbi.shapes_of(model))
+    theirs = jax.tree.map(lambda a: a + 1, fresh.params['query_encoder'])
+    weights.export_weights(tmp_path / 'x.npz', {'params': {'encoder': theirs}}, {})
+    started = initial_weights.warm_start(fresh, tmp_path / 'x.npz', model.encoders)
+    jax.tree.map(np.testing.assert_array_equal, started.params['query_encoder'], theirs)
+    for part in fresh.params.keys() - {'query_encoder'}:
+        jax.tree.map(np.testing.assert_array_equal, started.params[part], fresh.params[part])
 
 
 def test_the_average_starts_from_the_same_weights_in_its_own_buffers(backbone):

@@ -69,9 +69,13 @@ class QueryEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        """x: [N, H, W, 3] normalised, sides multiples of the stride -> (r2, r3, r4)."""
+        """x: [N, H, W, 3] normalised -> (r2, r3, r4).
+
+        Its sides are multiples of the stride, or one more: then the cells' middles are aligned.
+        """
         del train  # no norms
-        x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))  # as 'SAME' pads an even size
+        rows, columns = ((side % 2, 1) for side in x.shape[1:3])  # as 'SAME' pads
+        x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
         x = nn.relu6(Conv(STEM_WIDTH, 3, 2, dtype=self.dtype, padding=0, name='stem')(x))
         outputs = []
         for number in range(1, len(STAGES) + 1):

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vos_jax.models import resnet
-from vos_jax.models.cfbi.spec import DeepLabSpec
+from vos_jax.models.cfbi.spec import PoolingSpec
 from vos_jax.models.layers import Conv, Norm
 from vos_jax.ops import align
 
@@ -34,7 +34,7 @@ class Unit(nn.Module):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: 1x1, three dilated 3x3, and the mean of the whole map."""
 
-    spec: DeepLabSpec
+    spec: PoolingSpec
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -59,22 +59,33 @@ class ASPP(nn.Module):
 
 
 class DeepLab(nn.Module):
-    """ResNet with a dilated last stage, ASPP, and a decoder that joins low-level features."""
+    """ResNet with a dilated last stage, ASPP, and a decoder that joins low-level features.
 
-    spec: DeepLabSpec
+    The ResNet is left out where another encoder gives the stages.
+    """
+
+    spec: PoolingSpec
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x, train=False):
-        """x: [N, 16 i + 1, 16 j + 1, 3], normalised -> features at stride 4, and those of res2."""
+    def __call__(self, x, train=False, stages=None):
+        """Features at stride 4, and the low-level ones that they were joined with.
+
+        x: [N, 16 i + 1, 16 j + 1, 3], normalised; stages: (low-level, last) of another encoder.
+        """
         spec = self.spec
-        low = x = resnet.stage(spec, 0, resnet.stem(spec, x, train, self.dtype), train, self.dtype)
-        for number, grid in ((1, (1,)), (2, (1,)), (3, spec.multi_grid)):
-            x = resnet.stage(spec, number, x, train, self.dtype, grid)
+        low, x = stages or self._stages(x, train)
         x = ASPP(spec, self.dtype, name='aspp')(x, train)
         projected = self._unit(spec.low_channels, 1, 'low')(low, train)
         x = self._unit(spec.channels, 3, 'decode1')(projected, train, small=x)
         return self._unit(spec.channels, 3, 'decode2')(x, train), low
+
+    def _stages(self, x, train):
+        spec = self.spec
+        low = x = resnet.stage(spec, 0, resnet.stem(spec, x, train, self.dtype), train, self.dtype)
+        for number, grid in ((1, (1,)), (2, (1,)), (3, spec.multi_grid)):
+            x = resnet.stage(spec, number, x, train, self.dtype, grid)
+        return low, x
 
     def _unit(self, features, size, name):
         return Unit(features, size, self.spec.norm, dtype=self.dtype, name=name)

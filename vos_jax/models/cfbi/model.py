@@ -12,7 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vos_jax.models import protocol
+from vos_jax.models import efficientnet_lite, protocol
 from vos_jax.models.cfbi.deeplab import DeepLab
 from vos_jax.models.cfbi.parts import (
     DynamicOutput,
@@ -62,10 +62,12 @@ class CFBI(nn.Module):
     # A frame is memorised by the embedding that it had as query frame.
     memorises_features = True
     stride = 16
-    encoders = ()
+    encoders = ('query_encoder',)
 
     def setup(self):
         spec = self.spec
+        if self._is_lite:
+            self.query_encoder = efficientnet_lite.QueryEncoder(spec.backbone, self.dtype)
         self.backbone = DeepLab(spec.backbone, self.dtype)
         self.embedding_depthwise = depthwise(3, dtype=self.dtype, name='embedding_depthwise')
         self.embedding_norm1 = GroupNorm(32)
@@ -83,7 +85,9 @@ class CFBI(nn.Module):
 
     def encode(self, frames, train=False):
         """Features of u8[B, H, W, 3], resized to 16 k + 1 pixels (`spec.network_size`)."""
-        x, low = self.backbone(self._input(frames), train)
+        x = self._input(frames)
+        stages = self.query_encoder(x, train)[::2] if self._is_lite else None
+        x, low = self.backbone(x, train, stages)
         x = nn.relu(self.embedding_norm1(self.embedding_depthwise(x)))
         x = self.embedding_pointwise(x).astype(jnp.float32)
         return Features(nn.relu(self.embedding_norm2(x)), low, size=frames.shape[1:3])
@@ -139,6 +143,10 @@ class CFBI(nn.Module):
 
     __call__ = protocol.use_all
 
+    @property
+    def _is_lite(self):
+        return isinstance(self.spec.backbone, efficientnet_lite.LiteSpec)
+
     def _input(self, frames):
         spec = self.spec
         size = network_size(frames.shape[1:3], spec.max_edge, spec.scale)
@@ -147,7 +155,8 @@ class CFBI(nn.Module):
             frames = frames[..., ::-1]
         cubic = functools.partial(align.cubic_weights, aligned=False)  # as OpenCV
         frames = align.resize(frames, size, cubic)
-        return protocol.normalise(frames, self.dtype or jnp.float32)
+        normalise = (efficientnet_lite if self._is_lite else protocol).normalise
+        return normalise(frames, self.dtype or jnp.float32)
 
     def _bias(self, num_slots):
         """f32[S, 1, 1]: the bias of the background, then that of the objects."""

@@ -9,6 +9,7 @@ from vos_jax.models.encoder_spec import (
     Channels,
     Depth,
     Dilation,
+    LiteSpec,
     Norm,
     Stride,
     check_groups,
@@ -18,27 +19,16 @@ WINDOWS = (12, 2, 4, 6, 8, 10)
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepLabSpec(Spec):
-    """Shape of the DeepLabv3+ backbone; the defaults are ResNet-101.
+class PoolingSpec(Spec):
+    """What DeepLabv3+ adds to an encoder.
 
     Attributes:
-      block: 'bottleneck' (output 4 times the width) or 'basic'.
-      stem_width: channels of the stem (7x7 stride 2, then 3x3 max pooling stride 2).
-      depths, widths, strides, dilations: one number for each of the four stages res2 to res5.
-      multi_grid: factors of the last stage's dilation, block by block.
       aspp_rates: dilations of the three 3x3 branches.
       channels: of the ASPP and of the result; low_channels: of the projected low-level features.
       dropout: after the ASPP, in training.
       norm: see `layers.Norm`.
     """
 
-    block: Literal['bottleneck', 'basic'] = 'bottleneck'
-    stem_width: Channels = 64
-    depths: tuple[Depth, Depth, Depth, Depth] = (3, 4, 23, 3)
-    widths: tuple[Channels, Channels, Channels, Channels] = (64, 128, 256, 512)
-    strides: tuple[Stride, Stride, Stride, Stride] = (1, 2, 2, 1)
-    dilations: tuple[Dilation, Dilation, Dilation, Dilation] = (1, 1, 1, 2)
-    multi_grid: Annotated[tuple[Dilation, ...], Length(1, 1000)] = (1, 2, 4)
     aspp_rates: tuple[Dilation, Dilation, Dilation] = (6, 12, 18)
     channels: Channels = 256
     low_channels: Channels = 48
@@ -46,7 +36,37 @@ class DeepLabSpec(Spec):
     norm: Norm = 'frozen_bn'
 
     def check(self):
-        check_groups(self, 'stem_width', 'widths', 'channels', 'low_channels')
+        check_groups(self, 'channels', 'low_channels')
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepLabSpec(PoolingSpec):
+    """Shape of the DeepLabv3+ backbone; the defaults are ResNet-101.
+
+    Attributes:
+      block: 'bottleneck' (output 4 times the width) or 'basic'.
+      stem_width: channels of the stem (7x7 stride 2, then 3x3 max pooling stride 2).
+      depths, widths, strides, dilations: one number for each of the four stages res2 to res5.
+      multi_grid: factors of the last stage's dilation, block by block.
+    """
+
+    kind: Literal['resnet'] = dataclasses.field(default='resnet', kw_only=True)
+    block: Literal['bottleneck', 'basic'] = 'bottleneck'
+    stem_width: Channels = 64
+    depths: tuple[Depth, Depth, Depth, Depth] = (3, 4, 23, 3)
+    widths: tuple[Channels, Channels, Channels, Channels] = (64, 128, 256, 512)
+    strides: tuple[Stride, Stride, Stride, Stride] = (1, 2, 2, 1)
+    dilations: tuple[Dilation, Dilation, Dilation, Dilation] = (1, 1, 1, 2)
+    multi_grid: Annotated[tuple[Dilation, ...], Length(1, 1000)] = (1, 2, 4)
+
+    def check(self):
+        super().check()
+        check_groups(self, 'stem_width', 'widths')
+
+
+@dataclasses.dataclass(frozen=True)
+class LiteDeepLabSpec(PoolingSpec, LiteSpec):
+    """DeepLabv3+ on EfficientNet-Lite0, for few objects and pixels. Ours."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +74,7 @@ class CFBISpec(ModelSpec):
     """Settings of the model; the defaults are those of the released code.
 
     Attributes:
-      backbone: DeepLabSpec.
+      backbone: DeepLabSpec, or LiteDeepLabSpec.
       embedding_channels: of the pixel embedding; prehead_channels: of the maps' 1x1 convolution.
       head_channels: width of the ensembler's first and later stages, and of its output.
       channel_order: 'bgr' as the released weights want it, or 'rgb'.
@@ -73,7 +93,7 @@ class CFBISpec(ModelSpec):
     """
 
     name: Literal['cfbi'] = dataclasses.field(default='cfbi', kw_only=True)
-    backbone: DeepLabSpec = DeepLabSpec()
+    backbone: DeepLabSpec | LiteDeepLabSpec = DeepLabSpec()
     embedding_channels: Channels = 100
     prehead_channels: Channels = 64
     head_channels: tuple[Channels, Channels, Channels] = (256, 512, 128)

@@ -6,9 +6,8 @@ import numpy as np
 
 from vos_jax.errors import InputError
 from vos_jax.models import encoder_torch_names, shapes, torch_links
-from vos_jax.models.cfbi.deeplab import DeepLabSpec
 from vos_jax.models.cfbi.model import CFBI
-from vos_jax.models.cfbi.spec import CFBISpec
+from vos_jax.models.cfbi.spec import CFBISpec, DeepLabSpec
 
 SPEC = dataclasses.asdict(CFBISpec())
 CONFIG = dict(
