@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from benchmarks import configs, inference, inputs, matching, measuring, train_step
+from vos_jax import compilation
 from vos_jax.models import registry
 from vos_jax.ops import matching as matching_ops
 from vos_jax.training import step as steps
@@ -92,7 +93,7 @@ def _inference(task, code):
 
 
 def _training(task, code):
-    # PyTorch keeps all activations; and XLA's loops are slow on CPUs.
+    # PyTorch keeps all activations; and XLA's loops are slower on CPUs.
     how = {'remat': 'none', 'unrolled': jax.default_backend() == 'cpu'}
     config = configs.load_for_device(task.config, task.dtype, **how)
     model = registry.build(config.model)
@@ -109,7 +110,8 @@ def _our_training(model, config, batch):
     optimizer, _ = make_optimizer(config.optimizer, config.training.steps)
     state = jax.device_put(train_step.make_state(model, optimizer, batch, ema_decay=0.0))
     train = steps.make_train_step(model, optimizer, config)
-    compiled = jax.jit(train, donate_argnums=0)
+    options = compilation.options_of_train_step(jax.default_backend())
+    compiled = jax.jit(train, donate_argnums=0, compiler_options=options)
 
     def step():
         nonlocal state

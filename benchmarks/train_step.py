@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from benchmarks import configs, inputs, measuring
+from vos_jax import compilation
 from vos_jax.config.schema import REMAT
 from vos_jax.errors import InputError, run_main
 from vos_jax.models import registry
@@ -45,7 +46,8 @@ def measure(spec, dtype, remat, *, batch, size, slots, num_steps, accumulate=1):
     data = jax.device_put(inputs.make_batch(batch, length, size, slots))
     state = jax.device_put(make_state(model, optimizer, data, config.training.ema_decay))
     train_step = steps.make_train_step(model, optimizer, config)
-    train_step = jax.jit(train_step, donate_argnums=0)
+    options = compilation.options_of_train_step(jax.default_backend())
+    train_step = jax.jit(train_step, donate_argnums=0, compiler_options=options)
     tflop = flops.count(train_step.trace(state, data).jaxpr) / 1e12
     compiled, compile_s, _ = measuring.timed(lambda: train_step.lower(state, data).compile())
     state, metrics = compiled(state, data)

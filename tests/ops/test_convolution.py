@@ -3,17 +3,21 @@ import numpy as np
 import pytest
 from jax import lax
 
-from vos_jax.ops.convolution import conv2d
+from vos_jax.ops.convolution import conv2d, pointwise
 from vos_jax.ops.cpu import winograd
 
-# batch, height, width, output channels, kernel size, stride, padding, dilation
+# batch, height, width, channels, output channels, kernel size, stride, padding, dilation
 CASES = {
-    'one image': (1, 6, 7, 3, 3, 1, 1, 1),
-    'five images, stride 2': (5, 7, 8, 3, 3, 2, 1, 1),
-    'more than 16 large images, not divisible': (19, 25, 24, 24, 3, 1, 1, 1),
-    'large, stride 2': (2, 50, 49, 24, 3, 2, 1, 1),
-    'a stem': (2, 12, 10, 3, 7, 2, 3, 1),
-    'dilated': (3, 9, 8, 3, 3, 1, 2, 2),
+    'one image': (1, 6, 7, 2, 3, 3, 1, 1, 1),
+    'fewer outputs': (2, 6, 7, 3, 2, 3, 1, 1, 1),
+    'no padding': (1, 6, 7, 3, 2, 3, 1, 0, 1),
+    'five images, stride 2': (5, 7, 8, 40, 3, 3, 2, 1, 1),
+    'more than 16 large images, not divisible': (19, 25, 24, 2, 24, 3, 1, 1, 1),
+    'large, stride 2': (2, 50, 49, 2, 24, 3, 2, 1, 1),
+    'a stem': (2, 12, 10, 2, 3, 7, 2, 3, 1),
+    'dilated': (3, 9, 8, 2, 3, 3, 1, 2, 2),
+    'dilated, fewer outputs, wide': (3, 9, 8, 40, 36, 3, 1, 2, 2),
+    "Winograd's, parts of tiles, two bands": (3, 66, 78, 64, 64, 3, 1, 1, 1),
 }
 
 
@@ -30,9 +34,9 @@ def plain(x, kernel, stride, padding, dilation):
 
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES.keys())
 def test_output_and_both_gradients_are_those_of_lax(rng, case):
-    batch, height, width, channels, size, *settings = case
-    x = rng.standard_normal((batch, height, width, 2), np.float32)
-    kernel = rng.standard_normal((size, size, 2, channels), np.float32)
+    batch, height, width, channels, outputs, size, *settings = case
+    x = rng.standard_normal((batch, height, width, channels), np.float32)
+    kernel = rng.standard_normal((size, size, channels, outputs), np.float32)
 
     def gradients(convolve):
         def loss(x, kernel):
@@ -46,6 +50,18 @@ def test_output_and_both_gradients_are_those_of_lax(rng, case):
     for found, expected in zip(gradients(conv2d), gradients(plain), strict=True):
         # Sums of up to 19 * 25 * 24 products in another order.
         np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
+
+
+def test_gradients_of_1x1_are_those_of_a_product(rng):
+    x = rng.standard_normal((2, 3, 4, 5, 6), np.float32)
+    kernel = rng.standard_normal((6, 7), np.float32)
+
+    def loss(convolve):
+        return lambda x, kernel: jax.numpy.sin(convolve(x, kernel)).sum()
+
+    found = jax.jit(jax.grad(loss(pointwise), (0, 1)))(x, kernel)
+    for ours, expected in zip(found, jax.grad(loss(jax.numpy.matmul), (0, 1))(x, kernel)):
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [(32, 36), (33, 38), (66, 160)])

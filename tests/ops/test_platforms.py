@@ -121,6 +121,13 @@ def test_programs_for_cpus_have_the_repaired_products(name, part):
     assert any('(tensor<36x' in line for line in repaired)  # Winograd's products
 
 
+@pytest.mark.parametrize('name', ['giel', 'stm'])
+def test_programs_for_cpus_have_convolutions_in_the_form_that_is_quick_in_loops(name):
+    lines = re.findall(r'stablehlo\.convolution.*', lowered(name, 'train', 'cpu'))
+    assert len(lines) > 10
+    assert all('[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]' in line for line in lines)
+
+
 def test_without_repairs_no_rule_of_ours_stands_between_a_convolution_and_its_gradient():
     text = str(traced('stm', 'train', repaired=False).jaxpr)
     assert 'custom_vjp' not in text

@@ -234,7 +234,7 @@ class TrainingSpec(Spec):
     # the frames too; 'products', as 'full', but products and convolutions are kept; 'auto', as
     # little as fits the memory of the device, on CPUs nothing
     remat: Literal['auto', Remat] = 'auto'
-    unrolled: bool = False  # steps of a clip one by one: loops are slow on CPUs
+    unrolled: bool = False  # steps of a clip one by one: quicker on CPUs
     accumulate: Count = 1  # parts in which each device computes its clips of a batch
     log_every: Count = 100  # steps
     checkpoint_every: Count = 1000

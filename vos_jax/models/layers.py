@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from vos_jax.models.encoder_spec import NORMS
-from vos_jax.ops.convolution import conv2d, depthwise
+from vos_jax.ops.convolution import conv2d, depthwise, pointwise
 
 EPSILON = 1e-5  # of all norms
 
@@ -39,11 +39,7 @@ def kernel_and_bias(module, init, shape, use_bias=False, norm=None):
 
 
 class Conv(nn.Module):
-    """Square convolution with the padding of PyTorch's `padding=dilation * (size - 1) / 2`.
-
-    Of size 1 it is a matrix product: XLA's weight gradient of a 1x1 convolution is up to ten times
-    slower on CPUs; the forward pass takes the same time.
-    """
+    """Square convolution with the padding of PyTorch's `padding=dilation * (size - 1) / 2`."""
 
     features: int
     size: int = 3
@@ -62,7 +58,7 @@ class Conv(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         if self.size == 1:
             x = x[..., :: self.stride, :: self.stride, :]
-            y = jnp.einsum('...c,cd->...d', x, kernel[0, 0])
+            y = pointwise(x, kernel[0, 0])
         else:
             same = self.dilation * (self.size - 1) // 2
             padding = same if self.padding is None else self.padding

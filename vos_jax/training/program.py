@@ -5,7 +5,7 @@ import functools
 
 import jax
 
-from vos_jax.compilation import RUN_ONCE
+from vos_jax.compilation import RUN_ONCE, options_of_train_step
 from vos_jax.data.pipeline import forms_of, make_batches
 from vos_jax.errors import InputError
 from vos_jax.models import registry
@@ -59,6 +59,7 @@ class Program:
             in_shardings=(self.in_state, self.in_batch),
             out_shardings=(self.in_state, whole),
             donate_argnums=0,
+            compiler_options=options_of_train_step(platform),
         )
 
     def batches(self, start):

@@ -23,9 +23,9 @@ class Unrolling:
     Attributes:
       remat: 'none'; 'step': each step is recomputed in the backward pass; 'full': the encoding of
         the query frames too; 'products': as 'full', but convolutions and matrix products are kept.
-      unrolled: whether the steps are compiled one by one instead of as a loop. XLA's CPU backend
-        runs the convolutions of a loop's gradient 15 to 20 times slower than outside of a loop; but
-        outside of one it merges what `remat` recomputes with the first values, and saves nothing.
+      unrolled: whether the steps are compiled one by one instead of as a loop; on CPUs a step takes
+        some 5 % less time so, but XLA's CPU backend merges what `remat` recomputes with the first
+        values, and saves nothing.
       predict_from: frames before this one are memorised with their true masks and not predicted;
         above 1 needs a teacher. Only the first is a given one (a reference).
       rows: function (tree, axis) -> tree that says where the devices keep arrays [B, ...] whose

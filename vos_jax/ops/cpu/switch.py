@@ -12,7 +12,7 @@ from jax import lax
 from vos_jax.errors import InputError
 
 VARIABLE = 'VOS_CPU_REPAIRS'
-REPAIRS = ('depthwise', 'tiles', 'winograd')
+REPAIRS = ('depthwise', 'gradients', 'tiles', 'winograd')
 # Part of the key of jit's caches: what was traced under another setting is traced again.
 _chosen = jax.make_user_context(None)
 
