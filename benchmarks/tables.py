@@ -138,7 +138,26 @@ def _weights():
     return markdown(['weights', 'SHA-256 of `vos_jax/pretrained/NAME.npz`'], found)
 
 
+def _convolutions_cpu():
+    """The convolutions of a train step that lose most to PyTorch, those that gain most, and all."""
+    record = read('convolutions_cpu')
+    ways = ('xla_ms', 'ours_ms', 'pytorch_ms')
+
+    def row(one):
+        (_, height, width, channels), (size, _, _, outputs) = one['image'], one['kernel']
+        shape = f'{one["image"][0]} x {height}x{width}, {channels} to {outputs}, {size}x{size}'
+        shape += f', stride {one["stride"]}' if one['stride'] > 1 else ''
+        return [one['part'], shape, one['count'], *(f'{one[way]:.1f}' for way in ways)]
+
+    rows, times = record['rows'], [record['total'][way] for way in ways]
+    found = [row(one) for one in [*rows[:5], *rows[-5:]]]
+    found.append(['all', '', '', *(f'{time:,.0f}' for time in times)])
+    heads = ['', 'images x height x width, channels, kernel', 'in a step']
+    return markdown([*heads, "XLA's convolution, ms", 'vos_jax', 'PyTorch'], found)
+
+
 VIEWS = {
+    'convolutions_cpu': _convolutions_cpu,
     'gpu_inference': _gpu_inference,
     'gpu_training': _gpu_training,
     'results': _results,

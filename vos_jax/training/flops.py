@@ -70,7 +70,7 @@ def tally(jaxpr):
     are done, and not needed. A loop of unknown length counts once.
     """
     live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
-    rows = [_row(product) for product in _products(live)]
+    rows = [_row(product) for product in products(live)]
     return Tally(*np.sum(rows or [[0.0] * len(Tally._fields)], 0))
 
 
@@ -101,7 +101,7 @@ def _row(product):
     )
 
 
-def _products(jaxpr, times=1, is_repeated=False):
+def products(jaxpr, times=1, is_repeated=False):
     """All products of a program, with those of its parts."""
     for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
         name, params = equation.primitive.name, equation.params
@@ -111,9 +111,9 @@ def _products(jaxpr, times=1, is_repeated=False):
             continue
         parts = [part for value in params.values() for part in _jaxprs(value)]
         if name == 'cond' and parts:  # one runs; of those by platform, the plain one takes most
-            parts = [max(parts, key=lambda part: sum(p.operations() for p in _products(part)))]
+            parts = [max(parts, key=lambda part: sum(p.operations() for p in products(part)))]
         for part in parts:
-            yield from _products(part, times * params.get('length', 1), repeated)
+            yield from products(part, times * params.get('length', 1), repeated)
 
 
 def _jaxprs(value):
