@@ -3,7 +3,7 @@
 Each 4x4 tile of the result needs 36 products per pair of channels instead of 144. The transforms
 are sums over six rows and six columns; what is left is 36 matrix products. The error is that of a
 plain convolution in float32: about 2e-6 of the largest value. The gradients take the same way.
-Gains 40 % of a frame of GIEL.
+Gains 40 % of a frame of GIEL, 65 % of a train step of STM.
 """
 
 import functools
