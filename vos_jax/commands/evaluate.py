@@ -253,7 +253,7 @@ def _output_folder(wanted, protocol, source):
     return path_of(wanted.out or f'runs/evaluation/{protocol.label}/{name}')
 
 
-run = functools.partial(run_main, main, define_flags)
+run = functools.partial(run_main, main, define_flags, segments=True)
 
 if __name__ == '__main__':
     run()

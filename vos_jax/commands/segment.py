@@ -116,7 +116,7 @@ def _segment(path, wanted, folder):
     print(f'masks, overlay and summary: {wanted.out}')
 
 
-run = functools.partial(run_main, main, define_flags)
+run = functools.partial(run_main, main, define_flags, segments=True)
 
 if __name__ == '__main__':
     run()

@@ -107,7 +107,7 @@ def _open_segmenter(wanted):
     return flags.open_model(wanted).segmenter(), compilation.describe_device()['device']
 
 
-run = functools.partial(run_main, main, define_flags)
+run = functools.partial(run_main, main, define_flags, segments=True)
 
 if __name__ == '__main__':
     run()
