@@ -26,7 +26,7 @@ endif
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that compile nothing.
 CHECKS := tests/test_style.py tests/test_docs.py tests/test_imports.py tests/storage \
-  $(addprefix tests/data/test_,augment.py jpeg.py layouts.py listing.py lists.py masks.py overlay.py pasting.py pictures.py png.py records.py) \
+  $(addprefix tests/data/test_,augment.py jpeg.py layouts.py listing.py lists.py masks.py overlay.py pasting.py pictures.py png.py) \
   $(addprefix tests/evaluation/test_,compare.py metrics.py predictions.py protocols.py results.py) \
   $(addprefix tests/video/test_,given.py output.py scaling.py threads.py)
 QUICK := not slow and not long and not gpu and not pytorch and not browser

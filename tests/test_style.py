@@ -1,6 +1,8 @@
-"""How large functions may get: lines, positional arguments, levels of nesting."""
+"""How large functions may get: lines, positional arguments, levels of nesting; and `make check`."""
 
 import ast
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,13 @@ def test_the_object_of_a_method_is_no_argument():
     assert list(faults_of(method.replace('self, a', 'self, z, a'))) == [
         'Reader.read: 7 positional arguments, at most 6'
     ]
+
+
+@pytest.mark.skipif(not shutil.which('make'), reason='no make')
+def test_make_check_names_tests_that_are_there():
+    """pytest runs nothing where one is missing."""
+    dry = ['make', '--dry-run', '--always-make', 'check']
+    lines = subprocess.run(dry, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    named = [word for word in lines.split() if word.startswith('tests/')]
+    assert len(named) > 20
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
