@@ -5,8 +5,8 @@ it: the rules are those of DAVIS's (Perazzi et al., CVPR 2016, Table 1) that mas
 """
 
 import itertools
-from typing import NamedTuple
 
+import cv2
 import numpy as np
 from absl import flags
 
@@ -18,34 +18,6 @@ COLUMNS = ('attribute', 'objects with it', 'J&F', 'objects without', 'J&F withou
 SHIFT = 0.02  # of the diagonal: 20 pixels at 854x480
 
 
-class Box(NamedTuple):
-    """What a mask covers: edges (first, last + 1) in pixels, and whether it reaches the border."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-    at_border: bool
-
-    @property
-    def area(self):
-        return (self.bottom - self.top) * (self.right - self.left)
-
-
-def box_of(mask):
-    """Box of bool[H, W], None where it is empty.
-
-    >>> box_of(np.eye(4, dtype=bool)[:, 1:]).area
-    9
-    """
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return None
-    edges = tuple(map(int, (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)))
-    height, width = mask.shape
-    return Box(*edges, 0 in edges or edges[1] == height or edges[3] == width)
-
-
 def attributes(masks, num_objects):
     """(Names of what is true of an object, all names).
 
@@ -53,23 +25,26 @@ def attributes(masks, num_objects):
       masks: list of bool[H, W], one for each scored frame; some shows it.
       num_objects: of its video.
     """
-    boxes = [box_of(mask) for mask in masks]
-    shown = [box for box in boxes if box]
+    height, width = masks[0].shape
+    shown = [cv2.boundingRect(mask.view(np.uint8)) for mask in masks if mask.any()]
     middles = [np.argwhere(mask).mean(axis=0) if mask.any() else None for mask in masks]
     shifts = [
         np.hypot(*(after - before))
         for before, after in itertools.pairwise(middles)
         if before is not None and after is not None
     ]
-    areas = [box.area for box in shown]
+    areas = [box_width * box_height for _, _, box_width, box_height in shown]
     rules = {
         'fast motion: moves by over 2 % of the diagonal a frame': bool(shifts)
-        and np.mean(shifts) > SHIFT * np.hypot(*masks[0].shape),
+        and np.mean(shifts) > SHIFT * np.hypot(height, width),
         'scale variation: its box shrinks or grows by over half': min(areas) < 0.5 * max(areas),
         'low resolution: its box is below 10 % of the picture': np.mean(areas)
-        < 0.1 * masks[0].size,
-        'out of view: reaches the border': any(box.at_border for box in shown),
-        'disappears in some frame': len(shown) < len(boxes),
+        < 0.1 * height * width,
+        'out of view: reaches the border': any(
+            x == 0 or y == 0 or x + box_width == width or y + box_height == height
+            for x, y, box_width, box_height in shown
+        ),
+        'disappears in some frame': len(shown) < len(masks),
         'among other objects': num_objects > 1,
     }
     return [name for name, is_true in rules.items() if is_true], list(rules)

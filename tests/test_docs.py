@@ -29,7 +29,7 @@ CODE = sorted(
     - {Path(__file__).resolve()}
 )
 # What programs and installations write, by names that a text may give.
-WRITTEN = {'OUT/ablations.md', 'ablations.md', 'vos_jax/recipes'}
+WRITTEN = {'vos_jax/recipes'}
 LINK = re.compile(r'\]\(([^)\s]+)\)')
 CITED = re.compile(r'(?<![\w/{}*.:-])((?:[\w-]+/)*[\w-]+\.md)\b')
 OWN = r'(?:vos_jax|data_prep|benchmarks|configs|docs|tests|examples)'

@@ -8,8 +8,6 @@ import sys
 
 from absl import app, flags, logging
 
-from vos_jax import huge_pages
-
 # Not defects of the program: no right, no space, a read-only disk, a file in the way, a bad name.
 _DISK_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
@@ -49,14 +47,13 @@ class InputError(ValueError):
         return visible(super().__str__())
 
 
-def run_main(main, define_flags=lambda: None, *, segments=False):
+def run_main(main, define_flags=lambda: None):
     """Runs a command's `main(argv)`; wrong input becomes one line on stderr and exit code 2.
 
     Flags are parsed here, so an unknown flag or setting ends in the same way, and so does what the
     disk refuses, of an input or an output, a package that is not installed, and a device that is
     not there. Any other exception is a defect and keeps its traceback (exit code 1). `define_flags`
     is called here, not when its module is imported: two commands have flags of the same names.
-    `segments`: whether the command does, on a CPU if there is nothing else; see `huge_pages`.
     """
     _print_any_text()
     try:
@@ -68,8 +65,6 @@ def run_main(main, define_flags=lambda: None, *, segments=False):
             print((sys.modules[main.__module__].__doc__ or '').strip())
             print(flags.FLAGS.main_module_help())
             return
-        if segments:
-            huge_pages.restart()
         logging.get_absl_handler().addFilter(_is_no_disk_error)
         sys.unraisablehook = _report_unraisable
         app.run(main, flags_parser=_parse_flags)

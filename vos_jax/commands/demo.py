@@ -82,7 +82,7 @@ def _picture(masks):
     return path
 
 
-run = functools.partial(run_main, main, define_flags, segments=True)
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
+from vos_jax import huge_pages
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation import output_files, protocols
@@ -118,6 +119,7 @@ def _score(wanted):
 
 def _segment(wanted):
     flags.check_model(wanted)
+    huge_pages.restart()
     _check_steps(wanted)
     protocol = _load_protocol(wanted, need_frames=True)
     out = _output_folder(wanted, protocol, wanted.weights or wanted.workdir)
@@ -253,7 +255,7 @@ def _output_folder(wanted, protocol, source):
     return path_of(wanted.out or f'runs/evaluation/{protocol.label}/{name}')
 
 
-run = functools.partial(run_main, main, define_flags, segments=True)
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

@@ -12,6 +12,7 @@ import sys
 
 from absl import flags as absl_flags
 
+from vos_jax import huge_pages
 from vos_jax.commands import flags
 from vos_jax.config import plain
 from vos_jax.errors import InputError, run_main
@@ -47,6 +48,7 @@ def main(argv):
         raise InputError('name one video: vos-segment VIDEO --masks=PNG --out=DIR')
     flags.require(wanted, ('masks', 'out'), 'docs/own_video.md')
     flags.check_model(wanted)
+    huge_pages.restart()
     try:
         with explain_disk_errors(wanted.out), Mirror(wanted.out, 'run.json') as mirror:
             _segment(argv[1], wanted, mirror.folder)
@@ -116,7 +118,7 @@ def _segment(path, wanted, folder):
     print(f'masks, overlay and summary: {wanted.out}')
 
 
-run = functools.partial(run_main, main, define_flags, segments=True)
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()

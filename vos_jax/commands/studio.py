@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags as absl_flags
 from absl import logging
 
+from vos_jax import huge_pages
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.storage.disk import writing_to
@@ -36,6 +37,7 @@ def main(argv):
     if len(argv) > 2:
         raise InputError('name one video, or none: vos-studio [VIDEO]')
     flags.check_model(wanted)
+    huge_pages.restart()
     working_size((0, 0), wanted.short_side or 0)  # refuses one that is too small
     with writing_to(local(wanted.folder, '--folder'), '--folder'):
         _serve(wanted, argv[1] if len(argv) == 2 else None)
@@ -107,7 +109,7 @@ def _open_segmenter(wanted):
     return flags.open_model(wanted).segmenter(), compilation.describe_device()['device']
 
 
-run = functools.partial(run_main, main, define_flags, segments=True)
+run = functools.partial(run_main, main, define_flags)
 
 if __name__ == '__main__':
     run()
