@@ -68,8 +68,8 @@ GIEL = (
     Row('giel', 'no_global', 81.4, {'model.use_global': False}),
     Row('giel', 'no_temporal_attention', 81.55, {'model.temporal_attention': 'none'}),
     Row('giel', 'no_refine_decoder', 81.2, {'model.variant': 'fast'}),
-    Row('giel', 'support_first', 73.15, memory={'policy': 'first', 'size': 1}),
-    Row('giel', 'support_previous', 72.0, memory={'policy': 'previous', 'size': 1}),
+    Row('giel', 'support_first', 73.15, memory={'policy': 'first'}),
+    Row('giel', 'support_previous', 72.0, memory={'policy': 'previous'}),
     Row('giel', 'support_2', 82.45, memory=_sampled(2)),
     Row('giel', 'support_3', 82.45, memory=_sampled(3)),
     Row('giel', 'support_4', 82.4, memory=_sampled(4)),
@@ -118,6 +118,12 @@ def overrides(row, seed, init):
     """Settings of the training of a row, as after `--config.`."""
     values = {'seed': seed, 'training.evaluate_every': 0, 'init': init, **row.settings}
     return [f'{name}={value}' for name, value in values.items()]
+
+
+def read(row, spec, init):
+    """The config that a row's weights are evaluated with; refuses what it may not have."""
+    memory = [f'inference.memory.{name}={value}' for name, value in row.memory.items()]
+    return recipe.load(spec, [*overrides(row, 0, init), *memory])
 
 
 def train(row, spec, seed, wanted):
@@ -216,7 +222,7 @@ def main(argv):
     rows = choose(wanted.rows)
     specs = {'giel': wanted.giel, 'cfbi': wanted.cfbi}
     for row in rows:  # what is wrong is reported before the first hour
-        recipe.load(specs[row.model], overrides(row, 0, wanted.init))
+        read(row, specs[row.model], wanted.init)
     wanted.data = [str(roots.find_root(root)) for root in wanted.data]
     if wanted.init and not Path(wanted.init).is_file():
         raise InputError(f'--init={wanted.init}: no such file; see configs/giel_lite.py')

@@ -22,7 +22,7 @@ _DISK_WORDS = re.compile(
 # Packages that are not needed by everybody -> the extra of pyproject.toml that has them.
 EXTRAS = {
     **dict.fromkeys(('optax', 'orbax', 'grain', 'ml_collections', 'clu', 'tensorboard'), 'train'),
-    **dict.fromkeys(('simplejpeg', 'zlib_ng'), 'train'),
+    'simplejpeg': 'train',
     **dict.fromkeys(('tensorflow_datasets', 'array_record', 'scipy'), 'prepare'),
     **dict.fromkeys(('starlette', 'uvicorn'), 'studio'),
     'av': 'video',

@@ -1,6 +1,7 @@
 """Every field of every spec takes what its range says and refuses the rest in one line, at once."""
 
 import math
+import pickle
 import time
 
 import pytest
@@ -17,7 +18,7 @@ from vos_jax.config.schema import (
     Source,
     TrainingSpec,
 )
-from vos_jax.config.spec import Spec
+from vos_jax.config.spec import SettingError, Spec
 from vos_jax.errors import InputError
 from vos_jax.models.registry import MODELS, read_config, read_model
 
@@ -217,3 +218,9 @@ def test_training_needs_its_data():
     assert TrainingSpec().steps > 0
     with pytest.raises(InputError, match=r"'data\.crop' is not set; it has no default"):
         read_config({'model': {'name': 'stm'}, 'data': {'sources': {}, 'batch_size': 1}})
+
+
+def test_an_error_comes_back_whole_from_another_process():
+    error = SettingError('training.keep', 0, 'needed: a whole number from 2')
+    back = pickle.loads(pickle.dumps(error))
+    assert (str(back), back.name, back.value) == (str(error), 'training.keep', 0)

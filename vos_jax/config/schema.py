@@ -153,6 +153,11 @@ class DataSpec(Spec):
         counts = (min(num_slots_for(n), self.num_slots) for n in range(1, self.num_slots + 1))
         return tuple(sorted(set(counts)))
 
+    @property
+    def warped(self):
+        """The same with the warp on the host: batches are as the model sees them."""
+        return dataclasses.replace(self, warp='host')
+
     def check(self):
         steps = {step for source in self.sources for step, _ in source.weights}
         mixed = [any(value_at(s.weights, step) for s in self.sources) for step in steps]

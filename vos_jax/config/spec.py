@@ -38,6 +38,9 @@ class SettingError(InputError):
         super().__init__(f"'{name}' is {_SHORT.repr(value)}; {needed}")
         self.name, self.value, self.needed = name, value, needed
 
+    def __reduce__(self):  # by its message alone it would not come back from another process
+        return SettingError, (self.name, self.value, self.needed)
+
     def below(self, group):
         """The same error, its setting named from a group above (''  for none)."""
         return SettingError(f'{group}.{self.name}' if group else self.name, self.value, self.needed)

@@ -1,6 +1,8 @@
 """Scores the masks of a protocol, sequence by sequence, in worker processes."""
 
 import concurrent.futures
+import contextlib
+import ctypes
 import dataclasses
 import math
 import multiprocessing
@@ -13,9 +15,12 @@ import numpy as np
 from vos_jax.evaluation.metrics import SequenceScores, score_frame
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
+from vos_jax.storage import overlap
 
 # A process takes about 0.3 s to start; as many frames take as long to score.
 _FRAMES_PER_WORKER = 100
+# Parameters of glibc's mallopt, and the largest value that the second one may have.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +90,19 @@ def make_workers(num_workers: int) -> concurrent.futures.ProcessPoolExecutor:
     return concurrent.futures.ProcessPoolExecutor(
         num_workers,
         mp_context=multiprocessing.get_context('spawn'),
-        initializer=cv2.setNumThreads,
-        initargs=(1,),  # the processes fill the cores already
+        initializer=_start_worker,
+        initargs=(os.getpid(),),
     )
+
+
+def _start_worker(parent):
+    cv2.setNumThreads(1)  # the processes fill the cores already
+    overlap.end_with(parent)
+    # A third of the time of a frame is the kernel's, which clears the memory of each image anew,
+    # as long as malloc gives it back at once. Where there is no glibc it stays so.
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        for setting in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(setting, _KEPT_BYTES)
 
 
 def deal(items: Sequence, lengths: Sequence[int], num_parts: int) -> list[list]:

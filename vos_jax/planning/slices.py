@@ -52,7 +52,7 @@ def plan(config, topology, *, mesh='', is_compiled=True, price=None):
     """
     topology = NAMES.get(topology, topology)
     # A warp on the device depends on the sizes of the data, which need not be on this machine.
-    data = config.data and dataclasses.replace(config.data, warp='host')
+    data = config.data and config.data.warped
     config = dataclasses.replace(config, model=config.model.resolved('tpu'), data=data)
     chip, count = parse_topology(topology)
     rows, works = _rows(config, chip, count)

@@ -1,7 +1,6 @@
 """What watches over a run: numbers that are not finite, steps compiled again, memory, profiles."""
 
 import contextlib
-import dataclasses
 import math
 import sys
 
@@ -55,7 +54,7 @@ def _save_clips(config, index, folder, metrics):
     names of the clips, 'SOURCE/SEQUENCE' each.
     """
     # As the model sees them, wherever they are warped.
-    maker = BatchMaker(dataclasses.replace(config.data, warp='host'), config.seed)
+    maker = BatchMaker(config.data.warped, config.seed)
     names = maker.names(index)
     path = folder / f'step_{index + 1:07d}.json'
     numbers = {name: x if math.isfinite(x) else str(x) for name, x in metrics.items()}

@@ -36,7 +36,7 @@ class Program:
         clips = config.data.batch_size // training.accumulate
         rows = -(-config.data.crop[0] // model.stride)
         self.mesh = sharding.make_mesh(config.mesh, devices, clips, rows)
-        self.shapes = shapes_of(dataclasses.replace(config.data, warp='host'))
+        self.shapes = shapes_of(config.data.warped)
         self._given = shapes_of(config.data)  # what the loader gives
         self.in_batch = sharding.shard_batch(self._given, self.mesh, training.accumulate)
 
@@ -82,9 +82,7 @@ class Program:
         *ladder, most = self.config.data.slot_ladder
         found = {most: flops.count(self.trace().jaxpr)}  # of branches the largest counts
         for slots in ladder:
-            data = dataclasses.replace(
-                self.config.data, num_slots=slots, slot_window=1, warp='host'
-            )
+            data = dataclasses.replace(self.config.data.warped, num_slots=slots, slot_window=1)
             program = Program(
                 dataclasses.replace(self.config, data=data), [*self.mesh.devices.flat]
             )
