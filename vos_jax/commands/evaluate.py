@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from vos_jax import huge_pages
+from vos_jax import malloc
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.evaluation import output_files, protocols
@@ -119,7 +119,7 @@ def _score(wanted):
 
 def _segment(wanted):
     flags.check_model(wanted)
-    huge_pages.restart()
+    malloc.restart_with_huge_pages()
     _check_steps(wanted)
     protocol = _load_protocol(wanted, need_frames=True)
     out = _output_folder(wanted, protocol, wanted.weights or wanted.workdir)

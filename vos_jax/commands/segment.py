@@ -12,7 +12,7 @@ import sys
 
 from absl import flags as absl_flags
 
-from vos_jax import huge_pages
+from vos_jax import malloc
 from vos_jax.commands import flags
 from vos_jax.config import plain
 from vos_jax.errors import InputError, run_main
@@ -48,7 +48,7 @@ def main(argv):
         raise InputError('name one video: vos-segment VIDEO --masks=PNG --out=DIR')
     flags.require(wanted, ('masks', 'out'), 'docs/own_video.md')
     flags.check_model(wanted)
-    huge_pages.restart()
+    malloc.restart_with_huge_pages()
     try:
         with explain_disk_errors(wanted.out), Mirror(wanted.out, 'run.json') as mirror:
             _segment(argv[1], wanted, mirror.folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags as absl_flags
 from absl import logging
 
-from vos_jax import huge_pages
+from vos_jax import malloc
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
 from vos_jax.storage.disk import writing_to
@@ -37,7 +37,7 @@ def main(argv):
     if len(argv) > 2:
         raise InputError('name one video, or none: vos-studio [VIDEO]')
     flags.check_model(wanted)
-    huge_pages.restart()
+    malloc.restart_with_huge_pages()
     working_size((0, 0), wanted.short_side or 0)  # refuses one that is too small
     with writing_to(local(wanted.folder, '--folder'), '--folder'):
         _serve(wanted, argv[1] if len(argv) == 2 else None)

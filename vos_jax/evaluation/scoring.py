@@ -1,8 +1,6 @@
 """Scores the masks of a protocol, sequence by sequence, in worker processes."""
 
 import concurrent.futures
-import contextlib
-import ctypes
 import dataclasses
 import math
 import multiprocessing
@@ -12,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
+from vos_jax import malloc
 from vos_jax.evaluation.metrics import SequenceScores, score_frame
 from vos_jax.evaluation.predictions import Predictions
 from vos_jax.evaluation.protocols import Task
@@ -19,8 +18,6 @@ from vos_jax.storage import overlap
 
 # A process takes about 0.3 s to start; as many frames take as long to score.
 _FRAMES_PER_WORKER = 100
-# Parameters of glibc's mallopt, and the largest value that the second one may have.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +95,7 @@ def make_workers(num_workers: int) -> concurrent.futures.ProcessPoolExecutor:
 def _start_worker(parent):
     cv2.setNumThreads(1)  # the processes fill the cores already
     overlap.end_with(parent)
-    # A third of the time of a frame is the kernel's, which clears the memory of each image anew,
-    # as long as malloc gives it back at once. Where there is no glibc it stays so.
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        for setting in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            ctypes.CDLL(None).mallopt(setting, _KEPT_BYTES)
+    malloc.keep_freed()  # a third of a frame's time: the kernel clears what is taken anew
 
 
 def deal(items: Sequence, lengths: Sequence[int], num_parts: int) -> list[list]:
