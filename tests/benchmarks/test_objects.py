@@ -20,15 +20,15 @@ def sequence(name, values):
 
 
 def test_accuracy_is_the_mean_over_objects_of_videos_with_so_many():
-    found = Results({}, (sequence('a', [0.5]), sequence('b', [0.2, 0.4]), sequence('c', [0.7])))
+    found = Results({}, (sequence('a', [0.5]), sequence('b', [0.2, 0.4]), sequence('b', [0.7])))
     assert objects.accuracy(found) == {1: (pytest.approx(60), 2), 2: (pytest.approx(30), 2)}
 
 
 def test_a_line_is_drawn_through_what_was_measured():
     rows = [
-        ('STM', 1, 100, 150, None, None),
-        ('STM', 2, 200, 300, None, None),
-        ('CFBI', 1, 400, 500, 60.0, 7),
+        ('STM', 1, 150, 100, None, None),
+        ('STM', 2, 300, 200, None, None),
+        ('CFBI', 1, 500, 400, 60.0, 7),
         ('CFBI', 4, None, None, 30.0, 4),
     ]
     picture = ElementTree.fromstring(objects.draw(rows))
