@@ -18,5 +18,8 @@ for ((left = ${RESTARTS:-20}; ; left--)); do
   done
   [[ -z $stopped && $left -gt 0 && " ${CODES:-134 143} " == *" $code "* ]] || exit "$code"
   echo "exit code $code: again in ${PAUSE_S:-10} s, $left restarts left" >&2
-  sleep "${PAUSE_S:-10}"
+  sleep "${PAUSE_S:-10}" &
+  child=$!
+  wait "$child"
+  [[ -z $stopped ]] || exit "$code"
 done

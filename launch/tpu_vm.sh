@@ -8,8 +8,11 @@ shift 3
 cache=''
 for flag in "$@"; do
   # A spot machine's own disk goes with it.
-  case $flag in --workdir=gs://*) cache="--compilation_cache=${flag#--workdir=}/compilations" ;; esac
+  if [[ $flag == --workdir=gs://* || (${before:-} == --workdir && $flag == gs://*) ]]; then
+    cache=$(printf %q "--compilation_cache=gs://${flag#*gs://}/compilations")
+  fi
+  before=$flag
 done
-run="set -e; [ -d vos ] || git clone $repository vos; cd vos; launch/install.sh tpu; \
-nohup launch/restart.sh .venv/bin/vos-train $(printf '%q ' "$@") $cache > run.log 2>&1 < /dev/null &"
+run="set -e; [ -d vos ] || git clone $(printf %q "$repository") vos; cd vos; launch/install.sh tpu; \
+nohup launch/restart.sh .venv/bin/vos-train $cache $(printf '%q ' "$@") > run.log 2>&1 < /dev/null &"
 gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="$run"

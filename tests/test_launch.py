@@ -57,6 +57,22 @@ def test_a_signal_ends_the_command_and_the_loop(tmp_path):
     assert (tmp_path / 'saved').exists()
 
 
+def test_a_signal_during_the_pause_ends_the_loop(tmp_path):
+    program = 'date >> runs; exit 143'
+    running = subprocess.Popen(
+        [LAUNCH / 'restart.sh', 'bash', '-c', program],
+        cwd=tmp_path,
+        env={**os.environ, 'PAUSE_S': '60'},
+        stderr=subprocess.PIPE,
+    )
+    assert running.stderr is not None
+    assert b'again in 60 s' in running.stderr.readline()
+    time.sleep(0.2)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=20) == 143
+    assert len((tmp_path / 'runs').read_text().splitlines()) == 1
+
+
 def test_a_linter_of_shells_finds_nothing():
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     shellcheck = shutil.which('shellcheck', path=path)
@@ -107,10 +123,14 @@ def test_settings_reach_all_hosts_of_a_tpu_as_they_were_given(recorded):
         ['bash', '-c', f'printf "%s\\n" {flags}'], capture_output=True, text=True
     )
     assert shown.stdout.splitlines() == [
+        # Before the user's own flags, of which the last one counts.
+        '--compilation_cache=gs://bucket/a/compilations',
         '--workdir=gs://bucket/a',
         setting,
-        '--compilation_cache=gs://bucket/a/compilations',
     ]
+    _, words = recorded('tpu_vm.sh', 'vos', 'zone', 'a;b', '--workdir', 'gs://bucket/a b')
+    assert 'git clone a\\;b vos' in words[-1]
+    assert r'vos-train --compilation_cache=gs://bucket/a\ b/compilations --workdir' in words[-1]
     code, words = recorded('xpk.sh', 'cluster', 'v5litepod-16', 'image', setting)
     assert code == 0
     assert '--max-restarts=20' in words

@@ -31,5 +31,16 @@ def test_a_run_is_described(place):
     assert rest == ['J&F 40.0 (step 40), best 50.0 (20)', 'checkpoints: 40']
     with MetricWriter(place.disk, start_step=40) as writer:
         writer.write_scalars(100, {'loss': 1.5, 'machine/step_s': 2.0})
+        writer.write_scalars(101, {'loss': float('nan'), 'machine/step_s': 2.0})
+        writer.write_scalars(101, {'evaluation/jf': float('nan')})
     if place.url == place.disk:
+        _, loss, scores, _ = status.describe(place.url, now_s)
+        assert loss.startswith('loss not finite, logged')
+        assert scores == 'J&F 40.0 (step 40), best 50.0 (20)'
         assert status.describe(place.url, now_s)[0].endswith('finished')
+
+
+def test_a_config_that_is_no_group_is_refused(tmp_path):
+    (tmp_path / 'config.json').write_text('[]')
+    with pytest.raises(InputError, match=r'config\.json: not a stored config'):
+        status.describe(tmp_path, 0)

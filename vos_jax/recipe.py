@@ -188,10 +188,12 @@ def stored(workdir):
     """
     path = path_of(workdir) / FILE_NAME
     if not is_bucket(path) and not path.is_file():
-        raise InputError(f'{path}: no such file; --workdir names the folder of a run of train.py')
+        raise InputError(f'{path}: no such file; name the folder of a run of train.py')
     remedy = 'restore the file'
     with reading(path, 'a stored config', remedy):
         mapping = plain.loads(path.read_text())
+        if not isinstance(mapping, dict):
+            raise ValueError('no group of settings')
     try:
         return read_config(mapping)
     except InputError as error:

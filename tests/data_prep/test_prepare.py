@@ -112,10 +112,13 @@ def test_staged_shards_are_copied_once_and_read(davis, davis_prepared, tmp_path,
     for name in wanted:
         np.testing.assert_array_equal(found[name], wanted[name])
     copies = sorted(stage.glob('davis2017-*/*train*'))
+    left = copies[0].parent / '.a-shard.0123abcd.tmp'
+    left.write_bytes(b'of a killed process')
     assert len(copies) == 3  # and nothing of val
     times = [path.stat().st_mtime_ns for path in copies]
     copies[0].write_bytes(copies[0].read_bytes()[:-1])
     pipeline.BatchMaker(staged, seed=4)
+    assert not left.exists()
     assert copies[0].stat().st_mtime_ns > times[0]  # was cut
     assert [path.stat().st_mtime_ns for path in copies[1:]] == times[1:]
     maker = pipeline.BatchMaker(staged, seed=4)

@@ -29,6 +29,19 @@ def test_names_of_buckets_are_known_and_others_refused(tmp_path):
     for name in ('s3://bucket/a', 'https://server/a'):
         with pytest.raises(InputError, match='not a folder, nor gs://; mount'):
             paths.path_of(name)
+    for name in ('gs:', 'gs://', 'gs:///'):
+        with pytest.raises(InputError, match='names no bucket; needed: gs://BUCKET/NAME'):
+            paths.path_of(name)
+    for name in ('gs://bucket', 'gs://bucket/'):
+        with pytest.raises(InputError, match='a bucket; name a file in it'):
+            paths.check_object(name)
+    paths.check_object('gs://bucket/a')
+
+
+@pytest.mark.parametrize('name', ['runs/a*', 'e?', '[x]', 'a/[0]/b'])
+def test_patterns_are_refused_in_a_bucket(name):
+    with pytest.raises(InputError, match='name it without'):
+        paths.path_of(f'gs://bucket/{name}')
 
 
 def test_a_local_folder_is_its_own_mirror(tmp_path):
@@ -51,6 +64,19 @@ def test_files_come_back_from_a_bucket(gcs):
     np.testing.assert_array_equal(read_npz(f'{place.url}/e.npz')['x'], arrays['x'])
     with pytest.raises(InputError, match='npz: cannot be read: no such bucket or object'):
         read_npz(f'{place.url}/f.npz')
+
+
+@pytest.mark.slow
+def test_names_like_patterns_are_stored_and_removed_alone(gcs):
+    place = gcs()
+    names = ['a*.png', 'ab.png', 'd[1].png', 'd1.png', 'e?.png', 'ef.png']
+    with Mirror(place.url) as mirror:
+        for name in names:
+            (mirror.folder / name).write_text(name)
+        mirror.upload()
+        for name in names[::2]:
+            (mirror.folder / name).unlink()
+    assert sorted(path.name for path in place.disk.iterdir()) == sorted(names[1::2])
 
 
 @pytest.mark.slow

@@ -77,6 +77,7 @@ def refused(number, path=None):
         refused(errno.ENOSPC, 'out/a/b.png'),
         refused(errno.EACCES, 'out/a'),
         refused(errno.ENOTDIR, '.'),
+        OSError(errno.ENOSPC, 'of copying', 'video/0.mp4', None, 'out/0.mp4'),
         ValueError('RESOURCE_EXHAUSTED: Error writing "out/0.0": No space left on device [OS 28]'),
         RuntimeError('Failed to write: No space left on device'),
     ],

@@ -67,7 +67,7 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
     Args:
       data: folder of `write_data`, or a list with one for each process.
       workdir: of the run.
-      changes: dict of settings.
+      changes: dict of settings, or a list with one for each process.
       processes: how many.
       devices: virtual devices of each process.
       streams: for Popen; outputs are pipes by default.
@@ -76,6 +76,7 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
       List of Popen, one for each process.
     """
     roots = data if isinstance(data, list) else [data] * processes
+    settings = changes if isinstance(changes, list) else [changes] * processes
     environment = {**os.environ, 'XLA_FLAGS': devices_flag(devices), 'JAX_PLATFORMS': 'cpu'}
     port, running = free_port(), []
     for index in range(processes):
@@ -84,7 +85,7 @@ def start(data, workdir, changes=None, processes=1, devices=1, **streams):
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **streams}
         running.append(
             subprocess.Popen(
-                [*command(roots[index], workdir, changes), *places],
+                [*command(roots[index], workdir, settings[index]), *places],
                 env=environment,
                 text=True,
                 **pipes,

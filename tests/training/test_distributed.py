@@ -184,6 +184,17 @@ def test_wrong_input_of_one_process_ends_all(data, tmp_path):
     assert 'Traceback' not in errors[1]
 
 
+@pytest.mark.slow
+def test_processes_with_different_settings_end_at_once(data, tmp_path):
+    changes = [{'mesh.data': 2}, {'mesh.data': 2, 'seed': 7}]
+    running = micro.start(data, tmp_path / 'run', changes, processes=2)
+    codes, _, errors = micro.end(running, timeout_s=90)
+    assert codes == [2, 2]
+    for error in errors:
+        (line,) = [line for line in error.splitlines() if line.startswith('error: ')]
+        assert line == 'error: process 1 has seed 7, process 0 0; give all the same'
+
+
 @pytest.mark.parametrize(
     ('values', 'words'),
     [
@@ -209,6 +220,14 @@ def test_the_variables_of_jax_are_read(monkeypatch):
     monkeypatch.setenv('JAX_PROCESS_ID', '5')
     monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:1')
     with pytest.raises(InputError, match='--process_id is 5'):
+        processes.initialize()
+
+
+@pytest.mark.parametrize('text', ['two', '-1', '1.5', ''])
+def test_a_variable_that_is_no_number_is_named(monkeypatch, text):
+    monkeypatch.setenv('JAX_NUM_PROCESSES', text)
+    monkeypatch.setenv('JAX_PROCESS_ID', '0')
+    with pytest.raises(InputError, match='the variable JAX_NUM_PROCESSES is'):
         processes.initialize()
 
 

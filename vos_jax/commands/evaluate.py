@@ -170,7 +170,8 @@ def _models(wanted):
     if not steps:
         raise InputError(f'{wanted.workdir}: no checkpoint; --workdir is a run of train.py')
     for step in steps if wanted.all else steps[-wanted.last :]:
-        yield step, _open_step(wanted, step)
+        if (model := _open_step(wanted, step)) is not None:
+            yield step, model
 
 
 def _models_to_come(wanted):
@@ -189,19 +190,25 @@ def _models_to_come(wanted):
             time.sleep(_POLL_S)
             continue
         seen.add(new[-1])
-        try:
-            model = _open_step(wanted, new[-1])
-        except InputError:
-            if new[-1] in checkpoint_files.list_steps(wanted.workdir):
-                raise
-            continue  # removed meanwhile, for newer ones
-        yield new[-1], model
+        if (model := _open_step(wanted, new[-1])) is not None:
+            yield new[-1], model
 
 
 def _open_step(wanted, step):
-    from vos_jax import trained
+    """The model of a checkpoint; None where it was removed meanwhile, for newer ones."""
+    from vos_jax import checkpoint_files, trained
+    from vos_jax.training import processes
 
-    return _as_chosen(wanted, trained.open_run(wanted.workdir, step))
+    model = error = None
+    try:
+        model = _as_chosen(wanted, trained.open_run(wanted.workdir, step))
+    except InputError as refused:
+        error = refused
+    if not any(processes.gathered(error is not None)):  # all have it, or none goes on with it
+        return model
+    if error and step in checkpoint_files.list_steps(wanted.workdir):
+        raise error
+    return None
 
 
 def _as_chosen(wanted, model):

@@ -4,6 +4,7 @@ RUN is its folder, local or gs://. Prints step, speed, loss, J&F, remaining time
 """
 
 import functools
+import math
 import time
 
 from absl import flags as absl_flags
@@ -29,24 +30,33 @@ def describe(workdir, now_s):
 
     steps = recipe.stored(workdir).training.steps
     metrics = read_metrics(workdir)
-    logged = [line for line in metrics if line.get('machine/step_s')]
+    logged = [line for line in metrics if _number(line, 'machine/step_s')]
     if not logged:
         return [f'{workdir}: no step of {steps:,} is logged yet']
     last, step_s = logged[-1], logged[-1]['machine/step_s']
+    loss = _number(last, 'loss')
+    loss = 'loss not finite' if loss is None else f'loss {loss:.4g}'
     left = duration((steps - last['step']) * step_s)
     about = (paths.path_of(workdir) / 'metrics.jsonl').stat()
     written_s = about.mtime if paths.is_bucket(workdir) else about.st_mtime
     lines = [
         f'{workdir}: step {last["step"]:,} of {steps:,}, {1 / step_s:.3g} steps/s, '
         + ('finished' if last['step'] >= steps else f'ETA {left}'),
-        f'loss {last["loss"]:.4g}, logged {duration(max(now_s - written_s, 0))} ago',
+        f'{loss}, logged {duration(max(now_s - written_s, 0))} ago',
     ]
-    scores = [(line['evaluation/jf'], line['step']) for line in metrics if 'evaluation/jf' in line]
+    scores = [(_number(line, 'evaluation/jf'), line['step']) for line in metrics]
+    scores = [one for one in scores if one[0] is not None]
     if scores:
         (jf, step), (best, of_best) = scores[-1], max(scores)
         lines.append(f'J&F {100 * jf:.1f} (step {step:,}), best {100 * best:.1f} ({of_best:,})')
     found = ', '.join(f'{step:,}' for step in checkpoint_files.list_steps(workdir))
     return [*lines, f'checkpoints: {found or "none"}']
+
+
+def _number(line, name):
+    """A finite value of a line of metrics.jsonl, else None: what is not finite is null there."""
+    value = line.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def define_flags():

@@ -13,6 +13,7 @@ from vos_jax.commands import flags
 from vos_jax.errors import run_main
 from vos_jax.models.registry import read_config
 from vos_jax.storage.disk import prepare_folder
+from vos_jax.storage.paths import absolute, path_of
 
 
 def define_flags():
@@ -35,6 +36,7 @@ def main(argv):
 
     processes = flags.join_processes(wanted)
     with processes.ending_together():
+        processes.check_same(absolute(path_of(wanted.workdir)), config)
         evaluate = HeldOut(config.evaluation) if config.evaluation.sources else None
         loop.train(config, wanted.workdir, evaluate)
 

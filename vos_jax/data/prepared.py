@@ -16,7 +16,7 @@ from typing import NamedTuple
 from vos_jax.data import layouts
 from vos_jax.errors import InputError
 from vos_jax.storage import checksum, disk
-from vos_jax.storage.atomic import replacing, write_bytes
+from vos_jax.storage.atomic import remove_leftovers, replacing, write_bytes
 from vos_jax.storage.damage import reading
 from vos_jax.storage.json_files import check_form, parse_json, write_json
 from vos_jax.storage.names import check_name
@@ -120,6 +120,7 @@ def _stage(folder, index, split, target):
     with disk.explain_disk_errors(target, 'data.stage'):
         own.mkdir(parents=True, exist_ok=True)
         with disk.FolderLock(own, wait=True):  # of the processes of a host one copies
+            remove_leftovers(own)
             for shard in index['splits'][split]['shards']:
                 _copy(folder / shard['file'], own / shard['file'], shard['bytes'])
     return own

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vos_jax.errors import InputError, disk_reason
 from vos_jax.storage.mirror import Mirror
-from vos_jax.storage.paths import explained, is_bucket, path_of, probe_bucket
+from vos_jax.storage.paths import check_object, explained, is_bucket, path_of, probe_bucket
 
 _KEPT = 'What is finished is kept, the same command resumes'
 # Errors of writing, which come without the name of a file.
@@ -57,6 +57,7 @@ def _probe(folder, tries=3):
 def prepare_file(path, flag='--out'):
     """Makes the folder of a file and probes it; refuses a folder instead of the file."""
     path = path_of(path)
+    check_object(path)
     prepare_folder(path.parent, flag)
     if is_bucket(path):
         return
@@ -136,6 +137,8 @@ def _is_below(error, folder):
 def _named(error):
     """Path of the file that an error names, or None. FFmpeg's errors name it as a URL."""
     name = getattr(error, 'filename', None)
+    if getattr(error, 'errno', None) in _OF_WRITING:  # of two files the second one is written
+        name = getattr(error, 'filename2', None) or name
     if not isinstance(name, str | os.PathLike):
         return None
     return Path(os.fspath(name).removeprefix('file:'))

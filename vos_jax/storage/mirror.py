@@ -41,14 +41,16 @@ class Mirror:
         paths.probe_bucket(paths.path_of(where))
         self._where = str(paths.path_of(where)).rstrip('/')
         self._stored, self._lock, self._end = {}, threading.Lock(), threading.Event()
-        self.folder = Path(tempfile.mkdtemp(prefix='vos_jax-'))
         self._thread = threading.Thread(target=self._follow, daemon=True)
+        is_resumed = False
         if known_by:
             with paths.explained(where):
-                if (paths.path_of(where) / known_by).exists():
-                    self.fetch()
-                elif any(paths.path_of(where).glob('*')):
+                is_resumed = (paths.path_of(where) / known_by).exists()
+                if not is_resumed and any(paths.path_of(where).glob('*')):
                     raise InputError(f'{where}: holds something else; name another --out')
+        self.folder = Path(tempfile.mkdtemp(prefix='vos_jax-'))
+        if is_resumed:
+            self.fetch()
 
     def fetch(self, pattern='*'):
         """Gets the files of the bucket that are not here yet."""
@@ -82,8 +84,8 @@ class Mirror:
                 local = [str(self.folder / name) for name in part]
                 if part:
                     paths.file_system().put(local, self._there(part))
-            if gone := self._stored.keys() - here.keys():
-                paths.file_system().rm(self._there(gone))
+            for gone in self._there(self._stored.keys() - here.keys()):
+                paths.file_system().rm_file(gone)  # rm would take [1] for a pattern
             self._stored = here
 
     def _list(self):

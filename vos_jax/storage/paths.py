@@ -16,7 +16,7 @@ from typing import Any
 
 from vos_jax.errors import InputError
 
-_BUCKET = re.compile('gs:/+')  # one slash is left where it was made a Path
+_BUCKET = re.compile('gs:(/+|$)')  # one slash is left where it was made a Path
 _MISSING = 'no such bucket or object; check the name, or gcloud storage buckets create'
 # What gcsfs, Google's client and TensorStore say; the first that is found counts.
 _REASONS = (
@@ -43,11 +43,16 @@ def path_of(name) -> Any:
     """The path that a name stands for: a pathlib.Path, or an epath of gs://BUCKET/NAME.
 
     Raises:
-      InputError: for a bucket of another kind.
+      InputError: for a bucket of another kind, or a name that gcsfs takes for a pattern.
     """
     text = os.fspath(name)
     if _BUCKET.match(text):
-        return _client()[0]('gs://' + text.partition('/')[2].lstrip('/'))
+        there = text.partition('/')[2].lstrip('/')
+        if not there.partition('/')[0]:
+            raise InputError(f'{text}: names no bucket; needed: gs://BUCKET/NAME')
+        if found := re.search(r'[*?[]', there):  # removing would remove all that fits
+            raise InputError(f"{text}: has '{found[0]}'; name it without * ? [")
+        return _client()[0]('gs://' + there)
     if re.match(r'\w\w+:/', text):
         raise InputError(f'{text}: not a folder, nor gs://; mount the bucket (docs/tpu_pods.md)')
     return Path(name)
@@ -78,9 +83,16 @@ def probe_bucket(folder):
         probe.unlink()
 
 
+def check_object(path):
+    """Refuses what names a bucket alone where an object is needed."""
+    if is_bucket(path) and '/' not in str(path).removeprefix('gs://').rstrip('/'):
+        raise InputError(f'{path}: a bucket; name a file in it, gs://BUCKET/NAME')
+
+
 def open_whole(path):
     """A file to read from at any place; that of a bucket is fetched whole first."""
     path = path_of(path)
+    check_object(path)
     if is_bucket(path):
         return io.BytesIO(path.read_bytes())
     return open(path, 'rb')

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vos_jax.config import plain
 from vos_jax.errors import InputError, first_line, one_line
 
 # A process that has sent nothing for so long is taken for dead, and the others end. JAX has 100.
@@ -30,6 +31,8 @@ LOST_PROCESS = 128 + 6  # exit code; JAX itself ends by SIGABRT
 GRACE_S = 3
 # Another process's death, for who waits: in JAX, in a checkpoint's barrier, in CPU collectives.
 LOSS_SIGNS = (jax.errors.JaxRuntimeError, TimeoutError, ValueError)
+# Settings that may differ, as the place of the data on each host does.
+_OF_ONE_HOST = re.compile(r'(data|evaluation)\.sources.*root$|data\.stage$')
 NAMES = ('coordinator_address', 'num_processes', 'process_id')
 
 # Tells, after a process was killed or has aborted, what nobody in it could say any more: while it
@@ -130,6 +133,18 @@ def gathered(value):
     return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes)]
 
 
+def check_same(workdir, config):
+    """Refuses processes that were given another run; where their data lie may differ."""
+    first, *others = gathered((str(workdir), config))
+    for number, (folder, settings) in enumerate(others, 1):
+        different = [('--workdir', first[0], folder)] if folder != first[0] else []
+        for name, here, there in different + plain.differences(first[1], settings):
+            if not _OF_ONE_HOST.match(name):
+                raise InputError(
+                    f'process {number} has {name} {there!r}, process 0 {here!r}; give all the same'
+                )
+
+
 def is_writer():
     """Whether this process writes the logs of the run."""
     return jax.process_index() == 0
@@ -154,19 +169,27 @@ def _check(values):
         )
 
 
+def _count(variable):
+    """A number in the environment; 1 where it is not there."""
+    text = os.environ.get(variable, '1')
+    if not text.isdecimal():
+        raise InputError(f"the variable {variable} is '{text}'; needed: a whole number")
+    return int(text)
+
+
 def _from_environment():
     """Arguments of `jax.distributed.initialize`; {} where JAX finds them itself; None: alone."""
     environment = os.environ
     if 'JAX_NUM_PROCESSES' in environment and 'JAX_PROCESS_ID' in environment:
         return {
             'coordinator_address': environment.get('JAX_COORDINATOR_ADDRESS'),
-            'num_processes': int(environment['JAX_NUM_PROCESSES']),
-            'process_id': int(environment['JAX_PROCESS_ID']),
+            'num_processes': _count('JAX_NUM_PROCESSES'),
+            'process_id': _count('JAX_PROCESS_ID'),
         }
     in_slurm_step = {'SLURM_STEP_NODELIST', 'SLURM_PROCID', 'SLURM_LOCALID'} <= environment.keys()
     is_several = (
-        (in_slurm_step and int(environment.get('SLURM_NTASKS', 1)) > 1)
-        or int(environment.get('OMPI_COMM_WORLD_SIZE', 1)) > 1
+        (in_slurm_step and _count('SLURM_NTASKS') > 1)
+        or _count('OMPI_COMM_WORLD_SIZE') > 1
         or 'MEGASCALE_COORDINATOR_ADDRESS' in environment
         or any(',' in environment.get(f'TPU_{name}', '') for name in _TPU_HOSTS)
     )
