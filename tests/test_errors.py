@@ -13,6 +13,8 @@ def main(argv):
         raise InputError('a.png: wrong\\nsize; resize it')
     if flags.FLAGS.count == 3:
         raise ValueError('a defect')
+    if flags.FLAGS.count == 4:
+        raise KeyboardInterrupt
     print('done', argv[1:])
 
 run_main(main)
@@ -44,6 +46,11 @@ def test_a_defect_keeps_its_traceback_and_1(run):
     assert result.returncode == 1
     assert 'Traceback' in result.stderr
     assert 'a defect' in result.stderr
+
+
+def test_ctrl_c_ends_without_a_traceback(run):
+    result = run('--count=4')
+    assert (result.returncode, result.stderr) == (130, '')
 
 
 @pytest.mark.parametrize(('flag', 'named'), [('--cout=1', 'cout'), ('--count=x', '--count=x')])

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -68,6 +69,8 @@ def run_main(main, define_flags=lambda: None):
         logging.get_absl_handler().addFilter(_is_no_disk_error)
         sys.unraisablehook = _report_unraisable
         app.run(main, flags_parser=_parse_flags)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         told = _told_in_one_line(error)
         if told is None:

@@ -1,6 +1,7 @@
 """evaluate.py from weights to report, in processes of its own, with a tiny GIEL."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -294,6 +295,26 @@ def test_checkpoints_of_a_run_are_evaluated_and_the_best_is_named(
     refused = evaluate(*where, '--step=11', f'--out={tmp_path}/out11')
     assert refused.returncode == 2
     assert 'no checkpoint of step 11; steps there: 10, 20, 30' in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_removed_meanwhile_is_left_out(root, training_run, tmp_path):
+    where = (f'--workdir={training_run}', '--protocol=davis2017', f'--data={root}', '--noreport')
+    command = [
+        sys.executable,
+        EVALUATE,
+        *where,
+        '--all',
+        f'--out={tmp_path}/out',
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / 'out/step-10').exists():
+        time.sleep(0.01)
+    shutil.rmtree(training_run / 'checkpoints/latest/30')
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['step-10', 'step-20']
+    assert 'best: step ' in output
 
 
 @pytest.mark.slow
