@@ -182,7 +182,7 @@ def test_a_config_from_before_a_setting_existed_has_its_default(spec, tmp_path):
 
 
 def test_a_folder_without_config_says_what_a_workdir_is(tmp_path):
-    with pytest.raises(InputError, match=r'config\.json: no such file; --workdir names'):
+    with pytest.raises(InputError, match=r'config\.json: no such file; name the folder of a run'):
         recipe.stored(tmp_path)
 
 
