@@ -3,7 +3,11 @@
 # launch/tpu_vm.sh NAME ZONE REPOSITORY --config=giel_resnet50 --workdir=gs://BUCKET/runs/a
 # Once more after a pre-emption: the run resumes. Log of a host: vos/run.log.
 set -euo pipefail
-name=${1:?name of the TPU} zone=${2:?its zone} repository=${3:?address of this repository}
+if (($# < 4)); then
+  echo 'error: needed: launch/tpu_vm.sh NAME ZONE REPOSITORY and the flags of vos-train' >&2
+  exit 2
+fi
+name=$1 zone=$2 repository=$3
 shift 3
 cache=''
 for flag in "$@"; do

@@ -134,7 +134,31 @@ def test_settings_reach_all_hosts_of_a_tpu_as_they_were_given(recorded):
     code, words = recorded('xpk.sh', 'cluster', 'v5litepod-16', 'image', setting)
     assert code == 0
     assert '--max-restarts=20' in words
-    assert recorded('tpu_vm.sh', 'vos')[0] != 0
+    for words in (('vos',), ('vos', 'zone', 'URL')):  # without flags vos-train would start for ''
+        assert recorded('tpu_vm.sh', *words) == (2, [])
+        assert recorded('xpk.sh', *words) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ('command', 'environment', 'words'),
+    [
+        ((), {}, 'no command; give one'),
+        (('true',), {'RESTARTS': 'x'}, "RESTARTS is 'x'; needed: a whole number"),
+        (('true',), {'RESTARTS': '-1'}, "RESTARTS is '-1'"),
+        (('true',), {'PAUSE_S': '10 s'}, "PAUSE_S is '10 s'; needed: seconds"),
+        (('true',), {'CODES': '134,143'}, "CODES is '134,143'; needed: exit codes"),
+    ],
+)
+def test_a_restart_that_cannot_be_is_refused_before_the_command_starts(command, environment, words):
+    done = subprocess.run(
+        [LAUNCH / 'restart.sh', *command],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f'error: {words}')
 
 
 def test_another_kind_of_machine_is_refused(tmp_path):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax import traverse_util
 
 from vos_jax.config import plain
 from vos_jax.errors import InputError
@@ -72,6 +71,8 @@ def load_weights(path):
     Raises:
       InputError: where the file is missing, damaged or something else.
     """
+    from flax import traverse_util  # here: a name can be refused without it
+
     what = 'a whole weights file of vos_jax'
     arrays = read_npz(path, what)
     with reading(path, what):
@@ -126,6 +127,8 @@ def find(name_or_path) -> Path:
 
 def named(variables):
     """Dict of arrays by '/'-joined name: {'params': {'key': x}} -> {'params/key': x}."""
+    from flax import traverse_util
+
     return traverse_util.flatten_dict(dict(variables), sep='/')
 
 

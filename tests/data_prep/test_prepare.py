@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,29 @@ def test_staged_shards_are_copied_once_and_read(davis, davis_prepared, tmp_path,
     assert {video.frames[0].shard.parent for video in maker._sources.sequences[0]} == {
         copies[0].parent
     }
+
+
+def test_a_shard_that_is_damaged_is_not_staged_and_its_copy_is_named(davis_prepared, tmp_path):
+    root = shutil.copytree(davis_prepared, tmp_path / 'set')
+    (shard,) = list(root.glob('**/*train*-00000-*'))
+    video = prepared.prepared(root, 'train')[0]
+    assert video.frames[0].shard == shard
+
+    def flip(path):
+        data = bytearray(path.read_bytes())
+        data[data.index(video.frames[0].read_bytes()[:64]) + 40] ^= 1
+        path.write_bytes(data)
+
+    stage = tmp_path / 'stage'
+    (copy,) = {each.frames[0].shard for each in prepared.prepared(root, 'train', str(stage))[:1]}
+    flip(copy)
+    with pytest.raises(InputError, match=r'damaged .* or delete it where it is in data\.stage'):
+        prepared.prepared(root, 'train', str(stage))[0].frames[0].read_bytes()
+    copy.unlink()
+    flip(shard)
+    with pytest.raises(InputError, match=f'{shard}: differs from its checksums, here'):
+        prepared.prepared(root, 'train', str(stage))
+    assert not copy.exists()
 
 
 class Copying:

@@ -163,7 +163,7 @@ def test_sequences_side_by_side_get_the_masks_of_each_alone(root, flags, evaluat
     assert all(np.count_nonzero(one[name] != other[name]) <= 3 for name in one)
 
 
-def run_two_processes(*flags):
+def run_two_processes(*flags, of_second=()):
     """Runs evaluate.py as two processes; gives their exit codes, stdouts and stderrs."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
@@ -172,7 +172,7 @@ def run_two_processes(*flags):
     command += [f'--coordinator_address=127.0.0.1:{port}', '--num_processes=2']
     processes = [
         subprocess.Popen(
-            [*command, f'--process_id={index}'],
+            [*command, f'--process_id={index}', *(of_second if index else ())],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -315,6 +315,69 @@ def test_a_checkpoint_that_is_removed_meanwhile_is_left_out(root, training_run, 
     assert process.returncode == 0, errors
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['step-10', 'step-20']
     assert 'best: step ' in output
+
+
+def damage(folder):
+    """Changes a byte in the middle of the largest file of a checkpoint."""
+    path = max(
+        (file for file in folder.rglob('*') if file.is_file()), key=lambda f: f.stat().st_size
+    )
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_named_and_the_others_are_evaluated(
+    root, training_run, evaluate, tmp_path
+):
+    damage(training_run / 'checkpoints/latest/10')
+    where = (f'--workdir={training_run}', '--protocol=davis2017', f'--data={root}', '--noreport')
+    for chosen, out in (('--all', 'a'), ('--follow', 'b')):
+        result = evaluate(*where, chosen, f'--out={tmp_path / out}')
+        assert result.returncode == 2
+        assert sorted(path.name for path in (tmp_path / out).iterdir()) == ['step-20', 'step-30']
+        assert 'best: step ' in result.stdout
+        first, last = result.stderr.splitlines()
+        assert first.startswith(f'error: {training_run}/checkpoints/latest/10: damaged (')
+        assert last == 'error: not evaluated: 10, as said above'
+
+
+@pytest.mark.slow
+def test_two_processes_leave_out_what_one_of_them_cannot_read(root, training_run, tmp_path):
+    damage(training_run / 'checkpoints/latest/30')
+    out = tmp_path / 'out'
+    where = (f'--workdir={training_run}', '--protocol=davis2017', f'--data={root}', f'--out={out}')
+    codes, texts, errors = run_two_processes(*where, '--last=2', '--noreport')
+    assert codes == [2, 2], errors
+    assert 'best: step 20' in texts[0]
+    assert len(read_masks(out / 'step-20')) == 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('flags_of_second', 'words'),
+    [
+        (('--max_edge=64',), 'process 1 has --max_edge 64, process 0 None; give all the same'),
+        (('--weights={other}',), 'process 1 has weights'),
+    ],
+)
+def test_processes_with_different_flags_end_at_once(
+    root, flags, tiny_weights, tmp_path, flags_of_second, words
+):
+    import jax
+
+    from vos_jax import weights
+
+    other = tmp_path / 'other.npz'
+    loaded = weights.load_weights(tiny_weights)
+    variables = jax.tree.map(lambda x: x * 1.01, loaded.variables)
+    weights.export_weights(other, variables, loaded.config)
+    second = [flag.format(other=other) for flag in flags_of_second]
+    codes, _, errors = run_two_processes(*flags(root, tmp_path / 'out'), of_second=second)
+    assert codes == [2, 2], errors
+    assert all(words in error for error in errors)
+    assert not (tmp_path / 'out/masks').exists()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -80,7 +81,7 @@ def test_names_like_patterns_are_stored_and_removed_alone(gcs):
 
 
 @pytest.mark.slow
-def test_a_folder_in_a_bucket_is_resumed_and_follows_what_is_written(gcs):
+def test_a_folder_in_a_bucket_is_resumed_and_follows_what_is_written(gcs, tmp_path, monkeypatch):
     place = gcs()
     with Mirror(place.url, 'run.json') as mirror:
         for name in ('run.json', 'a/b.png', '.c.tmp', 'gone.txt'):
@@ -94,8 +95,10 @@ def test_a_folder_in_a_bucket_is_resumed_and_follows_what_is_written(gcs):
         found = {path.relative_to(mirror.folder).as_posix() for path in mirror.folder.rglob('*.*')}
         assert found == {'run.json', 'a/b.png'}
         assert (mirror.folder / 'a/b.png').read_text() == 'changed'
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
     with pytest.raises(InputError, match='holds something else; name another --out'):
         Mirror(place.url, 'about.json')
+    assert not list(tmp_path.glob('vos_jax-*'))
 
 
 MAKE_UP = """

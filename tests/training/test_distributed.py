@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.training import micro
+from vos_jax import processes
 from vos_jax.checkpoint_files import list_steps
 from vos_jax.errors import InputError
-from vos_jax.training import processes
 
 
 @pytest.fixture(scope='module')
@@ -136,7 +136,7 @@ def test_a_signal_to_one_process_ends_the_scoring_of_all(data, tmp_path):
 def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error, code, words):
     # Nothing that runs at the regular end may: it would wait for the others.
     program = (
-        'import atexit, jax\nfrom vos_jax.training import processes\n'
+        'import atexit, jax\nfrom vos_jax import processes\n'
         'jax.process_count, processes.GRACE_S = lambda: 2, 0\n'
         "atexit.register(print, 'waits for the others')\n"
         f"with processes.ending_together(): raise {error}('barrier\\nmore')"
@@ -149,7 +149,7 @@ def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error, c
 
 GATHER = """
 import sys
-from vos_jax.training import processes
+from vos_jax import processes
 processes.initialize(f'127.0.0.1:{sys.argv[1]}', 2, int(sys.argv[2]))
 found = processes.gathered({'process': int(sys.argv[2]), 'more': 'x' * 999 * int(sys.argv[2])})
 print([(one['process'], len(one['more'])) for one in found])

@@ -98,6 +98,7 @@ def _compare(wanted):
 def _score(wanted):
     if not Path(wanted.results).is_dir():
         raise InputError(f'{wanted.results}: no such folder; --results is a folder of masks')
+    _require_protocol(wanted)
     protocol = _load_protocol(wanted, need_frames=False)
     predictions = open_results(
         wanted.results,
@@ -118,6 +119,7 @@ def _score(wanted):
 
 
 def _segment(wanted):
+    _require_protocol(wanted)
     flags.check_model(wanted)
     malloc.restart_with_huge_pages()
     _check_steps(wanted)
@@ -127,6 +129,7 @@ def _segment(wanted):
     # Before anything is read onto a device.
     processes = flags.join_processes(wanted, shutdown_timeout_s=_DAY_S)
     with processes.ending_together():
+        processes.check_same({**flags.values(wanted), '--out': str(absolute(out))})
         _segment_share(wanted, protocol, out)
 
 
@@ -144,10 +147,10 @@ def _segment_share(wanted, protocol, out):
             mirror=mirror,
         )
         out = mirror.folder
-        if wanted.follow:
-            run.evaluate_steps(_models_to_come(wanted), protocol, out, options)
-        elif wanted.last or wanted.all:
-            run.evaluate_steps(_models(wanted), protocol, out, options)
+        if wanted.follow or wanted.last or wanted.all:
+            steps = _steps_to_come(wanted) if wanted.follow else _steps(wanted)
+            as_chosen = functools.partial(_as_chosen, wanted)
+            run.evaluate_steps(steps, wanted.workdir, as_chosen, protocol, out, options)
         else:
             run.evaluate(_as_chosen(wanted, flags.open_model(wanted)), protocol, out, options)
 
@@ -162,53 +165,37 @@ def _check_steps(wanted):
         )
 
 
-def _models(wanted):
-    """(step, model) of each checkpoint that the flags name, opened when it is its turn."""
+def _steps(wanted):
+    """The checkpoints of a run that the flags name."""
     from vos_jax import checkpoint_files
 
     steps = checkpoint_files.list_steps(wanted.workdir)
     if not steps:
         raise InputError(f'{wanted.workdir}: no checkpoint; --workdir is a run of train.py')
-    for step in steps if wanted.all else steps[-wanted.last :]:
-        if (model := _open_step(wanted, step)) is not None:
-            yield step, model
+    return steps if wanted.all else steps[-wanted.last :]
 
 
-def _models_to_come(wanted):
-    """(step, model) of each checkpoint of a run, the newest first, until the run's last step."""
-    from vos_jax import checkpoint_files, recipe
-    from vos_jax.training import processes
+def _steps_to_come(wanted):
+    """Each checkpoint of a run, the newest first, until the run's last step."""
+    from vos_jax import checkpoint_files, processes, recipe
 
-    seen, last = set(), recipe.stored(wanted.workdir).training.steps
+    seen, last, is_told = set(), recipe.stored(wanted.workdir).training.steps, False
     while True:
         # Of all processes the first decides: another may see one more.
         steps = processes.gathered(checkpoint_files.list_steps(wanted.workdir))[0]
         new = [step for step in steps if step not in seen]
-        if not new and last in seen:
+        if new:
+            seen.add(new[-1])
+            is_told = False
+            yield new[-1]
+        elif last in seen:
             return
-        if not new:
+        else:
+            if not is_told:
+                newest = f'after step {max(seen):,}' if seen else ''
+                processes.say(f'waiting for a checkpoint {newest}; the run ends at step {last:,}')
+            is_told = True
             time.sleep(_POLL_S)
-            continue
-        seen.add(new[-1])
-        if (model := _open_step(wanted, new[-1])) is not None:
-            yield new[-1], model
-
-
-def _open_step(wanted, step):
-    """The model of a checkpoint; None where it was removed meanwhile, for newer ones."""
-    from vos_jax import checkpoint_files, trained
-    from vos_jax.training import processes
-
-    model = error = None
-    try:
-        model = _as_chosen(wanted, trained.open_run(wanted.workdir, step))
-    except InputError as refused:
-        error = refused
-    if not any(processes.gathered(error is not None)):  # all have it, or none goes on with it
-        return model
-    if error and step in checkpoint_files.list_steps(wanted.workdir):
-        raise error
-    return None
 
 
 def _as_chosen(wanted, model):
@@ -240,9 +227,12 @@ def _scales(wanted):
         raise InputError(f'--scales={",".join(wanted.scales)}: needs numbers, as 1.0,1.3') from None
 
 
+def _require_protocol(wanted):
+    flags.require(wanted, ('protocol', 'data'), 'docs/evaluation.md')
+
+
 def _load_protocol(wanted, need_frames):
     """Lists the sequences that the flags name."""
-    flags.require(wanted, ('protocol', 'data'), 'docs/evaluation.md')
     return protocols.load(
         wanted.protocol,
         wanted.data,

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 
 from absl import flags
 
@@ -75,6 +76,12 @@ def define_processes():
     flags.DEFINE_integer('process_id', None, 'number of this process, from 0', lower_bound=0)
 
 
+def values(wanted):
+    """Values of the command's own flags, without those of absl, by name as '--out'."""
+    own = wanted.get_key_flags_for_module(sys.argv[0])
+    return {f'--{flag.name}': flag.value for flag in own}
+
+
 def require(wanted, names, see):
     """Refuses a command line without one of the flags; `see` says where to read on."""
     for name in names:
@@ -88,11 +95,17 @@ def refuse_arguments(argv, remedy='all arguments are --flags'):
 
 
 def check_model(wanted):
-    """Refuses what contradicts, before anything is loaded."""
+    """Refuses what contradicts or is not there, before anything is loaded."""
     if wanted.weights and wanted.workdir:
         raise InputError('--weights and --workdir are both given; choose one')
     if not wanted.workdir and not wanted['step'].using_default_value:
         raise InputError('--step is of a run; name one by --workdir')
+    from vos_jax import recipe, weights
+
+    if wanted.workdir:
+        recipe.stored(wanted.workdir)
+    elif wanted.weights:
+        weights.find(wanted.weights)
 
 
 def open_model(wanted):
@@ -115,8 +128,7 @@ def join_processes(wanted, **options):
     Returns:
       The module `processes`. `options` are those of its `initialize`.
     """
-    from vos_jax import compilation
-    from vos_jax.training import processes
+    from vos_jax import compilation, processes
 
     compilation.keep_compilations(wanted.compilation_cache)
     processes.initialize(

@@ -9,8 +9,11 @@ import time
 
 from absl import flags as absl_flags
 
+from vos_jax import recipe
 from vos_jax.commands import flags
 from vos_jax.errors import InputError, run_main
+from vos_jax.storage import paths
+from vos_jax.storage.progress import duration
 
 
 def describe(workdir, now_s):
@@ -23,12 +26,11 @@ def describe(workdir, now_s):
     Raises:
       InputError: where it is no run, or cannot be read.
     """
-    from vos_jax import checkpoint_files, recipe
-    from vos_jax.storage import paths
-    from vos_jax.storage.progress import duration
+    steps = recipe.stored(workdir).training.steps
+    # Here and not above: jax and TensorBoard are not needed to refuse what is no run.
+    from vos_jax import checkpoint_files
     from vos_jax.training.metric_writer import read_metrics
 
-    steps = recipe.stored(workdir).training.steps
     metrics = read_metrics(workdir)
     logged = [line for line in metrics if _number(line, 'machine/step_s')]
     if not logged:

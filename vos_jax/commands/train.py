@@ -10,6 +10,7 @@ import functools
 from absl import flags as absl_flags
 
 from vos_jax.commands import flags
+from vos_jax.config import plain
 from vos_jax.errors import run_main
 from vos_jax.models.registry import read_config
 from vos_jax.storage.disk import prepare_folder
@@ -36,7 +37,8 @@ def main(argv):
 
     processes = flags.join_processes(wanted)
     with processes.ending_together():
-        processes.check_same(absolute(path_of(wanted.workdir)), config)
+        workdir = str(absolute(path_of(wanted.workdir)))
+        processes.check_same({'--workdir': workdir, **plain.to_plain(config)})
         evaluate = HeldOut(config.evaluation) if config.evaluation.sources else None
         loop.train(config, wanted.workdir, evaluate)
 

@@ -25,6 +25,7 @@ from vos_jax.storage.paths import explained, file_system, is_bucket, local, path
 INDEX, SUM = 'videos.json', 'videos.crc32'
 FORMAT = 1
 _REMEDY = 'copy it again, or prepare the data set again'
+_REMEDY_OF_SHARD = 'copy it again, or delete it where it is in data.stage'
 _VIDEO = {
     'name': str,
     'shard': str,
@@ -122,11 +123,17 @@ def _stage(folder, index, split, target):
         with disk.FolderLock(own, wait=True):  # of the processes of a host one copies
             remove_leftovers(own)
             for shard in index['splits'][split]['shards']:
-                _copy(folder / shard['file'], own / shard['file'], shard['bytes'])
+                videos = [
+                    video
+                    for video in index['splits'][split]['videos']
+                    if video['shard'] == shard['file']
+                ]
+                _copy(folder / shard['file'], own / shard['file'], shard['bytes'], videos)
     return own
 
 
-def _copy(source, target, num_bytes):
+def _copy(source, target, num_bytes, videos):
+    """Copies a shard, unless it is there; the copy is compared with its videos' checksums."""
     if target.is_file() and target.stat().st_size == num_bytes:
         return
     check_shard_size(source, num_bytes)
@@ -137,6 +144,15 @@ def _copy(source, target, num_bytes):
         else:
             shutil.copyfile(source, temporary)
         check_shard_size(temporary, num_bytes)
+        parts = [part for video in videos for part in video['frame_parts'] + video['mask_parts']]
+        try:
+            for part in parts:
+                read_part(temporary, *part)
+        except InputError:
+            raise InputError(
+                f'{source}: differs from its checksums, here or in the copy to {target.parent}; '
+                f'{_REMEDY}'
+            ) from None
 
 
 def is_prepared(root):
@@ -228,10 +244,10 @@ def read_part(path, offset, num_bytes, crc32=None):
     else:
         data = os.pread(_open(path).fileno(), end - start, start)
     if len(data) != end - start:
-        raise InputError(f'{path}: ends before byte {end}: the shard was cut; copy it again')
+        raise InputError(f'{path}: ends before byte {end}: the shard was cut; {_REMEDY_OF_SHARD}')
     part = without_headers(data, start)
     if crc32 not in (None, checksum.of_bytes(part)):
-        raise InputError(f'{path}: damaged between bytes {start} and {end}; copy it again')
+        raise InputError(f'{path}: damaged between bytes {start} and {end}; {_REMEDY_OF_SHARD}')
     return part
 
 
@@ -255,7 +271,7 @@ def _open(path):
     try:
         return open(path, 'rb', buffering=0)  # closed when nobody has it any more
     except OSError as error:
-        raise InputError(f'{path}: cannot be read ({error.strerror}); copy it again') from None
+        raise InputError(f'{path}: cannot be read ({error.strerror}); {_REMEDY_OF_SHARD}') from None
 
 
 def _find_index(root):

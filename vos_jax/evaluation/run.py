@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
 from jax.experimental import multihost_utils
 
-from vos_jax import compilation
+from vos_jax import checkpoint_files, compilation, processes, trained
 from vos_jax.config import plain
 from vos_jax.errors import InputError
 from vos_jax.evaluation import output_files
@@ -49,26 +50,57 @@ class Options:
 
 
 def evaluate_steps(
-    models: Iterable[tuple[int, TrainedModel]],
+    steps: Iterable[int],
+    workdir: str,
+    as_chosen: Callable[[TrainedModel], TrainedModel],
     protocol: Protocol,
     out: Path,
     options: Options,
 ) -> None:
     """Evaluates several checkpoints of a run, each into a folder of its own, and names the best.
 
-    `models`: step and model of each; the next is asked for when one is evaluated.
+    Args:
+      steps: the next is asked for when one is evaluated. One whose checkpoint was removed
+        meanwhile, for newer ones, is left out.
+      workdir: of the run.
+      as_chosen: gives a model the settings with which it is evaluated.
+      protocol, out, options: as for `evaluate`.
+
+    Raises:
+      InputError: where checkpoints are damaged, after the others were evaluated.
     """
-    rows = []
-    for step, model in models:
-        results = evaluate(model, protocol, out / f'step-{step}', options)
+    rows, names, damaged = [], (), []
+    for step in steps:
+        model, reason = _open_step(workdir, step)
+        if reason:
+            damaged.append(f'{step}')
+            processes.say(f'error: {reason}', sys.stderr)
+        if model is None:
+            continue
+        results = evaluate(as_chosen(model), protocol, out / f'step-{step}', options)
         if results is not None:
-            rows.append((str(step), *global_scores(results).values()))
+            rows.append((step, *global_scores(results).values()))
             names = tuple(global_scores(results))
-    if not rows or not protocol.is_scored:
-        return
-    print(table(('step', *names), sorted(rows, key=lambda row: int(row[0]))))
-    best = max(rows, key=lambda row: row[1])
-    print(f'best: step {best[0]}, J&F {100 * best[1]:.1f}, {out / f"step-{best[0]}"}')
+    if rows and protocol.is_scored:
+        print(table(('step', *names), [(str(step), *scores) for step, *scores in sorted(rows)]))
+        best = max(rows, key=lambda row: row[1])
+        print(f'best: step {best[0]}, J&F {100 * best[1]:.1f}, {out / f"step-{best[0]}"}')
+    if damaged:
+        processes.gathered(None)  # who ends before the others are done would end them
+        raise InputError(f'not evaluated: {", ".join(damaged)}, as said above')
+
+
+def _open_step(workdir, step):
+    """The model of a checkpoint, None where a process cannot read it; why it is damaged, or ''."""
+    model, reason = None, ''
+    try:
+        model = trained.open_run(workdir, step)
+    except InputError as error:
+        if step in checkpoint_files.list_steps(workdir):
+            reason = str(error)
+    found = processes.gathered((model is not None, reason))
+    reason = next((reason for _, reason in found if reason), '')
+    return model if all(has_it for has_it, _ in found) else None, reason
 
 
 def evaluate(
@@ -156,6 +188,9 @@ def _open_ledger(model, protocol, out, options):
         'weights': f'crc32 {model.fingerprint}',
         'settings': _settings(model),
     }
+    frames = {task.name: len(task.sequence.required) for task in protocol.tasks}
+    own = {name: value for name, value in identity.items() if name != 'data'}
+    processes.check_same({**own, 'frames': frames})
     mirror = options.mirror or Mirror(out)
     if jax.process_index() == 0:
         mirror.fetch()

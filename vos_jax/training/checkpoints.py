@@ -12,8 +12,8 @@ from jax.experimental import multihost_utils
 
 from vos_jax import checkpoint_files as files
 from vos_jax.errors import InputError, first_line
+from vos_jax.processes import gathered
 from vos_jax.storage.paths import absolute, is_bucket, path_of, refusal
-from vos_jax.training.processes import gathered
 from vos_jax.training.sharding import placed
 from vos_jax.weights import check
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from vos_jax import compilation
 from vos_jax.data.pipeline import BatchMaker
+from vos_jax.processes import is_writer, say
 from vos_jax.storage.json_files import write_json
-from vos_jax.training.processes import is_writer, say
 
 
 class NonFinite:

@@ -10,7 +10,7 @@ from flax import traverse_util
 from vos_jax import weights
 from vos_jax.errors import InputError
 from vos_jax.models import torch_links
-from vos_jax.training.processes import say
+from vos_jax.processes import say
 
 
 def warm_start(state, path, encoders=()):

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from vos_jax import compilation
+from vos_jax import compilation, processes
 from vos_jax.storage.progress import Speed
-from vos_jax.training import flops, health, processes
+from vos_jax.training import flops, health
 from vos_jax.training.metric_writer import step_line
 
 # Steps that are given to the device before the loop waits for one. One in work and one waiting keep

@@ -10,17 +10,17 @@ from typing import NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
-from vos_jax import recipe, weights
+from vos_jax import processes, recipe, weights
 from vos_jax.errors import InputError
 from vos_jax.inference.batch import make_lanes
 from vos_jax.inference.segmenter import Segmenter
+from vos_jax.processes import say
 from vos_jax.storage import disk
 from vos_jax.storage.paths import path_of
-from vos_jax.training import health, initial_weights, processes, sharding
+from vos_jax.training import health, initial_weights, sharding
 from vos_jax.training.checkpoints import Checkpoints, restore_or_init
 from vos_jax.training.log import RunLog
 from vos_jax.training.metric_writer import MetricWriter, parameter_overview
-from vos_jax.training.processes import say
 from vos_jax.training.program import Program
 
 

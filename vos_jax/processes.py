@@ -31,8 +31,11 @@ LOST_PROCESS = 128 + 6  # exit code; JAX itself ends by SIGABRT
 GRACE_S = 3
 # Another process's death, for who waits: in JAX, in a checkpoint's barrier, in CPU collectives.
 LOSS_SIGNS = (jax.errors.JaxRuntimeError, TimeoutError, ValueError)
-# Settings that may differ, as the place of the data on each host does.
-_OF_ONE_HOST = re.compile(r'(data|evaluation)\.sources.*root$|data\.stage$')
+# What may differ, as the place of the data on each host does.
+_OF_ONE_HOST = re.compile(
+    r'(data|evaluation)\.sources.*root$|data\.stage$'
+    '|--(data|weights|videos|unseen|workers|compilation_cache|coordinator_address|process_id)$'
+)
 NAMES = ('coordinator_address', 'num_processes', 'process_id')
 
 # Tells, after a process was killed or has aborted, what nobody in it could say any more: while it
@@ -133,12 +136,18 @@ def gathered(value):
     return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes)]
 
 
-def check_same(workdir, config):
-    """Refuses processes that were given another run; where their data lie may differ."""
-    first, *others = gathered((str(workdir), config))
-    for number, (folder, settings) in enumerate(others, 1):
-        different = [('--workdir', first[0], folder)] if folder != first[0] else []
-        for name, here, there in different + plain.differences(first[1], settings):
+def check_same(given):
+    """Refuses processes that were given something else than process 0.
+
+    Args:
+      given: dict of plain values by name, also nested; where data lie may differ.
+
+    Raises:
+      InputError: in all of them, naming the first value that differs.
+    """
+    first, *others = gathered(given)
+    for number, other in enumerate(others, 1):
+        for name, here, there in plain.differences(first, other):
             if not _OF_ONE_HOST.match(name):
                 raise InputError(
                     f'process {number} has {name} {there!r}, process 0 {here!r}; give all the same'
