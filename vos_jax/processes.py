@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,7 +71,9 @@ def initialize(
     Raises:
       InputError: for incomplete arguments, or where the others do not come within five minutes.
     """
-    values = dict(zip(NAMES, (coordinator_address, num_processes, process_id)))
+    values: dict[str, Any] | None = dict(
+        zip(NAMES, (coordinator_address, num_processes, process_id))
+    )
     if all(value is None for value in values.values()):
         values = _from_environment()
         if values is None:
@@ -263,7 +266,8 @@ def _start_witness():
 
 
 def _dismiss_witness():
-    if _witness and not _witness.stdin.closed:
-        _witness.stdin.write(b'.')
-        _witness.stdin.close()
+    pipe = _witness and _witness.stdin
+    if _witness and pipe and not pipe.closed:
+        pipe.write(b'.')
+        pipe.close()
         _witness.wait()
