@@ -178,19 +178,27 @@ def train_step(objective, optimizer, state, batch, ladder=None):
     chosen = (needed > np.array(ladder[:-1], int)).sum()
     branches = [functools.partial(gradient_of, objective, slots=slots) for slots in ladder]
     batch_stats, (loss, terms, gradients) = lax.switch(chosen, branches, state, batch)
-    norm = optax.tree.norm(gradients)
+    norm = _norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = _averaged(state, params, objective.training.ema_decay)
     new_state = TrainState(state.step, params, batch_stats, ema, opt_state)
-    new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_state, state)
+    new_state = jax.tree.map(functools.partial(lax.select, finite), new_state, state)
     metrics = {'loss': loss, **terms, 'gradient_norm': norm}
-    metrics['weight_norm'] = optax.tree.norm(new_state.params)
+    metrics['weight_norm'] = _norm(new_state.params)
     metrics['finite'] = finite.astype(jnp.float32)
     if len(ladder) > 1:
         metrics['slots'] = jnp.asarray(ladder, jnp.float32)[chosen]
     return new_state.replace(step=state.step + 1), metrics
+
+
+def _norm(tree):
+    """Norm of all values; vectors are joined, as one operation each takes long to compile."""
+    leaves = jax.tree.leaves(tree)
+    vectors = [leaf for leaf in leaves if leaf.ndim == 1]
+    others = [leaf for leaf in leaves if leaf.ndim != 1]
+    return optax.tree.norm([*others, jnp.concatenate(vectors)] if vectors else others)
 
 
 def gradient_of(objective, state, batch, slots=None):

@@ -82,7 +82,10 @@ def _by_kernel(x, cotangent, size, settings):
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     height, width = (stride * (side - 1) + 1 for side in cotangent.shape[1:3])
     starts = range(0, size * dilation, dilation)
-    taps = [x[:, i : i + height : stride, j : j + width : stride] for i in starts for j in starts]
+    columns = [x[:, :, j : j + width : stride] for j in starts]
+    if x.shape[3] <= NARROW:
+        columns = [jnp.concatenate(columns, axis=3)]
+    taps = [of_column[:, i : i + height : stride] for i in starts for of_column in columns]
     if x.shape[3] <= NARROW:
         taps = [jnp.concatenate(taps, axis=3)]
     return jnp.stack([_summed_over_pixels(tap, cotangent) for tap in taps]).reshape(
