@@ -5,6 +5,7 @@ writes logs; checkpoints are written by all, each its parts, so the workdir is o
 """
 
 import atexit
+import collections
 import contextlib
 import importlib.util
 import os
@@ -12,8 +13,10 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 import time
 import traceback
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,13 @@ from jax.experimental import multihost_utils
 
 from vos_jax.config import plain
 from vos_jax.errors import InputError, first_line, one_line
+from vos_jax.storage import disk
+from vos_jax.storage.paths import is_bucket
 
 # A process that has sent nothing for so long is taken for dead, and the others end. JAX has 100.
 HEARTBEAT_TIMEOUT_S = 30
 SHUTDOWN_TIMEOUT_S = 60
+SILENT_S = 10  # so long a process waits for the others without a word
 LOST_PROCESS = 128 + 6  # exit code; JAX itself ends by SIGABRT
 # The others abort when process 0 ends: so long they have to tell what went wrong in themselves.
 GRACE_S = 3
@@ -38,6 +44,8 @@ _OF_ONE_HOST = re.compile(
     '|--(data|weights|videos|unseen|workers|compilation_cache|coordinator_address|process_id)$'
 )
 NAMES = ('coordinator_address', 'num_processes', 'process_id')
+_FLAGS = '--coordinator_address, --num_processes and --process_id'
+_ADDRESS = re.compile(r'(\[[\w:.%]+\]|[^\s:/\[\]]+):(\d{1,5})')  # HOST:PORT or [IPv6]:PORT
 
 # Tells, after a process was killed or has aborted, what nobody in it could say any more: while it
 # waits for the others inside of a collective, no Python code runs. One byte means a regular end.
@@ -69,7 +77,8 @@ def initialize(
       shutdown_timeout_s: so long a process that has come to its end waits for the others.
 
     Raises:
-      InputError: for incomplete arguments, or where the others do not come within five minutes.
+      InputError: for incomplete arguments, or processes with other numbers of devices. Where the
+        others do not come within five minutes the process ends, with a line and exit code 2.
     """
     values: dict[str, Any] | None = dict(
         zip(NAMES, (coordinator_address, num_processes, process_id))
@@ -82,6 +91,11 @@ def initialize(
     count = values.get('num_processes')
     if count == 1:
         return
+    about = ', '.join(f'{name}={value}' for name, value in values.items()) or 'this environment'
+    waiting = threading.Timer(
+        SILENT_S, print, [f'waiting for the other processes ({about})'], {'file': sys.stderr}
+    )
+    waiting.start()
     try:
         jax.distributed.initialize(
             **values,
@@ -89,10 +103,30 @@ def initialize(
             shutdown_timeout_seconds=shutdown_timeout_s,
         )
     except (RuntimeError, ValueError) as error:
-        about = ', '.join(f'{name}={value}' for name, value in values.items()) or 'this environment'
-        raise InputError(f'the processes did not find each other ({about}): {error}') from error
+        print(
+            f'error: the processes did not find each other ({about}): {one_line(error)}; start all '
+            f'of them, with {_FLAGS} where the environment does not say',
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(2)  # leaving in the regular way, JAX may crash on what it could not start
+    finally:
+        waiting.cancel()
     if jax.process_count() > 1:
+        with ending_together():
+            _check_devices()
         _start_witness()
+
+
+def _check_devices():
+    """Refuses processes that do not have as many devices as the others."""
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    for process, count in sorted(counts.items()):
+        if count != counts[0]:
+            raise InputError(
+                f'process {process} has devices: {count}, process 0: {counts[0]}; start processes '
+                'that see as many devices, and look for one that has failed'
+            )
 
 
 @contextlib.contextmanager
@@ -157,6 +191,33 @@ def check_same(given):
                 )
 
 
+def check_shared(folder):
+    """Refuses a folder that not all processes see: they would wait for each other's files.
+
+    Args:
+      folder: it is made, where it is not there; in a bucket all see it.
+
+    Raises:
+      InputError: in all of them.
+    """
+    if jax.process_count() == 1 or is_bucket(folder):
+        return
+    path = Path(folder) / gathered(f'.{uuid.uuid4().hex}.tmp')[0]
+    if is_writer():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    gathered(None)
+    found = gathered(path.exists())
+    if is_writer():
+        path.unlink()
+    if not all(found):
+        disk.remove_empty_folders(path.parent)
+        raise InputError(
+            f'{folder}: process {found.index(False)} does not see what process 0 writes there; '
+            'name a folder that all share, or gs://'
+        )
+
+
 def is_writer():
     """Whether this process writes the logs of the run."""
     return jax.process_index() == 0
@@ -174,6 +235,12 @@ def _check(values):
     missing = [name for name in NAMES if values.get(name) is None]
     if missing:
         raise InputError(f'--{missing[0]} is missing; all of {", ".join(NAMES)}, or none')
+    address = _ADDRESS.fullmatch(values['coordinator_address'])
+    if not address or not 0 < int(address[2]) < 2**16:
+        raise InputError(
+            f'--coordinator_address is {values["coordinator_address"]}; needed: HOST:PORT of '
+            'process 0, as 10.0.0.1:1234'
+        )
     if not 0 <= values['process_id'] < values['num_processes']:
         raise InputError(
             f'--process_id is {values["process_id"]}; needed: 0 to num_processes - 1 = '
@@ -192,7 +259,10 @@ def _count(variable):
 def _from_environment():
     """Arguments of `jax.distributed.initialize`; {} where JAX finds them itself; None: alone."""
     environment = os.environ
-    if 'JAX_NUM_PROCESSES' in environment and 'JAX_PROCESS_ID' in environment:
+    own = {'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'}
+    if missing := own - environment.keys() if own & environment.keys() else ():
+        raise InputError(f'the variable {missing.pop()} is missing beside the other one of JAX')
+    if own <= environment.keys():
         return {
             'coordinator_address': environment.get('JAX_COORDINATOR_ADDRESS'),
             'num_processes': _count('JAX_NUM_PROCESSES'),
@@ -200,11 +270,20 @@ def _from_environment():
         }
     in_slurm_step = {'SLURM_STEP_NODELIST', 'SLURM_PROCID', 'SLURM_LOCALID'} <= environment.keys()
     is_several = (
-        (in_slurm_step and _count('SLURM_NTASKS') > 1)
+        # In the shell of an allocation SLURM_NTASKS is that of the job.
+        (
+            in_slurm_step
+            and _count('SLURM_NTASKS') > 1
+            and environment.get('SLURM_STEP_NUM_TASKS') != '1'
+        )
         or _count('OMPI_COMM_WORLD_SIZE') > 1
         or 'MEGASCALE_COORDINATOR_ADDRESS' in environment
         or any(',' in environment.get(f'TPU_{name}', '') for name in _TPU_HOSTS)
     )
+    if not is_several and _count('PMI_SIZE') > 1:
+        raise InputError(
+            f'{_count("PMI_SIZE")} processes of MPI that JAX does not know; give {_FLAGS}'
+        )
     if not is_several:
         return {} if _is_tpu_vm() else None
     devices = _slurm_devices(environment) if in_slurm_step else None
@@ -223,7 +302,8 @@ def _slurm_devices(environment):
         return None
     num_tasks = _slurm_tasks(environment)
     share, left = divmod(num_visible, num_tasks)
-    is_bound = environment.get('SLURM_GPUS_PER_TASK') == str(num_visible)
+    of_task = environment.get('SLURM_GPUS_PER_TASK', '').rpartition(':')[2]  # as 'a100:4'
+    is_bound = of_task == str(num_visible)
     if is_bound or left or not share:  # all that this task sees is its own
         return list(range(num_visible))
     first = int(environment['SLURM_LOCALID']) * share

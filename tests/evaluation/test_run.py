@@ -163,14 +163,14 @@ def test_sequences_side_by_side_get_the_masks_of_each_alone(root, flags, evaluat
     assert all(np.count_nonzero(one[name] != other[name]) <= 3 for name in one)
 
 
-def run_two_processes(*flags, of_second=()):
-    """Runs evaluate.py as two processes; gives their exit codes, stdouts and stderrs."""
+def start_two_processes(*flags, of_second=()):
+    """Starts evaluate.py as two processes."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
     command = [sys.executable, EVALUATE, *flags, '--noreport']
     command += [f'--coordinator_address=127.0.0.1:{port}', '--num_processes=2']
-    processes = [
+    return [
         subprocess.Popen(
             [*command, f'--process_id={index}', *(of_second if index else ())],
             stdout=subprocess.PIPE,
@@ -179,6 +179,11 @@ def run_two_processes(*flags, of_second=()):
         )
         for index in range(2)
     ]
+
+
+def run_two_processes(*flags, of_second=()):
+    """Exit codes, stdouts and stderrs of `start_two_processes`."""
+    processes = start_two_processes(*flags, of_second=of_second)
     texts = [process.communicate(timeout=600) for process in processes]
     return [process.returncode for process in processes], *zip(*texts)
 
@@ -360,9 +365,10 @@ def test_two_processes_leave_out_what_one_of_them_cannot_read(root, training_run
     [
         (('--max_edge=64',), 'process 1 has --max_edge 64, process 0 None; give all the same'),
         (('--weights={other}',), 'process 1 has weights'),
+        (('--data={changed}',), 'process 1 has sequences.eel '),
     ],
 )
-def test_processes_with_different_flags_end_at_once(
+def test_processes_with_different_flags_or_files_end_at_once(
     root, flags, tiny_weights, tmp_path, flags_of_second, words
 ):
     import jax
@@ -373,7 +379,10 @@ def test_processes_with_different_flags_end_at_once(
     loaded = weights.load_weights(tiny_weights)
     variables = jax.tree.map(lambda x: x * 1.01, loaded.variables)
     weights.export_weights(other, variables, loaded.config)
-    second = [flag.format(other=other) for flag in flags_of_second]
+    changed = shutil.copytree(root, tmp_path / 'changed')
+    masks = changed / 'Annotations/480p/eel'
+    shutil.copy(masks / '00000.png', masks / '00002.png')
+    second = [flag.format(other=other, changed=changed) for flag in flags_of_second]
     codes, _, errors = run_two_processes(*flags(root, tmp_path / 'out'), of_second=second)
     assert codes == [2, 2], errors
     assert all(words in error for error in errors)
@@ -400,6 +409,24 @@ def test_two_processes_evaluate_a_run(root, training_run, tmp_path, chosen, fold
     results = json.loads((out / folders[-1] / 'results.json').read_text())
     assert results['step'] == step
     assert sum(text.count('FPS') for text in texts) == 3 * len(folders)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_processes_that_wait(root, training_run, tmp_path):
+    config = json.loads((training_run / 'config.json').read_text())
+    config['training']['steps'] = 40
+    (training_run / 'config.json').write_text(json.dumps(config))
+    where = (f'--workdir={training_run}', '--protocol=davis2017', f'--data={root}')
+    processes = start_two_processes(*where, f'--out={tmp_path}/out', '--follow')
+    lines = iter(processes[0].stdout.readline, '')
+    assert next(
+        line for line in lines if 'checkpoint after step 30; the run ends at step 40' in line
+    )
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGTERM
 
 
 def test_output_that_cannot_be_written_is_refused_first(root, flags, evaluate, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.conftest import devices_flag
 from tests.training import micro
 from vos_jax import processes
 from vos_jax.checkpoint_files import list_steps
@@ -221,6 +223,109 @@ def test_the_variables_of_jax_are_read(monkeypatch):
     monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:1')
     with pytest.raises(InputError, match='--process_id is 5'):
         processes.initialize()
+
+
+@pytest.mark.parametrize(
+    'address', ['localhost', 'host:', 'host:port', ':1', '127.0.0.1:99999', 'http://a:3', 'a:0']
+)
+def test_an_address_without_host_or_port_is_refused(address):
+    with pytest.raises(InputError, match=r'--coordinator_address is .*; needed: HOST:PORT'):
+        processes.initialize(address, 2, 0)
+
+
+@pytest.mark.parametrize('name', ['JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'])
+def test_half_of_the_variables_of_jax_is_refused(monkeypatch, name):
+    for other in ('JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, '2')
+    with pytest.raises(InputError, match='is missing beside the other one of JAX'):
+        processes.initialize()
+
+
+def test_processes_of_an_unknown_mpi_are_refused(monkeypatch):
+    monkeypatch.setenv('PMI_SIZE', '2')
+    with pytest.raises(InputError, match=r'2 processes of MPI .* give --coordinator_address'):
+        processes.initialize()
+
+
+def test_the_shell_of_an_allocation_is_alone(monkeypatch):
+    for name in ('STEP_NODELIST', 'PROCID', 'LOCALID'):
+        monkeypatch.setenv(f'SLURM_{name}', '0')
+    monkeypatch.setenv('SLURM_NTASKS', '8')
+    monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '1')
+    processes.initialize()
+
+
+REFUSED_TOGETHER = """
+import sys, time
+from pathlib import Path
+from vos_jax import processes
+address, index, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+processes.initialize(address, 2, index)
+with processes.ending_together():
+    processes.check_shared(Path(what))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('of_process', 'devices', 'words'),
+    [
+        (('a', 'b'), (1, 1), 'process 1 does not see what process 0 writes there'),
+        (('a', 'a'), (1, 3), 'process 1 has devices: 3, process 0: 1'),
+        (('a', 'a'), (1, 1), ''),
+    ],
+)
+def test_what_processes_do_not_share_is_refused_in_all(tmp_path, of_process, devices, words):
+    address = f'127.0.0.1:{micro.free_port()}'
+    for name in of_process:
+        (tmp_path / name).mkdir(exist_ok=True)
+    running = [
+        subprocess.Popen(
+            [sys.executable, '-c', REFUSED_TOGETHER, address, str(index), tmp_path / name],
+            env={**os.environ, 'XLA_FLAGS': devices_flag(count)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index, (name, count) in enumerate(zip(of_process, devices))
+    ]
+    codes, _, errors = micro.end(running, timeout_s=120)
+    assert codes == ([2, 2] if words else [0, 0]), errors
+    assert all(words in error for error in errors)
+    assert not list((tmp_path / 'a').glob('*'))
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_and_others_that_do_not_come_are_named(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        address = f'127.0.0.1:{taken.getsockname()[1]}'
+        command = [sys.executable, '-c', REFUSED_TOGETHER, address, '0', tmp_path]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert 'the processes did not find each other' in done.stderr
+    command[3] = f'127.0.0.1:{micro.free_port()}'
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    lines = iter(running.stderr.readline, '')
+    assert next(line for line in lines if 'waiting for the other processes (coord' in line)
+    running.kill()
+    running.communicate()
+
+
+@pytest.mark.slow
+def test_two_runs_in_one_folder_are_refused(data, tmp_path):
+    (first,) = micro.start(data, tmp_path / 'run', {'training.steps': 10_000})
+    while not list(tmp_path.glob('run/checkpoints/latest/[0-9]*')):
+        assert first.poll() is None
+        time.sleep(0.1)
+    (second,) = micro.start(data, tmp_path / 'run', {'training.steps': 10_000})
+    codes, _, errors = micro.end([second], timeout_s=90)
+    first.kill()
+    micro.end([first], timeout_s=30)
+    assert codes == [2]
+    assert 'run: in use by another process; wait for the end of the run there' in errors[0]
 
 
 @pytest.mark.parametrize('text', ['two', '-1', '1.5', ''])

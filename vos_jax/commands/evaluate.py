@@ -11,6 +11,7 @@ nor flax.
 
 import ast
 import functools
+import signal
 import time
 from pathlib import Path
 
@@ -128,8 +129,13 @@ def _segment(wanted):
     disk.prepare_folder(out)
     # Before anything is read onto a device.
     processes = flags.join_processes(wanted, shutdown_timeout_s=_DAY_S)
+    import jax
+
     with processes.ending_together():
+        if jax.process_count() > 1:  # JAX waits for a point to stop at, which is not needed here
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         processes.check_same({**flags.values(wanted), '--out': str(absolute(out))})
+        processes.check_shared(out)
         _segment_share(wanted, protocol, out)
 
 
@@ -167,9 +173,10 @@ def _check_steps(wanted):
 
 def _steps(wanted):
     """The checkpoints of a run that the flags name."""
-    from vos_jax import checkpoint_files
+    from vos_jax import checkpoint_files, processes
 
-    steps = checkpoint_files.list_steps(wanted.workdir)
+    # Of all processes the first decides: another may see one more.
+    steps = processes.gathered(checkpoint_files.list_steps(wanted.workdir))[0]
     if not steps:
         raise InputError(f'{wanted.workdir}: no checkpoint; --workdir is a run of train.py')
     return steps if wanted.all else steps[-wanted.last :]
@@ -179,10 +186,11 @@ def _steps_to_come(wanted):
     """Each checkpoint of a run, the newest first, until the run's last step."""
     from vos_jax import checkpoint_files, processes, recipe
 
-    seen, last, is_told = set(), recipe.stored(wanted.workdir).training.steps, False
+    seen, is_told = set(), False
     while True:
-        # Of all processes the first decides: another may see one more.
-        steps = processes.gathered(checkpoint_files.list_steps(wanted.workdir))[0]
+        steps = checkpoint_files.list_steps(wanted.workdir)
+        last = recipe.stored(wanted.workdir).training.steps  # a run may be resumed with more
+        steps, last = processes.gathered((steps, last))[0]
         new = [step for step in steps if step not in seen]
         if new:
             seen.add(new[-1])

@@ -21,7 +21,7 @@ from vos_jax.evaluation.results import Results, global_scores, table
 from vos_jax.evaluation.scoring import deal
 from vos_jax.evaluation.segmenting import segment_all
 from vos_jax.inference.batch import make_lanes
-from vos_jax.storage import disk
+from vos_jax.storage import checksum, disk
 from vos_jax.storage.mirror import Mirror
 from vos_jax.trained import TrainedModel
 
@@ -188,9 +188,10 @@ def _open_ledger(model, protocol, out, options):
         'weights': f'crc32 {model.fingerprint}',
         'settings': _settings(model),
     }
-    frames = {task.name: len(task.sequence.required) for task in protocol.tasks}
-    own = {name: value for name, value in identity.items() if name != 'data'}
-    processes.check_same({**own, 'frames': frames})
+    if jax.process_count() > 1:
+        own = {name: value for name, value in identity.items() if name != 'data'}
+        sequences = {task.name: _of_annotations(task) for task in protocol.tasks}
+        processes.check_same({**own, 'sequences': sequences})
     mirror = options.mirror or Mirror(out)
     if jax.process_index() == 0:
         mirror.fetch()
@@ -200,6 +201,14 @@ def _open_ledger(model, protocol, out, options):
         multihost_utils.sync_global_devices('output folder is ready')
     mirror.fetch()
     return ledger
+
+
+def _of_annotations(task):
+    """What is read of a sequence and its annotations, as text."""
+    value = checksum.of_bytes(repr((task.sequence.required, task.scored)).encode())
+    for stem in sorted({*task.sequence.given, *task.scored}):
+        value = checksum.of_file(task.sequence.masks[stem], value)
+    return f'{len(task.sequence.required)} frames, ids {task.ids}, crc32 {value:08x}'
 
 
 def _settings(model):

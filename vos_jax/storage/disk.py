@@ -165,6 +165,8 @@ class FolderLock(contextlib.AbstractContextManager):
         except BlockingIOError:
             self.close()
             raise InputError(f'{folder}: in use by another process; {remedy}') from None
+        except OSError:
+            pass  # a file system without locks
 
     def close(self):
         """Lets others in."""

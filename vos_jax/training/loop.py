@@ -16,7 +16,7 @@ from vos_jax.inference.batch import make_lanes
 from vos_jax.inference.segmenter import Segmenter
 from vos_jax.processes import say
 from vos_jax.storage import disk
-from vos_jax.storage.paths import path_of
+from vos_jax.storage.paths import is_bucket, path_of
 from vos_jax.training import health, initial_weights, sharding
 from vos_jax.training.checkpoints import Checkpoints, restore_or_init
 from vos_jax.training.log import RunLog
@@ -72,6 +72,14 @@ def _train(config, workdir, mirror, evaluate):
     return run.state
 
 
+def _held(workdir):
+    """A context that keeps other runs out of a local folder."""
+    if not processes.is_writer() or is_bucket(workdir):
+        return contextlib.nullcontext()
+    workdir.mkdir(parents=True, exist_ok=True)
+    return disk.FolderLock(workdir, 'wait for the end of the run there, or name another --workdir')
+
+
 class Due(NamedTuple):
     """What is to be done after a step."""
 
@@ -108,6 +116,8 @@ class Run:
         batches = program.batches(0)  # finds wrong input before anything is written
         # First, so that a signal is still noted while the last checkpoint is written.
         self._interruption = stack.enter_context(_Interruption())
+        processes.check_shared(workdir)
+        stack.enter_context(_held(workdir))
         keep = training.keep, training.keep_best, training.keep_every
         self._checkpoints = stack.enter_context(Checkpoints(workdir, *keep))
         if self._checkpoints.latest_step() is not None:
