@@ -184,6 +184,9 @@ def test_a_config_from_before_a_setting_existed_has_its_default(spec, tmp_path):
 def test_a_folder_without_config_says_what_a_workdir_is(tmp_path):
     with pytest.raises(InputError, match=r'config\.json: no such file; name the folder of a run'):
         recipe.stored(tmp_path)
+    (tmp_path / 'checkpoints').mkdir()
+    with pytest.raises(InputError, match=r'config\.json: no such file beside .* restore the file'):
+        recipe.stored(tmp_path)
 
 
 def test_a_damaged_stored_config_is_refused(tmp_path):

@@ -1,5 +1,8 @@
 """vos-status: how a run is doing, from its files alone."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -38,6 +41,27 @@ def test_a_run_is_described(place):
         assert loss.startswith('loss not finite, logged')
         assert scores == 'J&F 40.0 (step 40), best 50.0 (20)'
         assert status.describe(place.url, now_s)[0].endswith('finished')
+
+
+@pytest.mark.slow
+def test_an_outage_is_reported_and_looked_at_again(tmp_path):
+    path, away = tmp_path / 'config.json', tmp_path / 'away.json'
+    recipe.save(recipe.load('giel_small'), tmp_path)
+    command = [sys.executable, '-m', 'vos_jax.commands.status', '--every=1', str(tmp_path)]
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
+    with subprocess.Popen(command, **pipes) as looking:
+        try:
+            assert 'is logged yet' in looking.stdout.readline()
+            path.rename(away)
+            while not (line := looking.stdout.readline()).startswith('error: '):
+                assert line
+            away.rename(path)
+            while 'is logged yet' not in (line := looking.stdout.readline()):
+                assert line
+        finally:
+            looking.kill()
+    path.unlink()
+    assert subprocess.run(command, capture_output=True).returncode == 2
 
 
 def test_a_config_that_is_no_group_is_refused(tmp_path):

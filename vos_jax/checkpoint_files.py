@@ -69,7 +69,8 @@ def read_variables(workdir, which: int | str = 'best'):
 
 def list_steps(workdir):
     """Lists the steps of which a run has a checkpoint, ascending."""
-    return sorted({step for kind in KINDS for step in _steps(workdir, kind)})
+    with explained(workdir, 'cannot be read'):
+        return sorted({step for kind in KINDS for step in _steps(workdir, kind)})
 
 
 def find_strays(workdir, kind):

@@ -20,7 +20,7 @@ from vos_jax.errors import InputError
 from vos_jax.models.registry import read_config
 from vos_jax.storage.atomic import write_bytes
 from vos_jax.storage.damage import reading
-from vos_jax.storage.paths import is_bucket, path_of
+from vos_jax.storage.paths import explained, is_bucket, path_of
 
 FILE_NAME = 'config.json'
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
@@ -187,9 +187,13 @@ def stored(workdir):
       InputError: where there is none, or it cannot be read.
     """
     path = path_of(workdir) / FILE_NAME
-    if not is_bucket(path) and not path.is_file():
-        raise InputError(f'{path}: no such file; name the folder of a run of train.py')
     remedy = 'restore the file'
+    with explained(path, 'cannot be read'):
+        if not path.exists():
+            if (path.parent / 'checkpoints').exists():
+                raise InputError(f'{path}: no such file beside its checkpoints; {remedy}')
+            if not is_bucket(path):
+                raise InputError(f'{path}: no such file; name the folder of a run of train.py')
     with reading(path, 'a stored config', remedy):
         mapping = plain.loads(path.read_text())
         if not isinstance(mapping, dict):

@@ -128,6 +128,19 @@ def test_staged_shards_are_copied_once_and_read(davis, davis_prepared, tmp_path,
     }
 
 
+def test_sets_whose_shards_are_of_one_size_are_staged_apart(davis_prepared, tmp_path):
+    other = shutil.copytree(davis_prepared, tmp_path / 'other')
+    _, index = prepared.read_index(other)
+    index['splits']['train']['videos'][0]['name'] += 'x'
+    prepared.write_index(other, index)
+    stage = str(tmp_path / 'stage')
+    folders = {
+        prepared.prepared(root, 'train', stage)[0].frames[0].shard.parent
+        for root in (davis_prepared, other, davis_prepared)
+    }
+    assert len(folders) == 2
+
+
 def test_a_shard_that_is_damaged_is_not_staged_and_its_copy_is_named(davis_prepared, tmp_path):
     root = shutil.copytree(davis_prepared, tmp_path / 'set')
     (shard,) = list(root.glob('**/*train*-00000-*'))

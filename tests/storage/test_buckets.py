@@ -1,5 +1,6 @@
 """Files in a bucket: folders that grow there, and what a bucket refuses in one line."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -8,11 +9,14 @@ import sys
 import tempfile
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from vos_jax import recipe
+from vos_jax.checkpoint_files import list_steps
 from vos_jax.data import scenes
 from vos_jax.errors import InputError
 from vos_jax.storage import paths
@@ -39,10 +43,42 @@ def test_names_of_buckets_are_known_and_others_refused(tmp_path):
     paths.check_object('gs://bucket/a')
 
 
-@pytest.mark.parametrize('name', ['runs/a*', 'e?', '[x]', 'a/[0]/b'])
-def test_patterns_are_refused_in_a_bucket(name):
+@pytest.mark.parametrize('name', ['runs/a*', 'e?', '[x]', 'a/[0]/b', 'a#1', 'a/../b', '..'])
+def test_what_clients_do_not_take_as_it_is_written_is_refused_in_a_bucket(name):
     with pytest.raises(InputError, match='name it without'):
         paths.path_of(f'gs://bucket/{name}')
+
+
+def answers():
+    """What the clients raise where the service answers with an error, again and again."""
+    pytest.importorskip('gcsfs')
+    from aiohttp import ClientPayloadError
+    from gcsfs.retry import HttpError
+    from google.api_core import exceptions
+    from google.auth.exceptions import TransportError
+
+    kinds = exceptions.ServiceUnavailable, exceptions.TooManyRequests
+    kinds += exceptions.InternalServerError, TransportError, ClientPayloadError
+    return [
+        *(HttpError({'code': code, 'message': 'busy'}) for code in (429, 500, 502, 503, 504)),
+        *(kind('busy') for kind in kinds),
+        *(
+            ValueError(f'{word}: Error writing "gs://bucket/a/d/0"')
+            for word in ('RESOURCE_EXHAUSTED', 'INTERNAL', 'UNAVAILABLE')
+        ),
+        ValueError("ABORTED: All 32 retry attempts failed: busy [http_response_code='503']"),
+    ]
+
+
+def test_a_service_that_answers_with_errors_is_named():
+    for error in answers():
+        assert 'does not answer, after several tries' in paths.bucket_reason(error), repr(error)
+
+
+def test_a_step_with_the_number_of_an_error_is_none():
+    for step in (401, 403, 404, 500, 503):
+        error = ValueError(f'DATA_LOSS: Error reading "gs://bucket/latest/{step}/d/0": no CRC')
+        assert paths.bucket_reason(error) is None
 
 
 def test_a_local_folder_is_its_own_mirror(tmp_path):
@@ -110,33 +146,37 @@ made_up.run()
 """
 
 
+@contextlib.contextmanager
+def answering(code, message, port=0):
+    """The address of a server that answers everything with an HTTP code and a message."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({'error': {'code': code, 'message': message}}).encode()
+            self.send_response(code)
+            self.send_header('Content-Length', str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', port), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f'http://127.0.0.1:{server.server_port}'
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.fixture
 def refusing():
     """Returns a function: HTTP code and message -> the address of a server that answers so."""
-    servers = []
-
-    def start(code, message):
-        class Answer(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                body = json.dumps({'error': {'code': code, 'message': message}}).encode()
-                self.send_response(code)
-                self.send_header('Content-Length', str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET
-
-            def log_message(self, *arguments):
-                pass
-
-        servers.append(http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f'http://127.0.0.1:{servers[-1].server_port}'
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as stack:
+        yield lambda *answer: stack.enter_context(answering(*answer))
 
 
 REFUSALS = [
@@ -240,6 +280,37 @@ def test_the_death_of_another_process_is_no_fault_of_the_bucket():
         raise error
     with pytest.raises(InputError, match='does not answer'), paths.explained('gs://vos-bucket/run'):
         raise TimeoutError('timed out')
+
+
+@pytest.mark.slow
+def test_errors_of_the_service_end_no_upload_and_are_named_by_readers(gcs, monkeypatch, caplog):
+    place = gcs()
+
+    async def go_on(_):
+        pass
+
+    monkeypatch.setattr('gcsfs.retry.asyncio', types.SimpleNamespace(sleep=go_on))
+    with Mirror(place.url) as mirror:
+        (mirror.folder / 'checkpoints').mkdir()
+        (mirror.folder / 'checkpoints/a').write_text('1')
+        gcs.server.stop()
+        try:
+            with answering(503, 'busy', gcs.server.port):
+                mirror.keep_up()
+                with pytest.raises(InputError, match='cannot be written: the service does not'):
+                    mirror.upload()
+                for read in (recipe.stored, list_steps):
+                    with pytest.raises(InputError, match='cannot be read: the service does not'):
+                        read(place.url)
+            with answering(400, 'something invalid', gcs.server.port):
+                mirror.keep_up()  # what nobody has foreseen
+        finally:
+            gcs.server.start()
+    warnings = [record.getMessage() for record in caplog.records if record.name == 'absl']
+    assert ['does not answer' in warnings[0], 'Bad Request' in warnings[1]] == [True, True]
+    assert (place.disk / 'checkpoints/a').read_text() == '1'
+    with pytest.raises(InputError, match='no such file beside its checkpoints; restore the file'):
+        recipe.stored(place.url)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 
 import pytest
 
@@ -106,6 +107,17 @@ def test_other_errors_pass(error):
     with pytest.raises(type(error)) as found, disk.explain_disk_errors('out'):
         raise error
     assert found.value is error
+
+
+@pytest.mark.parametrize('name', [None, 'vos_jax-a/b.png'])
+def test_a_full_folder_for_temporary_files_is_named_instead_of_the_bucket(tmp_path, name):
+    error = refused(errno.ENOSPC, name and os.path.join(tempfile.gettempdir(), name))
+    place = name or tempfile.gettempdir()
+    with (
+        pytest.raises(InputError, match=rf'^(?!gs).*{place}: .* make room or name another TMPDIR'),
+        disk.explain_disk_errors('gs://bucket/run', '--workdir'),
+    ):
+        raise error
 
 
 def test_a_file_that_ffmpeg_names_as_a_url_is_below_its_folder(tmp_path):

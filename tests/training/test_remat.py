@@ -7,6 +7,7 @@ import pytest
 
 from tests.models.toy import ToySpec
 from vos_jax.config.schema import REMAT, Config, DataSpec, MeshSpec, Source, TrainingSpec
+from vos_jax.errors import InputError
 from vos_jax.planning import roofline, slices
 from vos_jax.training import remat
 from vos_jax.training.program import Program
@@ -52,6 +53,12 @@ def test_devices_and_parts_share_what_is_kept_but_not_the_weights(program, needs
     training = TrainingSpec(accumulate=4)
     in_parts = Program(dataclasses.replace(CONFIG, training=training), jax.devices()[:1])
     assert remat.Needs(in_parts).of('none', ONE) == needs.of('none', (4, 1, 1))
+
+
+@pytest.mark.parametrize('topology', ['v4:2x2x2x2', 'v5p:4x4', 'v5e:2x2x1', 'v5e:'])
+def test_a_slice_has_as_many_sides_as_its_kind(topology):
+    with pytest.raises(InputError, match=r'KIND one of v4 \(3 sides\), v5e \(2 sides\)'):
+        slices.parse_topology(topology)
 
 
 def test_the_estimate_is_near_what_xla_plans(program, needs):

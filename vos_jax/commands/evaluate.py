@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from absl import flags as absl_flags
+from absl import logging
 
 from vos_jax import malloc
 from vos_jax.commands import flags
@@ -186,10 +187,16 @@ def _steps_to_come(wanted):
     """Each checkpoint of a run, the newest first, until the run's last step."""
     from vos_jax import checkpoint_files, processes, recipe
 
-    seen, is_told = set(), False
+    seen, last, is_told = set(), None, False
     while True:
-        steps = checkpoint_files.list_steps(wanted.workdir)
-        last = recipe.stored(wanted.workdir).training.steps  # a run may be resumed with more
+        try:
+            steps = checkpoint_files.list_steps(wanted.workdir)
+            last = recipe.stored(wanted.workdir).training.steps  # a run may be resumed with more
+        except InputError as error:
+            if last is None:
+                raise
+            logging.warning('%s', error)  # a bucket's service may answer at the next look
+            steps = []
         steps, last = processes.gathered((steps, last))[0]
         new = [step for step in steps if step not in seen]
         if new:

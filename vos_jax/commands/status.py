@@ -5,6 +5,7 @@ RUN is its folder, local or gs://. Prints step, speed, loss, J&F, remaining time
 
 import functools
 import math
+import sys
 import time
 
 from absl import flags as absl_flags
@@ -31,7 +32,9 @@ def describe(workdir, now_s):
     from vos_jax import checkpoint_files
     from vos_jax.training.metric_writer import read_metrics
 
-    metrics = read_metrics(workdir)
+    with paths.explained(workdir, 'cannot be read'):
+        metrics = read_metrics(workdir)
+        about = (paths.path_of(workdir) / 'metrics.jsonl').stat() if metrics else None
     logged = [line for line in metrics if _number(line, 'machine/step_s')]
     if not logged:
         return [f'{workdir}: no step of {steps:,} is logged yet']
@@ -39,7 +42,6 @@ def describe(workdir, now_s):
     loss = _number(last, 'loss')
     loss = 'loss not finite' if loss is None else f'loss {loss:.4g}'
     left = duration((steps - last['step']) * step_s)
-    about = (paths.path_of(workdir) / 'metrics.jsonl').stat()
     written_s = about.mtime if paths.is_bucket(workdir) else about.st_mtime
     lines = [
         f'{workdir}: step {last["step"]:,} of {steps:,}, {1 / step_s:.3g} steps/s, '
@@ -72,7 +74,10 @@ def main(argv):
     print('\n'.join(describe(argv[1], time.time())), flush=True)
     while every_s:
         time.sleep(every_s)
-        print('\n'.join(['', *describe(argv[1], time.time())]), flush=True)
+        try:
+            print('\n'.join(['', *describe(argv[1], time.time())]), flush=True)
+        except InputError as error:  # the next look may find the service, or the disk, there again
+            print(f'error: {error}', file=sys.stderr, flush=True)
 
 
 run = functools.partial(run_main, main, define_flags)

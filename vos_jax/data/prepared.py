@@ -8,6 +8,7 @@ by data_prep.check, by TFDS, and by whoever likes; nothing of those is needed he
 
 import dataclasses
 import functools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -115,9 +116,8 @@ def prepared(root, split, stage=''):
 
 def _stage(folder, index, split, target):
     """Copies the shards of a split, unless they are there; gives the folder of the copies."""
-    # Two data sets of one name differ in their shards' sizes.
-    sizes = sum(shard['bytes'] for part in index['splits'].values() for shard in part['shards'])
-    own = target / f'{index["name"]}-{sizes}'
+    # Two data sets of one name differ in their indexes; shards are padded, so have often one size.
+    own = target / f'{index["name"]}-{checksum.of_bytes(json.dumps(index).encode()):08x}'
     with disk.explain_disk_errors(target, 'data.stage'):
         own.mkdir(parents=True, exist_ok=True)
         with disk.FolderLock(own, wait=True):  # of the processes of a host one copies

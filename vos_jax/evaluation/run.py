@@ -1,5 +1,6 @@
 """Segments the sequences of a protocol on all devices and scores them. The one module with jax."""
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -96,8 +97,10 @@ def _open_step(workdir, step):
     try:
         model = trained.open_run(workdir, step)
     except InputError as error:
-        if step in checkpoint_files.list_steps(workdir):
-            reason = str(error)
+        reason = str(error)
+        with contextlib.suppress(InputError):  # the service of a bucket does not answer at all
+            if step not in checkpoint_files.list_steps(workdir):
+                reason = ''
     found = processes.gathered((model is not None, reason))
     reason = next((reason for _, reason in found if reason), '')
     return model if all(has_it for has_it, _ in found) else None, reason

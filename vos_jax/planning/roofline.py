@@ -26,6 +26,7 @@ class Chip(NamedTuple):
     memory_bytes: int
     memory_rate: float  # bytes a second
     link_rate: float  # bytes a second, of all links of a chip together
+    num_sides: int  # of the shape of a slice
 
     def describe(self):
         """'v5e: 197 TFLOP/s, 16 GiB at 819 GB/s, links 200 GB/s'."""
@@ -38,10 +39,10 @@ class Chip(NamedTuple):
 CHIPS = {
     chip.kind: chip
     for chip in (
-        Chip('v4', 275e12, 32 * 2**30, 1228e9, 300e9),
-        Chip('v5e', 197e12, 16 * 2**30, 819e9, 200e9),
-        Chip('v5p', 459e12, 95 * 2**30, 2765e9, 600e9),
-        Chip('v6e', 918e12, 32 * 2**30, 1638e9, 400e9),
+        Chip('v4', 275e12, 32 * 2**30, 1228e9, 300e9, 3),
+        Chip('v5e', 197e12, 16 * 2**30, 819e9, 200e9, 2),
+        Chip('v5p', 459e12, 95 * 2**30, 2765e9, 600e9, 3),
+        Chip('v6e', 918e12, 32 * 2**30, 1638e9, 400e9, 2),
     )
 }
 

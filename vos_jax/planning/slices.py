@@ -82,16 +82,18 @@ def parse_topology(topology):
     32
     """
     kind, _, shape = topology.partition(':')
+    chip = roofline.CHIPS.get(kind)
     try:
         sides = [int(side) for side in shape.split('x')]
     except ValueError:
         sides = []
-    if kind not in roofline.CHIPS or not sides or min(sides) < 1:
+    if chip is None or len(sides) != chip.num_sides or min(sides) < 1:
+        kinds = ', '.join(f'{one.kind} ({one.num_sides} sides)' for one in roofline.CHIPS.values())
         raise InputError(
-            f"--topology is '{topology}'; needed: KIND:SHAPE as v5e:4x4, KIND one of "
-            f'{", ".join(roofline.CHIPS)}; or one of {", ".join(NAMES)}'
+            f"--topology is '{topology}'; needed: KIND:SHAPE as v5e:4x4, KIND one of {kinds}; "
+            f'or one of {", ".join(NAMES)}'
         )
-    return roofline.CHIPS[kind], math.prod(sides)
+    return chip, math.prod(sides)
 
 
 def _with_remat(config, remat):

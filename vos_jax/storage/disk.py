@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -114,6 +115,8 @@ def explain_disk_errors(below, flag='--out'):
         raise
     except Exception as error:
         reason = disk_reason(error)
+        if is_bucket(below):  # written here first
+            below, flag = tempfile.gettempdir(), 'TMPDIR'
         if reason is None or not _is_below(error, Path(below)):
             raise
         place = _named(error) or below

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import logging
 
-from vos_jax.errors import InputError
+from vos_jax.errors import InputError, one_line
 from vos_jax.storage import paths
 
 _EVERY_S = 10.0
@@ -104,8 +104,8 @@ class Mirror:
         """`upload`, but what goes wrong is a warning: it is raised at the end, if it lasts."""
         try:
             self.upload()
-        except (InputError, OSError) as error:
-            logging.warning('%s', error)
+        except Exception as error:  # of whatever client; the thread must not end
+            logging.warning('%s', one_line(error) or repr(error))
 
     def _follow(self):
         while not self._end.wait(_EVERY_S):

@@ -18,20 +18,24 @@ from vos_jax.errors import InputError
 
 _BUCKET = re.compile('gs:(/+|$)')  # one slash is left where it was made a Path
 _MISSING = 'no such bucket or object; check the name, or gcloud storage buckets create'
+_CODE = r"(?:^\w+: |, (?=\d+$)|response_code=')(?:{})\b"  # of HTTP: a step may be called 404 too
 # What gcsfs, Google's client and TensorStore say; the first that is found counts.
 _REASONS = (
     (
-        r'Anonymous caller|\b401\b|UNAUTHENTICATED|invalid_grant|DefaultCredentials|RefreshError',
+        'Anonymous caller|UNAUTHENTICATED|invalid_grant|DefaultCredentials|RefreshError|'
+        + _CODE.format('401'),
         'no valid credentials; gcloud auth application-default login, or a machine with a service '
         'account that may use the bucket',
     ),
     (
-        r'Forbidden|\b403\b|PERMISSION_DENIED|does not have storage',
+        'Forbidden|PERMISSION_DENIED|does not have storage|' + _CODE.format('403'),
         'no permission; give the account the role Storage Object User on the bucket',
     ),
-    (r'FileNotFound|NOT_FOUND|\b404\b|does not exist', _MISSING),
+    ('FileNotFound|NOT_FOUND|does not exist|' + _CODE.format('404'), _MISSING),
     (
-        r'Connect|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|Timeout|Disconnected|Retry|ProxyError',
+        'Connect|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|RESOURCE_EXHAUSTED|INTERNAL:|Timeout|'
+        'Disconnected|Retry|ProxyError|ClientPayload|Transport|SSLError|Chunked|ChecksumError|'
+        + _CODE.format('408|429|50[0-4]'),
         'the service does not answer, after several tries; check the network, and run the same '
         'command again',
     ),
@@ -43,15 +47,17 @@ def path_of(name) -> Any:
     """The path that a name stands for: a pathlib.Path, or an epath of gs://BUCKET/NAME.
 
     Raises:
-      InputError: for a bucket of another kind, or a name that gcsfs takes for a pattern.
+      InputError: for a bucket of another kind, or a name that gcsfs takes for a pattern, or
+        TensorStore for more than a name.
     """
     text = os.fspath(name)
     if _BUCKET.match(text):
         there = text.partition('/')[2].lstrip('/')
         if not there.partition('/')[0]:
             raise InputError(f'{text}: names no bucket; needed: gs://BUCKET/NAME')
-        if found := re.search(r'[*?[]', there):  # removing would remove all that fits
-            raise InputError(f"{text}: has '{found[0]}'; name it without * ? [")
+        # Removing would remove all that fits; TensorStore would cut at #, and go up at a part `..`.
+        if found := re.search(r'[*?[#]|(?<![^/])\.\.(?![^/])', there):
+            raise InputError(f"{text}: has '{found[0]}'; name it without * ? [ # ..")
         return _client()[0]('gs://' + there)
     if re.match(r'\w\w+:/', text):
         raise InputError(f'{text}: not a folder, nor gs://; mount the bucket (docs/tpu_pods.md)')
@@ -141,11 +147,14 @@ def bucket_reason(error):
     'no permission; give the account the role Storage Object User on the bucket'
     """
     text = f'{type(error).__name__}: {error}'
-    if 'barrier' in text:  # Orbax's wait for another process, which has died
+    module = type(error).__module__.partition('.')[0]
+    # Orbax's wait for another process, which has died; and a device has words like a bucket's.
+    if 'barrier' in text or module in ('jax', 'jaxlib'):
         return None
-    is_of_client = type(error).__module__.partition('.')[0] in _CLIENTS
+    is_of_client = module in _CLIENTS
     is_without_file = isinstance(error, OSError) and error.errno is None
-    if not (is_of_client or is_without_file or re.search('gs://|/b/|googleapis', text)):
+    is_named = re.search('gs://|/b/|googleapis|http_response', text)
+    if not (is_of_client or is_without_file or is_named):
         return None
     return next((reason for words, reason in _REASONS if re.search(words, text)), None)
 

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from vos_jax import checkpoint_files as files
 from vos_jax.errors import InputError, first_line
 from vos_jax.processes import gathered
-from vos_jax.storage.paths import absolute, is_bucket, path_of, refusal
+from vos_jax.storage.paths import absolute, explained, is_bucket, path_of, refusal
 from vos_jax.training.sharding import placed
 from vos_jax.weights import check
 
@@ -176,7 +176,10 @@ class Checkpoints:
             return
         folder, record, structs = self._last
         try:
-            files.verify_files(folder, record, structs)
+            with explained(folder, 'what was saved last cannot be read back'):
+                files.verify_files(folder, record, structs)
+        except InputError:
+            raise
         except Exception as error:  # what Orbax raises for damaged files is a plain Exception
             raise InputError(
                 f'{folder}: what was saved last cannot be read back ({first_line(error)}); check '
@@ -224,7 +227,9 @@ class Checkpoints:
             is_same = stored['leaves'] == record['leaves']
             if is_same:
                 files.verify_files(folder, stored, structs)
-        except Exception:  # what Orbax raises for damaged files is a plain Exception
+        except Exception as error:  # what Orbax raises for damaged files is a plain Exception
+            if refusal(folder, error):
+                raise
             is_same = False
         return all(gathered(is_same))
 
