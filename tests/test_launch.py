@@ -139,6 +139,67 @@ def test_settings_reach_all_hosts_of_a_tpu_as_they_were_given(recorded):
         assert recorded('xpk.sh', *words) == (2, [])
 
 
+# Two tasks, each in a group of its own; a signal reaches all their processes.
+SRUN = """#!{python}
+import os, signal, subprocess, sys
+tasks = [
+    subprocess.Popen(sys.argv[2:], env={{**os.environ, 'RANK': rank}}, start_new_session=True)
+    for rank in '01'
+]
+signal.signal(signal.SIGTERM, lambda *_: [os.killpg(t.pid, signal.SIGTERM) for t in tasks])
+print('running', flush=True)
+codes = [task.wait() for task in tasks]
+sys.exit(max(code if code >= 0 else 128 - code for code in codes))
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Returns a function that starts slurm.sbatch with a bash program instead of vos-train."""
+    (tmp_path / 'launch').symlink_to(LAUNCH)
+    for name in ('srun', '.venv/bin/vos-train'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch(0o755)
+    (tmp_path / 'srun').write_text(SRUN.format(python=sys.executable))
+
+    def start(program):
+        (tmp_path / '.venv/bin/vos-train').write_text(f'#!/bin/bash\n{program}\n')
+        path = f'{tmp_path}:{os.environ["PATH"]}'
+        return subprocess.Popen(
+            [LAUNCH / 'slurm.sbatch', '--flag=a b'],
+            cwd=tmp_path,
+            env={**os.environ, 'PATH': path, 'PAUSE_S': '0', 'RESTARTS': '2'},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ('codes', 'wanted', 'runs'),
+    [('134 2', 200, 1), ('134 137', 137, 3), ('0 0', 0, 1), ('1 1', 1, 1)],
+)
+def test_wrong_input_of_one_task_is_not_started_again(slurm, codes, wanted, runs):
+    running = slurm(f'[[ $1 == "--flag=a b" ]] || exit 9; codes=({codes}); exit ${{codes[$RANK]}}')
+    output, _ = running.communicate(timeout=30)
+    assert (running.returncode, output.count('running')) == (wanted, runs)
+
+
+def test_a_task_that_gets_a_signal_saves_before_it_ends(slurm, tmp_path):
+    running = slurm(
+        'trap "sleep 0.3; touch saved$RANK; exit 143" TERM\n'
+        'touch begun$RANK; while :; do sleep 0.05; done'
+    )
+    while not all((tmp_path / f'begun{rank}').exists() for rank in '01'):
+        time.sleep(0.02)
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=20)
+    assert running.returncode == 143
+    assert all((tmp_path / f'saved{rank}').exists() for rank in '01')
+
+
 @pytest.mark.parametrize(
     ('command', 'environment', 'words'),
     [

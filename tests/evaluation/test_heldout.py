@@ -87,6 +87,22 @@ def test_a_signal_is_heeded_between_frames(held_out, frames, started):
     assert num_started(*one) == started
 
 
+def test_what_is_listed_tells_names_and_frames_apart(make_davis, draw):
+    def listing(folder, videos):
+        source = {'root': str(make_davis(videos, folder)), 'split': 'val', 'name': 'val'}
+        return HeldOut(read(EvaluationSpec, {'sources': [source]}, 'evaluation')).listing()
+
+    first = listing('a', {'dog': draw(5), 'owl': draw(6)})
+    assert first == listing('b', {'dog': draw(5), 'owl': draw(6)})
+    assert first['in evaluation.sources.val'].startswith('2 videos, 11 frames, crc32 ')
+    for other in (
+        {'dog': draw(5)},
+        {'dog': draw(6), 'owl': draw(5)},
+        {'dog': draw(5), 'eel': draw(6)},
+    ):
+        assert first != listing('c', other)
+
+
 @pytest.mark.slow
 def test_sequences_of_one_size_are_scored_together_as_alone(held_out, tiny_weights):
     from vos_jax.inference import batch

@@ -121,7 +121,7 @@ def test_a_signal_to_one_process_ends_the_scoring_of_all(data, tmp_path):
     codes, outputs, errors = micro.end(running, timeout_s=60)
     assert codes == [128 + signal.SIGTERM] * 2, errors
     assert 'step 1: a signal came before the held-out videos were scored' in outputs[0]
-    assert list_steps(tmp_path / 'run') == [1, 2]
+    assert list_steps(tmp_path / 'run') == [1]  # where it resumes, with the scoring
 
 
 @pytest.mark.parametrize(
@@ -151,19 +151,28 @@ def test_any_failure_of_one_of_several_processes_ends_it_with_a_message(error, c
 
 GATHER = """
 import sys
-from vos_jax import processes
+from pathlib import Path
+import jax
+from vos_jax import processes, recipe
+from vos_jax.training import health
 processes.initialize(f'127.0.0.1:{sys.argv[1]}', 2, int(sys.argv[2]))
 found = processes.gathered({'process': int(sys.argv[2]), 'more': 'x' * 999 * int(sys.argv[2])})
 print([(one['process'], len(one['more'])) for one in found])
+changes = ['profile=1', 'training.steps=99', f'profiler_port={sys.argv[3]}']
+config = recipe.load('giel_small:tiny', changes)
+with health.Watch(config, Path(sys.argv[4]), start=0) as watch:
+    with watch.watched(watch.WARM_UP):
+        jax.jit(lambda x: x + 1)(1.0)
 """
 
 
 @pytest.mark.slow
-def test_what_processes_have_is_gathered_in_their_order():
-    port = micro.free_port()
+def test_processes_gather_what_they_have_and_profile_apart(tmp_path):
+    port, profiler_port = micro.free_port(), micro.free_port()
+    arguments = str(profiler_port), str(tmp_path)
     running = [
         subprocess.Popen(
-            [sys.executable, '-c', GATHER, str(port), str(index)],
+            [sys.executable, '-c', GATHER, str(port), str(index), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -172,7 +181,12 @@ def test_what_processes_have_is_gathered_in_their_order():
     ]
     codes, outputs, errors = micro.end(running, timeout_s=120)
     assert codes == [0, 0], errors
-    assert [output.splitlines()[-1] for output in outputs] == ['[(0, 0), (1, 999)]'] * 2
+    for index, output in enumerate(outputs):
+        assert '[(0, 0), (1, 999)]' in output.splitlines()
+        assert f'profiler of process {index}: port {profiler_port + index}\n' in output
+    (first,) = (tmp_path / 'profile/plugins').rglob('*.xplane.pb')
+    (second,) = (tmp_path / 'profile/process_1').rglob('*.xplane.pb')
+    assert first.name == second.name
 
 
 @pytest.mark.slow
@@ -184,6 +198,30 @@ def test_wrong_input_of_one_process_ends_all(data, tmp_path):
     assert codes[1] == 2
     assert errors[1].splitlines()[-1].startswith(f'error: {roots[1]}: no such folder')
     assert 'Traceback' not in errors[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('split', 'place'), [('train', 'data'), ('val', 'evaluation')])
+def test_processes_that_find_other_videos_end_before_the_first_step(data, tmp_path, split, place):
+    roots = [data, tmp_path / 'other']
+    shutil.copytree(data, roots[1])
+    listed = roots[1] / f'ImageSets/2017/{split}.txt'
+    names = [
+        *listed.read_text().split(),
+        (data / 'ImageSets/2017/train.txt').read_text().split()[0],
+    ]
+    listed.write_text('\n'.join(names[1:] if split == 'train' else names))
+    source = {'split': 'val', 'resolution': '64p'}
+    changes = [
+        {'mesh.data': 2, 'evaluation.sources': repr({'synthetic': {**source, 'root': str(root)}})}
+        for root in roots
+    ]
+    running = micro.start(roots, tmp_path / 'run', changes, processes=2)
+    codes, _, errors = micro.end(running, timeout_s=90)
+    assert codes == [2, 2], errors
+    for error in errors:
+        (line,) = [line for line in error.splitlines() if line.startswith('error: ')]
+        assert f'process 1 has in {place}.sources.synthetic ' in line
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from tests.conftest import REPOSITORY
 from tests.training import micro
 from vos_jax import recipe as configs
 from vos_jax.config.schema import Colour
+from vos_jax.errors import InputError
 from vos_jax.training import health
 
 BAD = {'loss': math.nan, 'gradient_norm': math.nan, 'finite': 0.0}
@@ -77,6 +78,8 @@ def test_a_profiler_is_served_when_asked_for(data, tmp_path):
         socket.create_connection(('127.0.0.1', port)).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(('127.0.0.1', port))
+    with socket.create_server(('', port)), pytest.raises(InputError, match=f'{port} cannot be had'):
+        health.Watch(config, tmp_path, start=0).__enter__()
 
 
 def test_a_step_that_is_compiled_again_is_noticed(capsys):

@@ -12,7 +12,9 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.training import micro
+from vos_jax import recipe
 from vos_jax.checkpoint_files import list_steps
+from vos_jax.training import loop
 from vos_jax.training.metric_writer import read_metrics
 
 STEPS = 60
@@ -70,6 +72,51 @@ def test_a_run_logs_every_step_and_evaluates(data, tmp_path):
     assert 'held out' in output
     assert list((workdir / 'images').glob('panel_synthetic_*.png'))
     assert json.loads((workdir / 'config.json').read_text())['training']['steps'] == 5
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_a_signal_prevented_comes_first_when_the_run_resumes(data, tmp_path):
+    changes = {
+        'data.sources.made_up.root': data,
+        'training.steps': 4,
+        'training.evaluate_every': 1,
+        'training.keep_best': 4,
+    }
+    spec = str(REPOSITORY / 'tests/models/toy_config.py')
+    config = recipe.load(spec, [f'{name}={value}' for name, value in changes.items()])
+
+    def train(signal_at, *, is_heeded):
+        """Trains until the evaluation of that number gets SIGTERM; how many there were."""
+        count = 0
+
+        def evaluate(lanes, share, gather, is_given_up):
+            nonlocal count
+            count += 1
+            if count == signal_at:
+                signal.raise_signal(signal.SIGTERM)
+            is_left = is_heeded and is_given_up()
+            return None if is_left else ({'jf': 0.5 + count / 100}, {})
+
+        try:
+            loop.train(config, tmp_path / 'run', evaluate)
+        except SystemExit as end:
+            return count, end.code
+        return count, 0
+
+    def evaluated():
+        return [m['step'] for m in read_metrics(tmp_path / 'run') if 'evaluation/jf' in m]
+
+    assert train(1, is_heeded=True) == (1, 143)
+    assert (list_steps(tmp_path / 'run'), evaluated()) == ([1], [])
+    # After the scores of step 1 it stops at 2 before the evaluation.
+    assert train(1, is_heeded=False) == (1, 143)
+    assert (max(list_steps(tmp_path / 'run')), evaluated()) == (2, [1])
+    # Of steps 2, 3 and 4; a signal does not keep a run from its end.
+    assert train(2, is_heeded=False) == (3, 0)
+    assert (max(list_steps(tmp_path / 'run')), evaluated()) == (4, [1, 2, 3, 4])
+    best = (tmp_path / 'run/checkpoints/best').iterdir()
+    assert sorted(path.name for path in best) == ['1', '2', '3', '4']
+    assert train(1, is_heeded=True) == (0, 0)
 
 
 # Sends itself the signal when all steps are done and the last checkpoint is to be waited for.

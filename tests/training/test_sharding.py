@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -126,6 +127,31 @@ def test_all_devices_are_used_by_default(count, clips, settings, wanted):
     mesh = sharding.make_mesh(read(MeshSpec, settings, 'mesh'), devices, clips, 30)
     assert mesh.devices.shape == wanted
     assert list(mesh.devices.flat) == devices[: mesh.size]
+
+
+@pytest.mark.parametrize(
+    ('count', 'clips', 'accumulate', 'settings', 'words'),
+    [
+        (7, 6, 1, {}, 'data.batch_size=7 would'),
+        (6, 4, 1, {}, 'data.batch_size=6 would'),
+        (10, 11, 1, {}, 'data.batch_size=20 would'),
+        (7, 6, 2, {}, 'data.batch_size=14 would'),
+        (4, 4, 1, {'data': 2}, 'mesh.data=-1 would'),
+        (4, 2, 1, {'data': 1, 'fsdp': 2}, 'mesh.data=-1 and data.batch_size=4 would'),
+        (12, 4, 1, {'spatial': 2}, 'data.batch_size=6 would'),
+        (7, 6, 1, {'spatial': 2}, 'mesh.fsdp x mesh.spatial = 2 must divide 7'),
+    ],
+)
+def test_idle_devices_are_explained_by_what_would_use_them(
+    count, clips, accumulate, settings, words
+):
+    devices = [Chip(number, number % 2, platform='cpu') for number in range(count)]
+    spec = read(MeshSpec, settings, 'mesh')
+    with pytest.raises(InputError, match=f'can leave none idle: {words}'):
+        sharding.make_mesh(spec, devices, clips, 2, accumulate)
+    if found := re.search(r'batch_size=(\d+)', words):
+        free, clips = dataclasses.replace(spec, data=-1), int(found[1]) // accumulate
+        assert sharding.make_mesh(free, devices, clips, 2, accumulate).size == count
 
 
 def test_no_more_rows_are_split_than_there_are():

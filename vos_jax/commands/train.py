@@ -40,6 +40,8 @@ def main(argv):
         workdir = str(absolute(path_of(wanted.workdir)))
         processes.check_same({'--workdir': workdir, **plain.to_plain(config)})
         evaluate = HeldOut(config.evaluation) if config.evaluation.sources else None
+        if evaluate:
+            processes.check_same(evaluate.listing())
         loop.train(config, wanted.workdir, evaluate)
 
 

@@ -257,7 +257,7 @@ class TrainingSpec(Spec):
 class MeshSpec(Spec):
     """`config.mesh`: devices along each axis."""
 
-    # -1: all devices that the others leave, and `spatial` too where there are more than clips
+    # -1: as many of those that the others leave as divide the clips; the rest go to `spatial`
     data: Annotated[int, Range(-1, MANY)] = -1
     fsdp: Count = 1
     spatial: Count = 1
@@ -389,7 +389,8 @@ class Config(Spec):
     precision: Literal['auto', 'tensorfloat32', 'float32'] = 'auto'
     init: str = ''  # file of weights to start from; '': random
     profile: Annotated[int, Range(0, 10**6)] = 0  # steps to profile, once under way
-    profiler_port: Annotated[int, Range(0, 65535)] = 0  # where XProf captures when asked; 0: none
+    profiler_port: Annotated[int, Range(0, 65535)] = 0  # where XProf captures, the next for the
+    # second process of a host; 0: none
 
     @property
     def computes_in(self):

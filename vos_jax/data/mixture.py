@@ -12,6 +12,7 @@ from vos_jax.config.schema import value_at
 from vos_jax.data import layouts, prepared
 from vos_jax.data.roots import find_root
 from vos_jax.errors import InputError
+from vos_jax.storage import checksum
 from vos_jax.storage.paths import is_bucket
 
 _PERIOD = 1000  # elements after which the order of the sources repeats; shares are exact to 0.1 %
@@ -38,6 +39,11 @@ class Sources:
         self._seed = seed
         self._phases = _phases(sources, batch_size)
         self._starts = [phase.start for phase in self._phases]
+
+    def listing(self):
+        """What each data set holds, as text by its setting, for processes to compare."""
+        named = zip(self.names, self.sequences)
+        return {f'in data.sources.{name}': describe(videos) for name, videos in named}
 
     def locate(self, index):
         """Source, epoch and video of element `index`, as ints."""
@@ -109,6 +115,15 @@ def list_usable(source, skip_broken=False, stage=''):
     if not found:
         raise InputError(f'{name}: all {len(broken)} videos are broken; the first: {broken[0]}')
     return tuple(found)
+
+
+def describe(sequences):
+    """Text such as '4 videos, 24 frames, crc32 1a2b3c4d', the checksum being of all names."""
+    crc = 0
+    for sequence in sequences:
+        crc = checksum.of_bytes('\n'.join((sequence.name, *sequence.stems, '')).encode(), crc)
+    frames = sum(len(sequence.stems) for sequence in sequences)
+    return f'{len(sequences)} videos, {frames} frames, crc32 {crc:08x}'
 
 
 def _list(source, on_broken, stage):

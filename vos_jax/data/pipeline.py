@@ -56,7 +56,7 @@ def make_batches(data, *, seed, start_step=0, process_index=0, process_count=1):
             num_workers=data.num_workers, per_worker_buffer_size=2
         )
         batches = batches.mp_prefetch(workers, worker_init_fn=_outlive_signals)
-    return Batches(iter(batches))
+    return Batches(iter(batches), maker.listing)
 
 
 def _outlive_signals(*_):
@@ -69,9 +69,13 @@ def _outlive_signals(*_):
 
 
 class Batches:
-    """Iterator of Grain's batches; closed, or left to itself, it ends its threads and processes."""
+    """Iterator of Grain's batches; closed, or left to itself, it ends its threads and processes.
 
-    def __init__(self, iterator):
+    `listing`: function that gives what the data sets hold, see `mixture.Sources`.
+    """
+
+    def __init__(self, iterator, listing):
+        self.listing = listing
         # At exit this runs while Python still works; Grain's own `__del__` comes too late for that
         # and prints a traceback for each array in its buffers.
         self._held = [iterator]
@@ -115,6 +119,7 @@ class BatchMaker:
             skip_broken=settings.skip_broken,
             stage=settings.stage,
         )
+        self.listing = self._sources.listing
         self._forms = forms_of(settings, self._sources.sequences)
         self._reader = Reader(settings.cache_mb)
         self._broken, self._slots = set(), {}

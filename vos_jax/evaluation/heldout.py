@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from vos_jax.data.masks import object_ids
-from vos_jax.data.mixture import list_usable
+from vos_jax.data.mixture import describe, list_usable
 from vos_jax.data.overlay import overlay, side_by_side
 from vos_jax.errors import InputError
 from vos_jax.evaluation import metrics
@@ -28,6 +28,13 @@ class HeldOut:
             for source in spec.sources
             for sequence in list_usable(source)[: spec.max_sequences or None]
         ]
+
+    def listing(self):
+        """What each source holds, as text by its setting, for processes to compare."""
+        return {
+            f'in evaluation.sources.{name}': describe([t for t in self._tasks if t.source == name])
+            for name in dict.fromkeys(task.source for task in self._tasks)
+        }
 
     def __call__(self, lanes, share=(0, 1), gather=lambda found: [found], is_stopped=bool):
         """Segments and scores.

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import socket
 import sys
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 
 from vos_jax import compilation
 from vos_jax.data.pipeline import BatchMaker
-from vos_jax.processes import is_writer, say
+from vos_jax.errors import InputError
+from vos_jax.processes import gathered, is_writer, say
 from vos_jax.storage.json_files import write_json
 
 
@@ -92,7 +94,9 @@ class Compilations:
 class Watch:
     """Watches the calls of the train step: notices compilations, and records some in a trace.
 
-    WORKDIR/profile gets a trace of `config.profile` steps, for TensorBoard and xprof.
+    WORKDIR/profile gets a trace of `config.profile` steps, for TensorBoard and xprof. It has the
+    name of the host: of several processes there all but the first have folders of their own, and
+    each serves `config.profiler_port` plus its number on the host.
 
     Args:
       config: Config.
@@ -107,14 +111,19 @@ class Watch:
         count = min(config.profile, left)
         first = start + min(self.WARM_UP, left - count)
         self._profiled, self._is_on = range(first, first + count), False
-        self._folder, self._port = str(workdir / 'profile'), config.profiler_port
+        self._folder, self._port = workdir / 'profile', config.profiler_port
+        if config.profile or config.profiler_port:
+            index, hosts = jax.process_index(), gathered(socket.gethostname())
+            if before := hosts[:index].count(hosts[index]):
+                self._folder /= f'process_{index}'
+                self._port = config.profiler_port and config.profiler_port + before
         self._compilations = Compilations(config.training.recompilation)
 
     @contextlib.contextmanager
     def watched(self, step):
         """Context of a call of the train step, with its number from 0."""
         if step in self._profiled[:1]:
-            jax.profiler.start_trace(self._folder)
+            jax.profiler.start_trace(str(self._folder))
             self._is_on = True
         # By which XProf knows where a step begins.
         annotation = jax.profiler.StepTraceAnnotation('train', step_num=step)
@@ -135,10 +144,22 @@ class Watch:
 
     def __enter__(self):
         if self._port:
+            _refuse_taken(self._port)
             jax.profiler.start_server(self._port)
+            print(f'profiler of process {jax.process_index()}: port {self._port}', flush=True)
         return self
 
     def __exit__(self, *exception):
         self._stop()
         if self._port:
             jax.profiler.stop_server()
+
+
+def _refuse_taken(port):
+    """Refuses a port that is taken: JAX would only log it, or share it with another process."""
+    try:
+        socket.create_server(('', port)).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"'profiler_port': {port} cannot be had ({error}); choose another, or 0 for none"
+        ) from error

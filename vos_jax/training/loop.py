@@ -20,7 +20,7 @@ from vos_jax.storage.paths import is_bucket, path_of
 from vos_jax.training import health, initial_weights, sharding
 from vos_jax.training.checkpoints import Checkpoints, restore_or_init
 from vos_jax.training.log import RunLog
-from vos_jax.training.metric_writer import MetricWriter, parameter_overview
+from vos_jax.training.metric_writer import MetricWriter, parameter_overview, read_metrics
 from vos_jax.training.program import Program
 
 
@@ -53,7 +53,10 @@ def _train(config, workdir, mirror, evaluate):
     program = Program(config)
     with contextlib.ExitStack() as stack:
         run = Run(config, workdir, mirror, program, stack)
-        for step in range(run.start, config.training.steps):
+        steps = range(run.start, config.training.steps)
+        if evaluate and run.owes_evaluation() and not run.evaluate(run.start, evaluate):
+            steps = ()
+        for step in steps:
             batch = run.log.wait_for(run.batches)
             with run.watch.watched(step):
                 run.state, metrics = program.step(run.state, batch)  # the only line that computes
@@ -66,8 +69,8 @@ def _train(config, workdir, mirror, evaluate):
                 run.save(step + 1)
             if due.stop:
                 break
-            if evaluate and due.evaluation:
-                run.evaluate(step + 1, evaluate)
+            if evaluate and due.evaluation and not run.evaluate(step + 1, evaluate):
+                break
     run.exit_if_interrupted()
     return run.state
 
@@ -114,6 +117,7 @@ class Run:
         self._config, self._mirror = config, mirror
         training, folder = config.training, mirror.folder
         batches = program.batches(0)  # finds wrong input before anything is written
+        processes.check_same(batches.listing())
         # First, so that a signal is still noted while the last checkpoint is written.
         self._interruption = stack.enter_context(_Interruption())
         processes.check_shared(workdir)
@@ -162,8 +166,19 @@ class Run:
             export=step in training.export_at,
             checkpoint=is_due(training.checkpoint_every) or is_due(training.keep_every),
             evaluation=is_due(training.evaluate_every),
-            stop=stops,
+            stop=stops and step < training.steps,  # else nothing but the evaluation is left
         )
+
+    def owes_evaluation(self):
+        """Whether the run was ended before the evaluation of the step that it resumes from."""
+        training, step = self._config.training, self.start
+        if not (step and training.evaluate_every):
+            return False
+        if step % training.evaluate_every and step != training.steps:
+            return False
+        lines = read_metrics(self._mirror.folder)
+        is_done = any(line['step'] == step and 'evaluation/jf' in line for line in lines)
+        return not processes.gathered(is_done)[0]  # which writes them
 
     def save(self, step):
         """Saves a checkpoint, unless the run has to stop for a step until here."""
@@ -180,7 +195,12 @@ class Run:
             say(f'step {step}: weights in {path.name}')
 
     def evaluate(self, step, evaluate):
-        """Scores the weights by `evaluate`, see `train`, and keeps them if they are good."""
+        """Scores the weights by `evaluate`, see `train`, and keeps them if they are good.
+
+        Returns:
+          Whether it was done. If not, a signal came: the run is to stop at this step, which is
+          saved, so that it resumes with the evaluation.
+        """
         variables = sharding.gathered(self.state.variables())
         lanes = make_lanes(
             Segmenter.from_config(self._config, variables, device=device)
@@ -188,14 +208,16 @@ class Run:
         )
         share = jax.process_index(), jax.process_count()
 
-        def is_given_up():  # for an evaluation that comes again
+        def is_given_up():  # the last one has the run end as if no signal had come
             is_last = step >= self._config.training.steps
             return not is_last and self._interruption.is_near(step)
 
         found = evaluate(lanes, share, processes.gathered, is_given_up)
         if found is None:
+            self._interruption.note()
             say(f'step {step}: a signal came before the held-out videos were scored')
-            return
+            self.save(step)
+            return False
         scores, images = found
         if self._writer:
             named = {f'evaluation/{name}': value for name, value in scores.items()}
@@ -205,6 +227,7 @@ class Run:
         self._checkpoints.save_best(step, self.state.variables(), scores['jf'])
         parts = '  '.join(f'{name} {100 * value:.1f}' for name, value in scores.items())
         say(f'step {step}: held out (percent): {parts}')
+        return True
 
     def exit_if_interrupted(self):
         """Ends the process as its signal asks where that came before the last step."""
@@ -245,6 +268,10 @@ class _Interruption:
         is_near = self.reached(step + 1)
         return self.reached(step) or is_near
 
+    def note(self):
+        """Has the process end by the signal that another process was the one to get."""
+        self.name = self.name or 'SIGTERM'
+
     def _receive(self, number, _):
         self.name = signal.Signals(number).name
 
@@ -266,10 +293,10 @@ def _announce(program, workdir, state, start):
     if not start:
         say(parameter_overview(state.params))
     if mesh.size < jax.device_count():
-        say(
-            f'{mesh.size} of {jax.device_count()} devices are used; '
-            'more need a larger data.batch_size, or mesh.data=-1 (docs/tpu_pods.md)'
+        remedy = sharding.remedy(
+            config.mesh, jax.device_count(), config.data.batch_size, config.training.accumulate
         )
+        say(f'{mesh.size} of {jax.device_count()} devices are used; {remedy} (docs/tpu_pods.md)')
     processes = f' in {jax.process_count()} processes' if jax.process_count() > 1 else ''
     say(
         f'{config.model.name} in {config.computes_in} on {jax.devices()[0].device_kind}, '

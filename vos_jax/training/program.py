@@ -35,7 +35,7 @@ class Program:
         optimizer, self.rate = make_optimizer(config.optimizer, training.steps)
         clips = config.data.batch_size // training.accumulate
         rows = -(-config.data.crop[0] // model.stride)
-        self.mesh = sharding.make_mesh(config.mesh, devices, clips, rows)
+        self.mesh = sharding.make_mesh(config.mesh, devices, clips, rows, training.accumulate)
         self.shapes = shapes_of(config.data.warped)
         self._given = shapes_of(config.data)  # what the loader gives
         self.in_batch = sharding.shard_batch(self._given, self.mesh, training.accumulate)
@@ -104,7 +104,7 @@ class GlobalBatches:
 
     def __init__(self, batches, to_devices):
         self._batches, self._to_devices = batches, to_devices
-        self.close = batches.close
+        self.close, self.listing = batches.close, batches.listing
 
     def __iter__(self):
         return self

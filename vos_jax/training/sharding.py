@@ -24,7 +24,7 @@ MIN_VALUES = 4096
 LARGE_BYTES = 2**20  # what must not be whole on every device where there is an axis to split it
 
 
-def make_mesh(spec, devices=None, clips=None, rows=1):
+def make_mesh(spec, devices=None, clips=None, rows=1, accumulate=1):
     """The mesh of a run.
 
     Neighbours along `spatial`, which exchange most, are next to each other, on TPUs by their
@@ -35,6 +35,7 @@ def make_mesh(spec, devices=None, clips=None, rows=1):
       devices: instead of all devices of all processes.
       clips: of a batch that are computed at a time; None: as many as there are devices.
       rows: of features, the most that `spatial` can split.
+      accumulate: parts in which a batch is computed.
 
     Returns:
       jax.sharding.Mesh of AXES. One process uses its first devices where the mesh is smaller.
@@ -50,9 +51,10 @@ def make_mesh(spec, devices=None, clips=None, rows=1):
     if count > len(devices):
         raise InputError(f"'mesh' is {text}; there are {len(devices)}")
     if count < len(devices) and len({device.process_index for device in devices}) > 1:
+        hint = remedy(spec, len(devices), (clips or len(devices)) * accumulate, accumulate)
         raise InputError(
-            f"'mesh' is {text}, the processes have {len(devices)}; several processes must use all: "
-            'mesh.data=-1, or a larger data.batch_size (docs/tpu_pods.md)'
+            f"'mesh' is {text}, the processes have {len(devices)} and can leave none idle: "
+            f'{hint} (docs/tpu_pods.md)'
         )
     ordered = sorted(devices, key=lambda d: (_slice(d), d.process_index, d.id))[:count]
     slices = len(set(map(_slice, ordered)))
@@ -63,6 +65,18 @@ def make_mesh(spec, devices=None, clips=None, rows=1):
         )
     placed = _by_topology(ordered, sizes, slices)
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def remedy(spec, count, batch_size, accumulate):
+    """What would have all of `count` devices used, where the mesh of `spec` leaves some idle."""
+    split = spec.fsdp * spec.spatial
+    if count % split:
+        return f'mesh.fsdp x mesh.spatial = {split} must divide {count} for all to be used'
+    unit = count // spec.spatial * accumulate
+    needed = -(-batch_size // unit) * unit
+    changes = ['mesh.data=-1'] if spec.data > 0 else []
+    changes += [f'data.batch_size={needed}'] if needed != batch_size else []
+    return f'{" and ".join(changes)} would use all'
 
 
 def _sizes(spec, count, clips, rows):
