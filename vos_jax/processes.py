@@ -11,6 +11,7 @@ import importlib.util
 import os
 import pickle
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -241,6 +242,14 @@ def _check(values):
             f'--coordinator_address is {values["coordinator_address"]}; needed: HOST:PORT of '
             'process 0, as 10.0.0.1:1234'
         )
+    if values['process_id'] == 0:
+        try:  # JAX may crash where it cannot listen
+            socket.create_server(('', int(address[2]))).close()
+        except OSError as error:
+            raise InputError(
+                f'--coordinator_address is {address[0]}: its port cannot be used here '
+                f'({error.strerror}); name another, in all processes'
+            ) from None
     if not 0 <= values['process_id'] < values['num_processes']:
         raise InputError(
             f'--process_id is {values["process_id"]}; needed: 0 to num_processes - 1 = '

@@ -45,13 +45,15 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     flags.refuse_arguments(argv, f'see {_SEE}')
     flags.require(wanted, ('out',), _SEE)
-    flags.check_model(wanted)
     if wanted.out.endswith('.npz'):
         _refuse(wanted, _OF_PROGRAM, '--out=FILE.npz writes the weights of a run')
         flags.require(wanted, ('workdir',), 'docs/weights.md')
         with explain_disk_errors(wanted.out):
+            prepare_file(wanted.out)
+            flags.check_model(wanted)
             _export_weights(wanted)
         return
+    flags.check_model(wanted)
     flags.require(wanted, ('size',), _SEE)
     _refuse(wanted, _OF_WEIGHTS, '--out=FOLDER writes a program')
     size = parse_size(wanted.size)
@@ -78,7 +80,6 @@ def _check_platforms(names):
 
 
 def _export_weights(wanted):
-    prepare_file(wanted.out)
     model = flags.open_model(wanted)
     from vos_jax import weights
 
