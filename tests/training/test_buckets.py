@@ -1,8 +1,10 @@
 """A run whose workdir is in a bucket: the network breaks, a kill, and nothing is lost."""
 
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from tests.training import micro
 from vos_jax.checkpoint_files import list_steps
 from vos_jax.trained import open_model
+from vos_jax.training.checkpoints import Checkpoints
 from vos_jax.training.metric_writer import read_metrics
 from vos_jax.weights import named
 
@@ -25,6 +28,27 @@ def wait_for_checkpoint(url, running, after=0, timeout_s=600):
         assert running[0].poll() is None, micro.end(running)[2]
         time.sleep(0.2)
     return newest
+
+
+def test_a_save_that_the_bucket_loses_is_made_up_for_by_the_next(gcs, caplog):
+    place, end = gcs(), threading.Event()
+
+    def lose():
+        while not end.is_set():
+            shutil.rmtree(place.disk / 'checkpoints/latest/2/state', ignore_errors=True)
+
+    with Checkpoints(place.url, keep=5) as saved:
+        losing = threading.Thread(target=lose)
+        for step in (1, 2, 3, 4):
+            if step == 2:
+                losing.start()
+            saved.save(step, {'params': {'x': np.arange(300_000, dtype=np.float32)}})
+            if step == 2:
+                time.sleep(5)
+                end.set()
+                losing.join()
+    assert list_steps(place.url) == [1, 3, 4]
+    assert 'a checkpoint was lost: no such bucket or object' in caplog.text
 
 
 def test_a_broken_network_and_a_kill_leave_the_numbers_of_a_local_run(gcs, tmp_path):

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from vos_jax import checkpoint_files as files
 from vos_jax.errors import InputError, first_line
 from vos_jax.processes import gathered
-from vos_jax.storage.paths import absolute, explained, is_bucket, path_of, refusal
+from vos_jax.storage.paths import absolute, bucket_reason, explained, is_bucket, path_of, refusal
 from vos_jax.training.sharding import placed
 from vos_jax.weights import check
 
@@ -75,6 +75,7 @@ class Checkpoints:
             _clean(self._workdir)
         _wait_for_all('folders of checkpoints are clean')
         self._last = None  # folder, record and structs of the newest that was saved
+        self._is_lost = False  # whether the save before the last one was lost
         self._latest = _Manager(
             root / 'latest',
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every or None),
@@ -202,6 +203,7 @@ class Checkpoints:
         manager = self._manager(kind)
         leaves = files.named_leaves(tree)
         record, structs = files.make_record(step, leaves, extra), _structs(leaves)
+        self._wait_for_last(manager)
         if step in manager.all_steps():
             manager.wait_until_finished()
             if self._holds(kind, step, record, structs):
@@ -218,6 +220,22 @@ class Checkpoints:
             metrics=metrics,
             force=True,  # when to save is decided by the loop
         )
+
+    def _wait_for_last(self, manager):
+        """Waits for the save before. One that a bucket lost is made up for by that which follows.
+
+        A service that is away for seconds forgets uploads that had begun. Two in succession are an
+        error, and so is one of several processes, which would not agree.
+        """
+        try:
+            manager.wait_until_finished()
+            self._is_lost = False
+        except Exception as error:  # of whatever client
+            reason = bucket_reason(error) if is_bucket(self._workdir) else None
+            if reason is None or self._is_lost or jax.process_count() > 1:
+                raise
+            self._is_lost = True
+            logging.warning('%s: a checkpoint was lost: %s', self._workdir, reason)
 
     def _holds(self, kind, step, record, structs):
         """Whether a checkpoint is there, whole, and of the same arrays."""
